@@ -1,0 +1,45 @@
+# Few words, each makes what it needs. `make` alone tells what there is.
+VENV      ?= .venv
+PYTHON    ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+               command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2])' 2>/dev/null && { echo $$p; break; }; done)
+WORKFLOW  ?=
+BIN       := $(VENV)/bin
+READY     := $(VENV)/.ready
+UNPRIVILEGED := -m "not root"
+
+.PHONY: help run test check bench clean constraints
+help:                  ## what there is
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine
+	@$(BIN)/runs-fleet local $(WORKFLOW)
+
+test: $(READY)         ## every test that needs no root
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(READY)        ## style, types, floors, secrets, known vulnerabilities
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/secrets.py
+	$(BIN)/python .ci/audit.py
+
+bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json and docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:                 ## remove what the other words made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .runs-fleet
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+constraints:           ## renew constraints/ (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml -o constraints/agent.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra dev -c constraints/agent.txt -o constraints/dev.txt
+
+$(READY): pyproject.toml constraints/dev.txt
+	@test -n "$(PYTHON)" || { echo "runs-fleet needs Python 3.11 or newer and found none: install one (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --require-hashes -r constraints/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q $(VENV)/lib agent orchestrator sandbox >/dev/null || true
+	@touch $@

@@ -1,0 +1,108 @@
+"""One S3 bucket."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.adapters.aws.clients import Clients, translated
+from agent.errors import ServiceError, Unreachable
+from agent.ports import Body, StoredObject
+
+READ_S = 20.0
+_ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+_TAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+"""What a conditional put answers when another machine was first. Source: "Conditional writes", S3 user guide."""
+
+
+class S3Objects:
+    """Objects (ports) in `bucket`."""
+
+    def __init__(self, clients: Clients, bucket: str) -> None:
+        self._clients, self._bucket = clients, bucket
+
+    def keys(self, prefix: str) -> list[str]:
+        """Every key below `prefix`, all pages."""
+        with translated(f"s3:ListBucket on {self._bucket}"):
+            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def describe(self, key: str) -> StoredObject | None:
+        """Its metadata; a bucket we may not list answers 403 for what is not there, which is no copy for us either."""
+        try:
+            with translated(f"s3:GetObject on {self._bucket}/{key}"):
+                answer = self._client().head_object(Bucket=self._bucket, Key=key)
+        except ServiceError as error:
+            if error.code in _ABSENT:
+                return None
+            raise
+        return StoredObject(key, dict(answer.get("Metadata", {})))
+
+    def open(self, key: str, offset: int) -> Body:
+        """The bytes from `offset` on."""
+        action = f"s3:GetObject on {self._bucket}/{key}"
+        extra = {"Range": f"bytes={offset}-"} if offset else {}
+        with translated(action):
+            answer = self._client().get_object(Bucket=self._bucket, Key=key, **extra)
+        return S3Body(answer["Body"], offset + int(answer["ContentLength"]), action)
+
+    def put_file_if_absent(self, key: str, path: Path, metadata: Mapping[str, str]) -> bool:
+        """One conditional PutObject, streamed from the file."""
+        try:
+            with translated(f"s3:PutObject on {self._bucket}/{key}"), path.open("rb") as content:
+                self._client().put_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=content,
+                    Metadata=dict(metadata),
+                    IfNoneMatch="*",
+                    ContentType="application/gzip",
+                )
+        except ServiceError as error:
+            if error.code in _TAKEN:
+                return False
+            raise
+        return True
+
+    def put_gzip(self, key: str, chunks: Iterator[bytes]) -> None:
+        """Compressed into a temporary file first: memory stays flat whatever the log's size."""
+        with tempfile.TemporaryFile() as packed:
+            with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as writer:
+                buffered = io.BufferedWriter(writer, 1 << 16)
+                for chunk in chunks:
+                    buffered.write(chunk)
+                buffered.flush()
+                buffered.detach()
+            packed.seek(0)
+            with translated(f"s3:PutObject on {self._bucket}/{key}"):
+                self._client().put_object(
+                    Bucket=self._bucket, Key=key, Body=packed, ContentType="text/plain", ContentEncoding="gzip"
+                )
+
+    def _client(self) -> Any:
+        return self._clients.client("s3", read_s=READ_S)
+
+
+class S3Body:
+    """A Body (ports) over botocore's streaming body."""
+
+    def __init__(self, body: Any, size: int, action: str) -> None:
+        self._raw, self._body, self._action = body._raw_stream, body, action
+        self.size: int | None = size
+
+    def read(self, most: int) -> bytes:
+        """What has arrived, at most `most`; empty at the end."""
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return bytes(self._raw.read1(most))
+        except (HTTPError, OSError) as error:
+            raise Unreachable(self._action, str(error)) from error
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._body.close()

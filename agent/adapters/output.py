@@ -1,0 +1,160 @@
+"""The runner's output: read as it comes, spooled to disk, listened to; the runner is never held up."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from struct import Struct
+
+from agent import announcements
+from agent.logs import Record
+from agent.ports import Heard, Inbox, OutputEnded
+
+READ_BYTES = 1 << 17
+GATHER_S = 0.01
+"""Seconds to let output gather after a small read: a child that prints line by line costs 100 wake-ups a second, not 5,000."""
+SEGMENT_BYTES = 8 << 20
+"""A segment of the spool; whole ones are removed once shipped."""
+CAP_BYTES = 1 << 30
+"""What may lie unshipped; beyond it the newest lines are dropped and counted."""
+FLOOR_BYTES = 256 << 20
+"""Free disk the spool leaves to the job; beyond it likewise."""
+FULL_BYTES = 512 << 10
+"""Enough for a shipment: wake the shipper before its interval is over."""
+LOOK_AT_DISK_EVERY_BYTES = 4 << 20
+_HEADER = Struct("<QBI")
+
+
+class Output:
+    """Reads a descriptor to its end, for the spool and for the announcements."""
+
+    def __init__(self, spool: DiskSpool | None) -> None:
+        self._spool = spool
+        self._unended = b""
+
+    def attach(self, readable: int, inbox: Inbox) -> None:
+        """Returns at the end of the output. Nothing here waits for anything but the child."""
+        try:
+            while chunk := os.read(readable, READ_BYTES):
+                if self._spool is not None:
+                    self._spool.write(chunk)
+                self._listen(chunk, inbox)
+                if len(chunk) < READ_BYTES // 4:
+                    time.sleep(GATHER_S)
+        finally:
+            os.close(readable)
+            self._listen(b"\n", inbox)
+            inbox.post(OutputEnded())
+
+    def _listen(self, chunk: bytes, inbox: Inbox) -> None:
+        whole, ending, rest = (self._unended + chunk).rpartition(b"\n")
+        self._unended = rest[: announcements.LONGEST_LINE]
+        if ending and announcements.worth_reading(whole):
+            for line in whole.split(b"\n"):
+                for announcement in announcements.read(line):
+                    inbox.post(Heard(announcement))
+
+
+class DiskSpool:
+    """A Spool (agent.logs) in segment files; one writer at a time, one reader, both from any thread."""
+
+    def __init__(self, directory: Path, *, cap_bytes: int = CAP_BYTES, floor_bytes: int = FLOOR_BYTES) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory, self._cap_bytes, self._floor_bytes = directory, cap_bytes, floor_bytes
+        self._lock = threading.Lock()
+        self._filled = threading.Condition(self._lock)
+        self._segments: deque[tuple[int, Path]] = deque()
+        self._serial = 0
+        self._written_in_segment = SEGMENT_BYTES
+        self._read_at = 0
+        self._pending = 0
+        self._since_look = LOOK_AT_DISK_EVERY_BYTES
+        self._room_on_disk = True
+        self._dropped = 0
+        self._sealed = False
+
+    def write(self, chunk: bytes) -> None:
+        """Output of the child, as it came."""
+        self._append(chunk, ours=False)
+
+    def note(self, line: bytes) -> None:
+        """One line of ours."""
+        self._append(line, ours=True)
+
+    def take(self, most_bytes: int) -> list[Record]:
+        """The oldest records, about `most_bytes` of them; shipped segments are removed."""
+        records: list[Record] = []
+        with self._lock:
+            taken = 0
+            while self._pending > 0 and taken < most_bytes:
+                descriptor, path = self._segments[0]
+                header = os.pread(descriptor, _HEADER.size, self._read_at)
+                if not header:
+                    os.close(descriptor)
+                    path.unlink(missing_ok=True)
+                    self._segments.popleft()
+                    self._read_at = 0
+                    continue
+                at_ms, ours, length = _HEADER.unpack(header)
+                content = os.pread(descriptor, length, self._read_at + _HEADER.size)
+                records.append(Record(at_ms, bool(ours), content))
+                self._read_at += _HEADER.size + length
+                self._pending -= length
+                taken += length
+        return records
+
+    def wait(self, seconds: float) -> bool:
+        """False once nothing more will come; earlier than `seconds` when there is enough to ship."""
+        with self._filled:
+            self._filled.wait_for(lambda: self._sealed or self._pending >= FULL_BYTES, seconds)
+            return not self._sealed
+
+    def seal(self) -> None:
+        """Nothing more will be written; what comes all the same is counted as dropped."""
+        with self._filled:
+            self._sealed = True
+            self._filled.notify_all()
+
+    def lines_dropped(self) -> int:
+        """Lines that were never written."""
+        with self._lock:
+            return self._dropped
+
+    def _append(self, content: bytes, *, ours: bool) -> None:
+        if not content:
+            return
+        with self._filled:
+            if self._sealed or not self._has_room(len(content)):
+                self._dropped += 1 if ours else content.count(b"\n")
+                return
+            try:
+                descriptor = self._segment()
+                os.writev(descriptor, [_HEADER.pack(time.time_ns() // 1_000_000, ours, len(content)), content])
+            except OSError:
+                self._dropped += 1 if ours else content.count(b"\n")
+                self._written_in_segment = SEGMENT_BYTES  # a torn record ends its segment
+                return
+            self._written_in_segment += _HEADER.size + len(content)
+            self._pending += len(content)
+            if self._pending >= FULL_BYTES:
+                self._filled.notify_all()
+
+    def _has_room(self, more: int) -> bool:
+        self._since_look += more
+        if self._since_look >= LOOK_AT_DISK_EVERY_BYTES or not self._room_on_disk:
+            self._since_look = 0
+            free = os.statvfs(self._directory)
+            self._room_on_disk = free.f_bavail * free.f_frsize >= self._floor_bytes
+        return self._room_on_disk and self._pending + more <= self._cap_bytes
+
+    def _segment(self) -> int:
+        if self._written_in_segment >= SEGMENT_BYTES:
+            path = self._directory / f"{self._serial:08}.spool"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._segments.append((descriptor, path))
+            self._serial += 1
+            self._written_in_segment = 0
+        return self._segments[-1][0]

@@ -1,0 +1,311 @@
+"""Processes of a Linux machine: started clean, found wherever they hide, ended with everything they started."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.ports import Finished, Inbox, Launch, RunnerExited, Signalled
+from agent.safety import Reading
+
+PR_SET_CHILD_SUBREAPER = 36
+"""Source: prctl(2). A descendant that daemonised itself comes back to us instead of to init, and can be ended."""
+TAIL_BYTES = 16_384
+PIPE_BYTES = 1 << 20
+"""The output pipe's size: room for a burst while we write the last one to disk. Source: F_SETPIPE_SZ in fcntl(2)."""
+CHILD_OOM_SCORE = 500
+"""The job is killed before the agent when memory runs out; the runner gives its steps the same."""
+LISTENER = "Runner.Listener"
+
+
+class Reaper:
+    """Waits for every child, ours and adopted ones, in one thread; nobody else may wait for a process here."""
+
+    def __init__(self) -> None:
+        self._codes: dict[int, int] = {}
+        self._expected: dict[int, Callable[[int], None] | None] = {}
+        self._changed = threading.Condition()
+        self._running = False
+
+    def spawn(
+        self, start: Callable[[], subprocess.Popen[bytes]], ended: Callable[[int], None] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a child; `ended` is called from the reaper's thread with its exit code."""
+        with self._changed:
+            child = start()
+            self._expected[child.pid] = ended
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._reap, name="reaper", daemon=True).start()
+            self._changed.notify_all()
+        return child
+
+    def wait(self, pid: int, within_s: float) -> int | None:
+        """The exit code of a child started without `ended`; None if it still runs after `within_s`."""
+        with self._changed:
+            self._changed.wait_for(lambda: pid in self._codes, within_s)
+            return self._codes.pop(pid, None)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED)
+            except ChildProcessError:
+                with self._changed:
+                    if not self._expected:
+                        self._running = False
+                        return
+                    self._changed.wait(0.05)
+                continue
+            if found is None:
+                continue
+            code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            with self._changed:
+                known = found.si_pid in self._expected
+                ended = self._expected.pop(found.si_pid, None)
+                if known and ended is None:
+                    self._codes[found.si_pid] = code
+                    self._changed.notify_all()
+            if ended is not None:
+                ended(code)
+
+
+class PosixProcesses:
+    """Processes (ports)."""
+
+    def __init__(self, inbox: Inbox, attach: Callable[[int, Inbox], None]) -> None:
+        """`attach` reads the runner's output from a descriptor until its end; it is called in a thread of its own."""
+        self._inbox, self._attach = inbox, attach
+        self._reaper = Reaper()
+
+    def run(self, launch: Launch, within_s: float) -> Finished:
+        """Start, wait, and kill the whole session of what is still there then."""
+        with self._output() as (readable, writable):
+            child = self._reaper.spawn(lambda: _popen(launch, writable))
+            os.close(writable)
+            tail = bytearray()
+            reader = threading.Thread(target=_keep_tail, args=(readable, tail), daemon=True)
+            reader.start()
+            code = self._reaper.wait(child.pid, within_s)
+            if code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                self._reaper.wait(child.pid, 2.0)
+            child.returncode = -1 if code is None else code
+            reader.join(1.0)
+        return Finished(code, bytes(tail).decode("utf-8", "replace"))
+
+    def start(self, launch: Launch) -> PosixRunner:
+        """Start the runner; from now on its orphans are ours."""
+        become_subreaper()
+        readable, writable = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(readable, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            child = self._reaper.spawn(lambda: _popen(launch, writable), lambda code: self._inbox.post(RunnerExited(code)))
+        except BaseException:
+            os.close(readable)
+            raise
+        finally:
+            os.close(writable)
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(CHILD_OOM_SCORE), encoding="ascii")
+        child.returncode = 0  # the reaper waits for it, not Popen
+        threading.Thread(target=self._attach, args=(readable, self._inbox), name="output", daemon=True).start()
+        return PosixRunner(child.pid)
+
+    def user_home(self, user: str | None) -> Path:
+        """From the password database."""
+        if user is None:
+            return Path(os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+        return Path(_entry(user).pw_dir)
+
+    def own(self, path: Path, user: str | None) -> None:
+        """chown, link by link instead of through links."""
+        if user is None or _entry(user).pw_uid == os.getuid():
+            return
+        entry = _entry(user)
+        os.chown(path, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+        for directory, names, files in os.walk(path):
+            for name in (*names, *files):
+                os.chown(Path(directory) / name, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+    @contextlib.contextmanager
+    def _output(self) -> Any:
+        readable, writable = os.pipe2(os.O_CLOEXEC)
+        try:
+            yield readable, writable
+        finally:
+            for descriptor in (readable, writable):
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+
+
+class PosixRunner:
+    """Runner (ports)."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def interrupt(self) -> bool:
+        """SIGINT to the listener alone: the runner cancels its job and says so to GitHub."""
+        return self._signal(signal.SIGINT)
+
+    def terminate(self) -> bool:
+        """SIGTERM, likewise."""
+        return self._signal(signal.SIGTERM)
+
+    def sweep(self, within_s: float) -> int:
+        """Kill every descendant of this process, adopted ones too, until none is found twice in a row."""
+        until_s = time.monotonic() + within_s
+        killed: set[int] = set()
+        while time.monotonic() < until_s:
+            alive = _descendants(os.getpid())
+            if not alive:
+                break
+            for process in alive:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, signal.SIGKILL)
+                killed.add(process)
+            time.sleep(0.002)
+        return len(killed)
+
+    def _signal(self, number: signal.Signals) -> bool:
+        listener = next((pid for pid in _descendants(self._pid) if _is_listener(pid)), None)
+        try:
+            if listener is not None:
+                os.kill(listener, number)
+            else:
+                os.killpg(self._pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+class PosixMeters:
+    """Meters (ports)."""
+
+    def read(self, path: Path) -> Reading:
+        """statvfs of the nearest directory that exists, and MemAvailable."""
+        import psutil
+
+        while not path.exists() and path != path.parent:
+            path = path.parent
+        try:
+            free = shutil.disk_usage(path).free
+        except OSError:
+            free = None
+        try:
+            available = psutil.virtual_memory().available
+        except (OSError, psutil.Error):
+            available = None
+        return Reading(free, available)
+
+
+def become_subreaper() -> None:
+    """Adopt what our descendants orphan. Best effort: without it, double forks are found by session no more."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def listen_for_signals(inbox: Inbox) -> None:
+    """SIGTERM and SIGINT become events; SIGHUP and SIGQUIT too, so that in our children all four are at their default.
+
+    A handled signal is reset by exec, an ignored one is not: a runner started with SIGINT ignored can never be stopped.
+    Source: execve(2); actions/runner#2582.
+    """
+
+    def handle(number: int, _frame: object) -> None:
+        inbox.post(Signalled(signal.Signals(number).name))
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, handle)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def is_amazon_ec2(dmi: Path = Path("/sys/class/dmi/id"), hypervisor: Path = Path("/sys/hypervisor/uuid")) -> bool:
+    """Whether the machine itself says so. Source: "Identify EC2 instances", EC2 user guide."""
+    for name in ("sys_vendor", "board_vendor", "bios_vendor"):
+        with contextlib.suppress(OSError):
+            if (dmi / name).read_text(encoding="utf-8").strip() == "Amazon EC2":
+                return True
+    with contextlib.suppress(OSError):
+        return hypervisor.read_text(encoding="utf-8").startswith("ec2")
+    return False
+
+
+def homes() -> frozenset[Path]:
+    """Every home directory of this machine: places nobody may clean up."""
+    return frozenset(Path(entry.pw_dir) for entry in pwd.getpwall())
+
+
+def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:
+    identity: dict[str, Any] = {}
+    if launch.user is not None and _entry(launch.user).pw_uid != os.getuid():
+        entry = _entry(launch.user)
+        identity = {
+            "user": entry.pw_uid,
+            "group": entry.pw_gid,
+            "extra_groups": os.getgrouplist(launch.user, entry.pw_gid),
+        }
+    return subprocess.Popen(
+        launch.command,
+        cwd=launch.directory,
+        env=dict(launch.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        close_fds=True,
+        **identity,
+    )
+
+
+def _keep_tail(readable: int, tail: bytearray) -> None:
+    with contextlib.suppress(OSError):
+        while piece := os.read(readable, 1 << 16):
+            tail += piece
+            del tail[:-TAIL_BYTES]
+
+
+def _entry(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise LookupError(f"RUNS_FLEET_RUNNER_USER names {user!r}, and there is no such user on this machine") from None
+
+
+def _descendants(root: int) -> list[int]:
+    """Living descendants of `root`, parents before their children; zombies are already dead."""
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                stat = Path(entry.path, "stat").read_bytes()
+                state, parent = stat[stat.rindex(b")") + 2 :].split(b" ", 2)[:2]
+                if state not in (b"Z", b"X"):
+                    children.setdefault(int(parent), []).append(int(entry.name))
+    found, ahead = [], list(children.get(root, []))
+    while ahead:
+        found.append(ahead[0])
+        ahead += children.get(ahead.pop(0), [])
+    return found
+
+
+def _is_listener(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4]
+    except OSError:
+        return False
+    return any(word.rpartition(b"/")[2] == LISTENER.encode() for word in words)

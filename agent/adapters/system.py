@@ -1,0 +1,176 @@
+"""Time, chance, threads, the inbox and the agent's own log, for real."""
+
+from __future__ import annotations
+
+import queue
+import random
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from agent.contract.secret import Secret
+from agent.phases import Phase
+from agent.ports import ErrandEnded, Event, Inbox
+
+AHEAD_CHUNKS = 24
+"""How many chunks a producer may be ahead of its consumer: some 3 MB, enough to keep both busy."""
+SHORTEST_SECRET = 8
+"""Shorter strings are not replaced: they would appear by chance and make a log unreadable."""
+
+
+class SystemClock:
+    """The machine's own clock and chance."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment in the past."""
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        return datetime.now(UTC)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(max(0.0, seconds))
+
+    def fraction(self) -> float:
+        """A random number in [0, 1)."""
+        return random.random()
+
+    def new_id(self) -> str:
+        """A random UUID."""
+        return str(uuid.uuid4())
+
+
+class QueueInbox:
+    """An Inbox (ports); `put` of a SimpleQueue may be called from a signal handler."""
+
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def post(self, event: Event) -> None:
+        """Never blocks."""
+        self._events.put(event)
+
+    def wait(self, until_s: float) -> Event | None:
+        """The next event, or None at `until_s`; what is already here is given even when the time is up."""
+        try:
+            return self._events.get(timeout=min(max(0.0, until_s - time.monotonic()), threading.TIMEOUT_MAX))
+        except queue.Empty:
+            return None
+
+
+class ThreadCrew:
+    """A Crew (ports) of daemon threads: one that hangs dies with the process."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def begin(self, name: str, task: Callable[[], Any]) -> None:
+        """Start a thread; on a machine that has none left, do the errand here and now."""
+
+        def run() -> None:
+            try:
+                end = ErrandEnded(name, value=task())
+            except BaseException as error:  # noqa: BLE001 - a net: whoever waits for the errand must hear of its end
+                end = ErrandEnded(name, error=error)
+            self._inbox.post(end)
+
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except RuntimeError:
+            run()
+
+    def ahead(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Produce in a thread, a bounded number of chunks ahead."""
+        ready: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD_CHUNKS)
+        stopped = threading.Event()
+
+        def put(item: bytes | BaseException | None) -> None:
+            while not stopped.is_set():
+                try:
+                    ready.put(item, timeout=0.5)
+                    return
+                except queue.Full:
+                    continue
+
+        def produce() -> None:
+            try:
+                for chunk in chunks:
+                    put(chunk)
+                    if stopped.is_set():
+                        return
+                put(None)
+            except BaseException as error:  # noqa: BLE001 - a net: it comes out at the consumer
+                put(error)
+
+        threading.Thread(target=produce, name="reading ahead", daemon=True).start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stopped.set()
+
+
+class TextJournal:
+    """A Journal (ports) of text lines: time, event, fields; every known secret replaced by `***`."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._secrets: list[str] = []
+        self._secret_bytes: list[bytes] = []
+
+    def event(self, name: str, **fields: object) -> None:
+        """One line; a stream that is gone must not stop the agent."""
+        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
+        text = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
+        try:
+            self._stream.write(self.cleaned(text) + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def phase(self, phase: Phase) -> None:
+        """A phase begins."""
+        self.event("phase.entered", phase=phase.value)
+
+    def hide(self, *secrets: Secret) -> None:
+        """Longer ones are replaced first, so that a part never uncovers the rest."""
+        values = {secret.reveal() for secret in secrets if len(secret.reveal()) >= SHORTEST_SECRET}
+        self._secrets = sorted(values.union(self._secrets), key=len, reverse=True)
+        self._secret_bytes = [secret.encode() for secret in self._secrets]
+
+    def cleaned(self, text: str) -> str:
+        """`text` without secrets."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
+
+    def cleaned_bytes(self, content: bytes) -> bytes:
+        """`content` without secrets."""
+        for secret in self._secret_bytes:
+            if secret in content:
+                content = content.replace(secret, b"***")
+        return content
+
+    def longest_secret(self) -> int:
+        """Its length in bytes: so much is held back where output is cut, so that no cut goes through a secret."""
+        return len(self._secret_bytes[0]) if self._secret_bytes else 1
+
+
+def hide_environment(journal: TextJournal, environment: Mapping[str, str]) -> None:
+    """The agent's own credentials never appear either."""
+    names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    journal.hide(*(Secret(environment[name]) for name in names if environment.get(name)))
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text and text.isprintable() and " " not in text and '"' not in text else repr(text)

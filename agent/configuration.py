@@ -1,0 +1,114 @@
+"""The session's configuration: waited for, read, and refused where it cannot be used."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from agent.contract.config import RunnerConfig, read_config
+from agent.contract.errors import ContractError
+from agent.contract.jit import secrets_within
+from agent.errors import (
+    ConfigurationDenied,
+    ConfigurationExpired,
+    ConfigurationMalformed,
+    ConfigurationMissing,
+    ServiceError,
+)
+from agent.ports import Clock, Journal, Parameters
+from agent.retries import PASSING, Patience, persist
+
+NOT_THERE = frozenset({"ParameterNotFound"})
+DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException"})
+"""A tag-scoped policy denies what is not there yet, so a denial is a "not yet" too. Source: reports cited in docs/design.md."""
+TOKEN_LIFE = timedelta(hours=1)
+"""How long a registration token is good for. Source: GitHub REST, "Create a registration token"."""
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
+"""A configuration usually follows its machine within seconds; a fleet that waits long must not hammer SSM (40 reads/s)."""
+
+
+class Configuration:
+    """Reads one parameter."""
+
+    def __init__(self, parameters: Parameters, name: str, timeout_s: float, clock: Clock, journal: Journal) -> None:
+        self._parameters, self._name, self._timeout_s = parameters, name, timeout_s
+        self._clock, self._journal = clock, journal
+        self._last = ""
+
+    def now(self) -> RunnerConfig | None:
+        """The configuration if it is there already, else None; one call.
+
+        Raises: ConfigurationMalformed, ConfigurationExpired, and the errors of `wait` for what no waiting mends.
+        """
+        try:
+            return self._accepted(self._parameters.read(self._name))
+        except ServiceError as error:
+            if not _not_yet(error):
+                raise self._failure(error) from error
+            self._note(error)
+            return None
+
+    def wait(self) -> RunnerConfig:
+        """The configuration, as soon as it can be read.
+
+        Raises: ConfigurationMissing or ConfigurationDenied after the timeout; ConfigurationMalformed, ConfigurationExpired.
+        """
+        patience = Patience(self._timeout_s, FIRST_WAIT_S, LONGEST_WAIT_S, jitter=0.2)
+        try:
+            text = persist(self._read, _not_yet, patience, self._clock)
+        except ServiceError as error:
+            raise self._failure(error) from error
+        return self._accepted(text)
+
+    def _read(self) -> str:
+        try:
+            return self._parameters.read(self._name)
+        except ServiceError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: ServiceError) -> None:
+        if error.code != self._last:
+            self._journal.event("configuration.not_yet", parameter=self._name, code=error.code)
+        self._last = error.code
+
+    def _accepted(self, text: str) -> RunnerConfig:
+        try:
+            config = read_config(text, f"the configuration in {self._name}")
+        except ContractError as error:
+            raise ConfigurationMalformed(str(error)) from error
+        if (blob := config.blob()) is not None:
+            self._journal.hide(*secrets_within(blob.reveal()))
+        self._journal.hide(*(secret for secret in (config.jit_token, config.jit_config_gz) if secret))
+        if (complaint := expired(config, self._clock.now())) is not None:
+            raise ConfigurationExpired(f"the configuration in {self._name} is refused: {complaint}")
+        return config
+
+    def _failure(self, error: ServiceError) -> ConfigurationDenied | ConfigurationMissing:
+        waited = f"within {self._timeout_s:g} s"
+        if error.code in DENIED:
+            return ConfigurationDenied(
+                f"ssm:GetParameter on {self._name} was denied {waited}: {error.detail or error.code}."
+                " Allow it for the instance's role, and check that the parameter carries the tag the policy asks for"
+            )
+        if error.code in NOT_THERE:
+            return ConfigurationMissing(
+                f"{self._name} did not appear {waited} (ssm:GetParameter answered {error.code}):"
+                " is the orchestrator running, and does RUNS_FLEET_SSM_PARAMETER name what it writes?"
+            )
+        return ConfigurationMissing(
+            f"{self._name} could not be read {waited}: {error}. Check the network, the region and the role"
+        )
+
+
+def expired(config: RunnerConfig, now: datetime) -> str | None:
+    """Why the configuration is too old to be used; None if it is not. What it does not say is not checked."""
+    if config.expires_at is not None and now >= config.expires_at:
+        return f"it expired at {config.expires_at.isoformat()} (expires_at), and now it is {now.isoformat(timespec='seconds')}"
+    on_token_path = config.jit_config is None and config.jit_config_gz is None
+    if on_token_path and config.issued_at is not None and now - config.issued_at > TOKEN_LIFE:
+        return f"its registration token was issued at {config.issued_at.isoformat()} (issued_at) and lives one hour"
+    return None
+
+
+def _not_yet(error: BaseException) -> bool:
+    return isinstance(error, ServiceError) and error.code in NOT_THERE | DENIED | PASSING

@@ -1,0 +1,44 @@
+"""The runner's own diagnostic logs, kept: they are what explains a failed runner, and they die with the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.contract.config import RunnerConfig
+from agent.contract.names import diagnostics_key
+from agent.errors import ServiceError
+from agent.ports import Journal, Objects
+
+FILE_LIMIT_BYTES = 128 << 20
+"""Bytes of one file that are kept; the runner rolls its logs at 8 MB, so only a fault makes more."""
+PATTERNS = ("Runner_*.log", "Worker_*.log", "SelfUpdate-*.log*")
+
+
+def ship(objects: Objects, directory: Path, config: RunnerConfig, instance_id: str, journal: Journal) -> str:
+    """Store every diagnostic log as gzip; returns `uploaded`, `partial`, `failed` or `empty`, never raises ServiceError."""
+    files = sorted(path for pattern in PATTERNS for path in (directory / "_diag").glob(pattern) if _is_plain(path))
+    stored = 0
+    for path in files:
+        key = diagnostics_key(config.logs_prefix, config.run_id, config.job_id, instance_id, path.name)
+        try:
+            objects.put_gzip(key, _cleaned_lines(path, journal))
+            stored += 1
+        except (ServiceError, OSError) as error:
+            journal.event("diagnostics.not_stored", file=path.name, error=str(error))
+    if not files:
+        return "empty"
+    return "uploaded" if stored == len(files) else "partial" if stored else "failed"
+
+
+def _is_plain(path: Path) -> bool:
+    """A job owns this directory: a link or a pipe in it must not be read."""
+    return path.is_file() and not path.is_symlink()
+
+
+def _cleaned_lines(path: Path, journal: Journal) -> Iterator[bytes]:
+    left = FILE_LIMIT_BYTES
+    with path.open("rb") as lines:
+        while left > 0 and (line := lines.readline(min(left, 1 << 20))):
+            left -= len(line)
+            yield journal.cleaned(line.decode("utf-8", "replace")).encode()

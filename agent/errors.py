@@ -1,0 +1,122 @@
+"""Every way the agent can fail: whose fault it is, whether trying again helps, which exit code it means.
+
+The exit codes follow sysexits.h, so that a unit file or a shell script can tell them apart.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What the process returns."""
+
+    LIVED = 0
+    MALFORMED = 65
+    UNDELIVERED = 69
+    INTERNAL = 70
+    NEVER_CAME = 75
+    DENIED = 77
+    SETTINGS = 78
+
+
+class AgentError(Exception):
+    """A failure with a name. `reason` is its stable word, `exit_code` what the process returns for it."""
+
+    reason = "internal"
+    exit_code = Exit.INTERNAL
+
+
+class SettingsError(AgentError):
+    """The operator's environment is wrong or incomplete; `problems` holds all of it."""
+
+    reason = "settings"
+    exit_code = Exit.SETTINGS
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("the settings are not usable: " + "; ".join(problems))
+
+
+class ConfigurationMissing(AgentError):
+    """The orchestrator's fault, or the operator's: the parameter never appeared."""
+
+    reason = "configuration_missing"
+    exit_code = Exit.NEVER_CAME
+
+
+class ConfigurationDenied(AgentError):
+    """The operator's fault: the role may not read the parameter (or it never appeared under a tag-scoped policy)."""
+
+    reason = "configuration_denied"
+    exit_code = Exit.DENIED
+
+
+class ConfigurationMalformed(AgentError):
+    """The orchestrator's fault: what the parameter holds breaks the contract."""
+
+    reason = "configuration_malformed"
+    exit_code = Exit.MALFORMED
+
+
+class ConfigurationExpired(ConfigurationMalformed):
+    """Too late: the credential inside would be refused, so nothing is started."""
+
+    reason = "configuration_expired"
+
+
+class ReleaseUnavailable(AgentError):
+    """The runner's release could not be had from any source; every source tried is named."""
+
+    reason = "download_failed"
+
+
+class ReleaseRefused(AgentError):
+    """The release is not what its publisher made, or would harm the machine: digest, or a member of the archive."""
+
+    reason = "release_refused"
+    exit_code = Exit.MALFORMED
+
+
+class DigestMismatch(ReleaseRefused):
+    """The bytes are not the publisher's."""
+
+    reason = "digest_mismatch"
+
+
+class RegistrationFailed(AgentError):
+    """`config.sh` refused or did not end in time."""
+
+    reason = "registration_failed"
+
+
+class RunnerUnstartable(AgentError):
+    """The release is there but its `run.sh` could not be executed."""
+
+    reason = "runner_unstartable"
+
+
+class Unexpected(AgentError):
+    """A fault of ours that the outermost net caught; the cause is chained."""
+
+
+class ServiceError(Exception):
+    """A remote service answered with an error; `code` is its own word, the only thing decisions look at."""
+
+    def __init__(self, action: str, code: str, detail: str = "") -> None:
+        self.action, self.code, self.detail = action, code, detail
+        super().__init__(f"{action} answered {code}" + (f": {detail}" if detail else ""))
+
+
+class Unreachable(ServiceError):
+    """No answer: refused, hung past its timeout, or cut off. Whether the call took effect is unknown."""
+
+    def __init__(self, action: str, detail: str = "") -> None:
+        super().__init__(action, "Unreachable", detail)
+
+
+class NoCredentials(ServiceError):
+    """Nothing to sign with yet: an instance's role may take some seconds to appear."""
+
+    def __init__(self, action: str, detail: str = "") -> None:
+        super().__init__(action, "NoCredentials", detail)

@@ -1,0 +1,116 @@
+"""Run one child until it ends, or must."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent import supervision
+from agent.desk import Desk
+from agent.errors import RunnerUnstartable
+from agent.ports import Clock, Event, Heard, Journal, Launch, OutputEnded, Processes, Runner, RunnerExited
+from agent.supervision import Action, Limits, StopRequested, Watch
+
+SWEEP_S = 5.0
+"""Seconds for killing what the runner left behind; a process in the kernel's hands may outlast it."""
+DRAIN_S = 3.0
+"""Seconds to wait for the end of the output once everything that could write to it was killed."""
+
+
+class Observer(Protocol):
+    """Whoever has to know while the runner lives."""
+
+    def checked(self, now_s: float) -> float:
+        """Look at the machine now; returns when to look next. May ask for a stop through the desk."""
+
+    def happened(self, event: Event) -> None:
+        """Anything that arrived."""
+
+    def decided(self, before: Watch, after: Watch) -> None:
+        """What is known of the runner has changed."""
+
+
+class Executor:
+    """Starts the runner, carries out what supervision decides, and leaves nothing of it alive."""
+
+    def __init__(self, processes: Processes, desk: Desk, clock: Clock, journal: Journal) -> None:
+        self._processes, self._desk, self._clock, self._journal = processes, desk, clock, journal
+        self._output_ended = False
+
+    def start(self, launch: Launch) -> Runner:
+        """Raises: RunnerUnstartable."""
+        try:
+            return self._processes.start(launch)
+        except OSError as error:
+            raise RunnerUnstartable(f"{launch.command[0]} cannot be executed: {error}") from error
+
+    def attend(self, runner: Runner, limits: Limits, observer: Observer) -> Watch:
+        """Watch over the runner to its end; afterwards nothing that descends from it is alive."""
+        watch = Watch(limits, started_s=self._clock.monotonic_s())
+        look_s = observer.checked(watch.started_s)
+        while not watch.over:
+            event = self._desk.next(min(watch.wakes_at_s(), look_s))
+            now_s = self._clock.monotonic_s()
+            if event is not None:
+                observer.happened(event)
+            if now_s >= look_s:
+                look_s = observer.checked(now_s)
+            after, actions = self._considered(watch, event, now_s)
+            for action in actions:
+                self._carry_out(action, runner, after)
+            if after is not watch:
+                observer.decided(watch, after)
+            watch = after
+        return self._left_behind(runner, watch)
+
+    def _considered(self, watch: Watch, event: Event | None, now_s: float) -> tuple[Watch, list[Action]]:
+        actions: list[Action] = []
+        if isinstance(event, Heard):
+            watch, more = supervision.heard(watch, event.announcement, now_s)
+            actions += more
+        elif isinstance(event, RunnerExited):
+            watch = supervision.exited(watch, event.code)
+        elif isinstance(event, OutputEnded):
+            self._output_ended = True
+        while self._desk.stops:
+            watch, more = supervision.asked(watch, self._desk.stops.pop(0), now_s)
+            actions += more
+        watch, more = supervision.passed(watch, now_s)
+        return watch, actions + list(more)
+
+    def _carry_out(self, action: Action, runner: Runner, watch: Watch) -> None:
+        fields = {
+            "signal": action.value,
+            "stop": watch.stop.value if watch.stop else "",
+            "grace_s": round(watch.limits.grace_s, 3),
+        }
+        if action is Action.INTERRUPT:
+            self._journal.event("runner.signalled", **fields, reached=runner.interrupt())
+        elif action is Action.TERMINATE:
+            self._journal.event("runner.signalled", **fields, reached=runner.terminate())
+        elif action is Action.KILL:
+            self._journal.event("runner.killed", **fields, processes=runner.sweep(SWEEP_S))
+        else:
+            self._journal.event("runner.unkillable", **fields)
+
+    def _left_behind(self, runner: Runner, watch: Watch) -> Watch:
+        """Whatever the job left running is killed, then the last of its output is read."""
+        left = runner.sweep(SWEEP_S)
+        if left:
+            self._journal.event("runner.leftovers_killed", processes=left)
+        until_s = self._clock.monotonic_s() + DRAIN_S
+        while not self._output_ended:
+            event = self._desk.next(until_s)
+            if event is None:
+                self._journal.event("runner.output_held_open", waited_s=DRAIN_S)
+                break
+            self._output_ended = isinstance(event, OutputEnded)
+            if isinstance(event, Heard):
+                watch, _ = supervision.heard(watch, event.announcement, self._clock.monotonic_s())
+            elif isinstance(event, RunnerExited) and watch.exit_code is None:
+                watch = supervision.exited(watch, event.code)
+        return watch
+
+
+def ask(desk: Desk, request: StopRequested) -> None:
+    """Have the runner stopped at the next turn of `attend`."""
+    desk.stops.append(request)

@@ -1,0 +1,275 @@
+"""The child's output and our own events become one CloudWatch stream, and every line that does not arrive is counted.
+
+The output lies on disk before anything is sent (the spool), so a slow or dead service holds nobody up. This room decides what
+becomes of the spooled bytes: lines, events, batches, and what the report may claim.
+
+Source of every limit: PutLogEvents in the CloudWatch Logs API reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Protocol
+
+import msgspec
+
+from agent.contract.names import log_stream_name
+from agent.errors import ServiceError
+from agent.ports import Clock, Crew, Journal, TranscriptReport
+from agent.retries import PASSING
+
+BATCH_EVENTS = 10_000
+BATCH_BYTES = 1_048_576
+EVENT_OVERHEAD_BYTES = 26
+EVENT_BYTES = 262_144 - EVENT_OVERHEAD_BYTES
+"""Bytes of one message; larger ones are split. The service has allowed more since 2025, older endpoints have not."""
+BATCH_SPAN_MS = 23 * 3_600_000
+"""A batch may not span 24 hours."""
+EMPTY_LINE = " "
+"""The service takes no empty message; a line of nothing is kept as one space."""
+EVERY_S = 1.0
+"""Seconds between two shipments: a line is readable well within three seconds, and a chatty job costs one call a second."""
+AT_ONCE_BYTES = 4 << 20
+"""Bytes taken from the spool at once."""
+UNENDED_BYTES = 4 << 20
+"""A line that has no end by then is cut: progress bars and binary output must not fill the memory."""
+RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses after failed shipments; the last one repeats."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Some output of the child, or one line of ours, and when it was spooled."""
+
+    at_ms: int
+    ours: bool
+    content: bytes
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One event as the service takes it."""
+
+    at_ms: int
+    message: str
+
+
+class Spool(Protocol):
+    """What was written and not yet shipped, on disk."""
+
+    def note(self, line: bytes) -> None:
+        """Write one line of ours. Never blocks on the network."""
+
+    def take(self, most_bytes: int) -> list[Record]:
+        """The oldest records not taken yet, in order; empty if there are none now."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait that long, or until sealed or well filled; whether more may still come."""
+
+    def seal(self) -> None:
+        """Nothing more will be written."""
+
+    def lines_dropped(self) -> int:
+        """Lines never written, because the cap or the disk's floor was reached."""
+
+
+class LogService(Protocol):
+    """CloudWatch Logs."""
+
+    def create_stream(self, group: str, stream: str) -> None:
+        """Make the stream, and the group only if it is missing; already there is success. Raises: ServiceError."""
+
+    def put(self, group: str, stream: str, events: list[LogEvent]) -> int:
+        """Ship one batch; returns how many of its events the service rejected. Raises: ServiceError."""
+
+
+class Lines:
+    """Turns records into events: whole lines, cleaned of secrets, in time order."""
+
+    def __init__(self, cleaned: Callable[[bytes], bytes], hold_back: Callable[[], int]) -> None:
+        self._cleaned, self._hold_back = cleaned, hold_back
+        self._unended = b""
+        self._last_ms = 0
+
+    def events(self, records: Iterable[Record]) -> Iterator[tuple[int, str]]:
+        """(milliseconds, message) of every line that is complete; `rest` has what is not."""
+        for record in records:
+            self._last_ms = max(self._last_ms, record.at_ms)
+            if record.ours:
+                yield self._last_ms, self._cleaned(record.content).decode("utf-8", "replace")
+                continue
+            whole, ending, self._unended = (self._unended + record.content).rpartition(b"\n")
+            if ending:
+                yield from self._split(whole)
+            if len(self._unended) > UNENDED_BYTES:
+                kept = max(1, self._hold_back())
+                cut, self._unended = self._unended[:-kept], self._unended[-kept:]
+                yield from self._split(cut)
+
+    def rest(self) -> Iterator[tuple[int, str]]:
+        """What was left without a line end when everything was over."""
+        if self._unended:
+            yield from self._split(self._unended)
+            self._unended = b""
+
+    def _split(self, block: bytes) -> Iterator[tuple[int, str]]:
+        block = self._cleaned(block)
+        longest_fits = len(block) <= EVENT_BYTES // 3
+        for line in block.decode("utf-8", "replace").split("\n"):
+            text = line[:-1] if line.endswith("\r") else line
+            if longest_fits or len(text) <= EVENT_BYTES // 4:
+                yield self._last_ms, text or EMPTY_LINE
+            else:
+                for piece in pieces(text, EVENT_BYTES):
+                    yield self._last_ms, piece
+
+
+def pieces(text: str, most_bytes: int) -> Iterator[str]:
+    """`text` in pieces of at most that many UTF-8 bytes, no character torn; joined they are `text`."""
+    while len(text) * 4 > most_bytes and len(encoded := text.encode("utf-8", "replace")) > most_bytes:
+        head = encoded[:most_bytes].decode("utf-8", "ignore")
+        yield head
+        text = text[len(head) :]
+    yield text
+
+
+def batches(events: Iterable[tuple[int, str]]) -> Iterator[list[LogEvent]]:
+    """The events in batches that the service accepts; order is kept."""
+    batch: list[LogEvent] = []
+    size = 0
+    for at_ms, message in events:
+        cost = (len(message) if message.isascii() else len(message.encode("utf-8", "replace"))) + EVENT_OVERHEAD_BYTES
+        full = size + cost > BATCH_BYTES or len(batch) >= BATCH_EVENTS
+        if batch and (full or at_ms - batch[0].at_ms > BATCH_SPAN_MS):
+            yield batch
+            batch, size = [], 0
+        batch.append(LogEvent(at_ms, message))
+        size += cost
+    if batch:
+        yield batch
+
+
+@dataclass
+class CloudTranscript:
+    """A Transcript (ports) that ships a spool to CloudWatch Logs from one background errand."""
+
+    group: str
+    instance_id: str
+    spool: Spool
+    service: Callable[[], LogService]
+    crew: Crew
+    clock: Clock
+    journal: Journal
+    cleaned: Callable[[bytes], bytes]
+    hold_back: Callable[[], int]
+    lines: Lines = field(init=False)
+    stream: str = ""
+    shipped: int = 0
+    rejected: int = 0
+    left: int = 0
+    cause: str = ""
+    made: bool = False
+    sealing: bool = False
+    gave_up: bool = False
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self.lines = Lines(self.cleaned, self.hold_back)
+
+    def open(self, job_id: str) -> None:
+        """Begin to ship; the stream is made by the shipping errand, before its first batch."""
+        self.stream = log_stream_name(self.instance_id, job_id)
+        self.crew.begin("log shipping", self.ship)
+
+    def event(self, name: str, fields: Mapping[str, object]) -> None:
+        """One JSON line of ours, in its place among the child's."""
+        self.spool.note(msgspec.json.encode({"event": name, "at": self.clock.now(), **fields}, enc_hook=str))
+
+    def ship(self) -> None:
+        """Ship until the spool is sealed and empty, or `finish` has given up."""
+        try:
+            self._ship()
+        except Exception as error:
+            self.cause, self.gave_up = f"{type(error).__name__}: {error}", True
+            raise
+
+    def _ship(self) -> None:
+        more = True
+        while more and not self.done:
+            sealed = not self.spool.wait(EVERY_S)
+            records = self.spool.take(AT_ONCE_BYTES)
+            more = not sealed or bool(records)
+            due = self.lines.events(records) if more else self.lines.rest()
+            taken = list(batches(due))
+            self.left = sum(len(batch) for batch in taken)
+            if not all(self._shipped(batch) for batch in taken):
+                return
+        self.done = True
+
+    def finish(self, within_s: float) -> TranscriptReport:
+        """Seal, ship what is left, and count."""
+        if not self.stream:
+            return TranscriptReport("lost", 0, self.spool.lines_dropped(), "the stream was never opened")
+        self.sealing = True
+        self.spool.seal()
+        until_s = self.clock.monotonic_s() + within_s
+        while not self.done and not self.gave_up and self.clock.monotonic_s() < until_s:
+            self.clock.pause(0.005)
+        unshipped = self.left + (0 if self.done else self._count_remaining())
+        self.done = True
+        lost = self.rejected + unshipped + self.spool.lines_dropped()
+        outcome = "shipped" if not lost else "partial" if self.shipped else "lost"
+        return TranscriptReport(outcome, self.shipped, lost, self.cause if lost else "")
+
+    def _count_remaining(self) -> int:
+        left = 0
+        while records := self.spool.take(AT_ONCE_BYTES):
+            left += sum(1 for _ in self.lines.events(records))
+        return left + sum(1 for _ in self.lines.rest())
+
+    def _shipped(self, batch: list[LogEvent]) -> bool:
+        """Whether the service has the batch; tries until it has, `finish` runs out of time, or no try can help any more."""
+        for failures in count():
+            try:
+                self._put(batch)
+                return True
+            except ServiceError as error:
+                self._note(error)
+                if self.sealing and error.code not in PASSING:
+                    self.gave_up = True
+            if self.done or self.gave_up:
+                return False
+            pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)]
+            self.clock.pause(min(pause_s, RETRY_S[0]) if self.sealing else pause_s)
+        return False
+
+    def _put(self, batch: list[LogEvent]) -> None:
+        service = self.service()
+        if not self.made:
+            service.create_stream(self.group, self.stream)
+            self.made = True
+        rejected = service.put(self.group, self.stream, batch)
+        self.shipped += len(batch) - rejected
+        self.rejected += rejected
+        self.left -= len(batch)
+
+    def _note(self, error: ServiceError) -> None:
+        if str(error) != self.cause:
+            self.cause = str(error)
+            self.journal.event("logs.not_shipped", group=self.group, error=str(error))
+
+
+class SilentTranscript:
+    """The Transcript of a machine whose operator named no log group: says so, and does nothing."""
+
+    def open(self, job_id: str) -> None:
+        """Nothing to open."""
+
+    def event(self, name: str, fields: Mapping[str, object]) -> None:
+        """Nowhere to write."""
+
+    def finish(self, within_s: float) -> TranscriptReport:
+        """Always `disabled`."""
+        return TranscriptReport("disabled")

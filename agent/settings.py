@@ -1,0 +1,177 @@
+"""The RUNS_FLEET_* environment, parsed once: a mapping goes in, settings or every complaint at once come out."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from agent.contract.names import parameter_name
+from agent.errors import SettingsError
+
+Value = TypeVar("Value")
+PREFIX = "RUNS_FLEET_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator decided for this machine. Every name is the variable's, in lower case and with its unit."""
+
+    instance_id: str | None
+    """None: to be asked of the metadata service."""
+    termination_queue_url: str
+    ssm_parameter: str | None
+    """None: derived from the instance id."""
+    log_group: str | None
+    """None: log shipping is off."""
+    config_bucket: str | None
+    """None: no cached releases, neither read nor written."""
+    max_runtime_minutes: float
+    s3_cache_endpoint: str | None
+    runner_dir: Path
+    runner_version: str | None
+    """None: not pinned."""
+    github_api_url: str
+    github_url: str
+    runner_mirror_url: str | None
+    """None: releases come from where the releases API says."""
+    work_dir: Path
+    runner_user: str | None
+    """None: the job runs as the agent's own user."""
+    grace_s: float
+    config_timeout_s: float
+    idle_timeout_s: float
+    logs_bucket: str | None
+    """None: the runner's diagnostic logs are not kept."""
+    power_off: tuple[str, ...] | None
+    """The command as an argument vector; None: decided by the machine."""
+    complaints: tuple[str, ...] = ()
+    """Every wrong or missing variable: its name, what was expected, what came."""
+
+    def insist(self) -> None:
+        """Raises: SettingsError with every complaint at once."""
+        if self.complaints:
+            raise SettingsError(self.complaints)
+
+    def parameter(self, instance_id: str) -> str:
+        """The SSM parameter this instance reads."""
+        return self.ssm_parameter or parameter_name(instance_id)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings in `environment`; an empty string counts as missing.
+
+    Never raises: what is wrong stands in `complaints`, and its field has the default, so that even a machine whose settings
+    are unusable can still be told of and switched off. Call `insist` before running a job.
+    """
+    reader = _Reader(environment)
+    return Settings(
+        instance_id=reader.text("INSTANCE_ID"),
+        termination_queue_url=reader.url("TERMINATION_QUEUE_URL", required=True) or "",
+        ssm_parameter=reader.parsed("SSM_PARAMETER", _parameter),
+        log_group=reader.text("LOG_GROUP"),
+        config_bucket=reader.text("CONFIG_BUCKET"),
+        max_runtime_minutes=reader.number("MAX_RUNTIME", 360.0, "minutes", least=0.0, most=14_400.0),
+        s3_cache_endpoint=reader.url("S3_CACHE_ENDPOINT"),
+        runner_dir=reader.path("RUNNER_DIR", "/opt/actions-runner"),
+        runner_version=reader.parsed("RUNNER_VERSION", _version),
+        github_api_url=reader.url("GITHUB_API_URL") or "https://api.github.com",
+        github_url=reader.url("GITHUB_URL") or "https://github.com",
+        runner_mirror_url=reader.url("RUNNER_MIRROR_URL"),
+        work_dir=reader.path("WORK_DIR", "/opt/runs-fleet/work"),
+        runner_user=reader.text("RUNNER_USER"),
+        grace_s=reader.number("GRACE_SECONDS", 90.0, "seconds", least=-1.0, most=3_600.0),
+        config_timeout_s=reader.number("CONFIG_TIMEOUT_SECONDS", 300.0, "seconds", least=0.0, most=86_400.0),
+        idle_timeout_s=reader.number("IDLE_TIMEOUT_SECONDS", 240.0, "seconds", least=0.0, most=864_000.0),
+        logs_bucket=reader.text("LOGS_BUCKET"),
+        power_off=reader.command("POWER_OFF"),
+        complaints=tuple(reader.complaints),
+    )
+
+
+class _Reader:
+    """Reads one variable after the other and collects the complaints."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.complaints: list[str] = []
+
+    def text(self, name: str) -> str | None:
+        return self._environment.get(PREFIX + name, "").strip() or None
+
+    def parsed(self, name: str, parse: Callable[[str], Value]) -> Value | None:
+        raw = self.text(name)
+        if raw is None:
+            return None
+        try:
+            return parse(raw)
+        except ValueError as error:
+            self._complain(name, str(error), raw)
+            return None
+
+    def url(self, name: str, *, required: bool = False) -> str | None:
+        raw = self.text(name)
+        if raw is None and required:
+            self.complaints.append(f"{PREFIX}{name} is missing: expected the URL of the termination queue")
+        return self.parsed(name, _url)
+
+    def number(self, name: str, default: float, unit: str, *, least: float, most: float) -> float:
+        def parse(raw: str) -> float:
+            expected = f"a number of {unit} {'of at least 0' if least < 0 else 'above 0'} and at most {most:g}"
+            try:
+                value = float(raw)
+            except ValueError:
+                raise ValueError(expected) from None
+            if not (math.isfinite(value) and least < value <= most and (value >= 0)):
+                raise ValueError(expected)
+            return value
+
+        value = self.parsed(name, parse)
+        return default if value is None else value
+
+    def path(self, name: str, default: str) -> Path:
+        return self.parsed(name, _path) or Path(default)
+
+    def command(self, name: str) -> tuple[str, ...] | None:
+        return self.parsed(name, _command)
+
+    def _complain(self, name: str, expected: str, found: Any) -> None:
+        self.complaints.append(f"{PREFIX}{name}: expected {expected}, found {found!r}")
+
+
+def _url(raw: str) -> str:
+    parts = urlsplit(raw)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an http or https URL")
+    return raw.rstrip("/")
+
+
+def _path(raw: str) -> Path:
+    if not raw.startswith("/"):
+        raise ValueError("an absolute path")
+    return Path(raw)
+
+
+def _parameter(raw: str) -> str:
+    if not raw.startswith("/"):
+        raise ValueError("the full name of an SSM parameter, beginning with /")
+    return raw
+
+
+def _version(raw: str) -> str:
+    version = raw.removeprefix("v")
+    if not all(part.isdigit() for part in version.split(".")) or version.count(".") != 2:
+        raise ValueError("a version such as 2.336.0")
+    return version
+
+
+def _command(raw: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(raw))
+    except ValueError as error:
+        raise ValueError(f"a command as a shell would split it ({error})") from None
+    return words

@@ -1,0 +1,78 @@
+"""Every way to make this machine go away, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.desk import Desk
+from agent.errors import ServiceError
+from agent.ports import Clock, Journal, Machine
+from agent.retries import PASSING, THROTTLED, Patience, persist
+
+ASKING = Patience(within_s=6.0, first_s=0.3, longest_s=2.0, tries=4)
+ASKING_WITHIN_S = 9.0
+"""Seconds for asking EC2, a hung last try included; after that the power is switched off."""
+POWER_OFF_WITHIN_S = 30.0
+"""Seconds for the command to come back; it has done its part by running."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """How the machine was sent away: `accepted` by EC2, and what the power-off command answered (None: not run)."""
+
+    accepted: bool
+    power_off_code: int | None = None
+    error: str = ""
+
+
+class Termination:
+    """Leaves by the first way that works; by all of them where something already went wrong."""
+
+    def __init__(self, machine: Machine, power_off: tuple[str, ...] | None, desk: Desk, clock: Clock, journal: Journal) -> None:
+        self._machine, self._power_off = machine, power_off
+        self._desk, self._clock, self._journal = desk, clock, journal
+
+    def leave(self, instance_id: str | None, *, for_certain: bool = False) -> Departure:
+        """Terminate the instance; power off if that was not accepted, or in any case where `for_certain`.
+
+        Never raises: there is nobody left to tell.
+        """
+        error = self._asked(instance_id)
+        if error:
+            self._journal.event("termination.refused", instance_id=instance_id or "unknown", error=error)
+        else:
+            self._journal.event("termination.accepted", instance_id=instance_id)
+        if not error and not for_certain:
+            return Departure(accepted=True)
+        return Departure(accepted=not error, power_off_code=self._powered_off(), error=error)
+
+    def _asked(self, instance_id: str | None) -> str:
+        if not instance_id:
+            return "this machine does not know its instance id"
+        try:
+            self._desk.bounded("termination", lambda: self._ask(instance_id), ASKING_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 - a net: whatever it was, the power goes off next
+            return str(error) or repr(error)
+        return ""
+
+    def _ask(self, instance_id: str) -> None:
+        persist(lambda: self._machine.terminate(instance_id), _worth_repeating, ASKING, self._clock)
+
+    def _powered_off(self) -> int | None:
+        command = self._power_off or self._machine.power_off_by_default()
+        if not command:
+            self._journal.event("power_off.none", hint="set RUNS_FLEET_POWER_OFF to the command that switches this machine off")
+            return None
+        self._journal.event("power_off.running", command=command[0])
+        try:
+            code = self._desk.bounded("power off", lambda: self._machine.power_off(command), POWER_OFF_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 - a net: the outermost one in cli tries once more
+            self._journal.event("power_off.failed", command=command[0], error=str(error) or repr(error))
+            return None
+        self._journal.event("power_off.ran", command=command[0], code=code)
+        return code
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    """Passing faults are; a throttled account is not: other machines wait too, and the power switch needs no permission."""
+    return isinstance(error, ServiceError) and error.code in PASSING and error.code not in THROTTLED

@@ -1,0 +1,111 @@
+"""Decide how a life ended: what was seen goes in, the one true status comes out.
+
+The runner exits 0 for nearly everything, so its exit code alone says nothing: green needs a `Succeeded` from the runner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.announcements import JOB_RESULTS, Complaint
+from agent.contract.messages import Status
+from agent.supervision import Stop, Watch
+
+GREEN = frozenset({"Succeeded", "SucceededWithIssues", "Skipped"})
+_STOPPED: dict[Stop, tuple[Status, str]] = {
+    Stop.MAX_RUNTIME: (Status.TIMEOUT, "the runner was stopped at its maximum runtime"),
+    Stop.SPOT_NOTICE: (Status.INTERRUPTED, "the machine is being reclaimed by EC2"),
+    Stop.SIGNAL: (Status.INTERRUPTED, "the agent was told to stop by a signal"),
+    Stop.UNCLAIMED: (Status.INTERRUPTED, "no job was assigned within the idle limit"),
+    Stop.DISK: (Status.FAILURE, "the disk was full; the job was stopped before it could fail without a reason"),
+    Stop.RESTART_LOOP: (Status.FAILURE, "the runner kept restarting its listener without a usable registration"),
+    Stop.LINGERED: (Status.FAILURE, "the runner did not leave after its job completed"),
+}
+_REFUSED = {
+    Complaint.REGISTRATION_DELETED: "the runner's registration has been deleted from the server",
+    Complaint.VERSION_REFUSED: "GitHub refuses this version of the runner: bake or pin a newer one",
+    Complaint.SESSION_CONFLICT: "another runner holds a session with this registration: a JIT config is single-use",
+    Complaint.NOT_CONFIGURED: "the runner found itself without a registration",
+    Complaint.CLOCK_SKEW: "the machine's clock is off by more than five minutes",
+    Complaint.WORK_DIRECTORY: "the runner could not create its work directory",
+    Complaint.UPDATING: "the runner went to update itself instead of working: bake or pin the current version",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How it ended: `error` is a sentence and empty only for success, `reason` one stable word."""
+
+    status: Status
+    reason: str = ""
+    error: str = ""
+    job_result: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 if and only if the status is success."""
+        return 0 if self.status is Status.SUCCESS else 1
+
+
+def of(watch: Watch) -> Verdict:
+    """The verdict on a runner that is gone (or would not go)."""
+    result = _job_result(watch)
+    if result is not None and (
+        watch.stop is None or watch.stop in (Stop.LINGERED, Stop.RESTART_LOOP) or watch.job_result_before_stop
+    ):
+        return _job_ended(result)
+    if watch.stop is Stop.UNCLAIMED and watch.job is not None:
+        return Verdict(Status.INTERRUPTED, "raced", "a job was assigned just as the idle runner was being stopped", result or "")
+    if watch.stop is not None:
+        status, sentence = _STOPPED[watch.stop]
+        return Verdict(status, watch.stop.value, _with_complaint(sentence, watch), result or "")
+    return _left_by_itself(watch)
+
+
+def of_failure(reason: str, error: str) -> Verdict:
+    """The verdict on a life that failed before there was a runner to judge."""
+    return Verdict(Status.FAILURE, reason, error)
+
+
+def of_stop_before_start(stop: Stop) -> Verdict:
+    """The verdict on a life that was told to end before its runner existed."""
+    status, sentence = _STOPPED[stop]
+    return Verdict(status, stop.value, f"{sentence}, before the runner was started")
+
+
+def _job_result(watch: Watch) -> str | None:
+    """The runner's line, and its exit code where that says something worse: a line can be forged by the job, green by none."""
+    coded = next((JOB_RESULTS[code] for code in watch.listener_codes if code in JOB_RESULTS), None)
+    said = watch.job_result
+    if coded is not None and (said is None or (said in GREEN and coded not in GREEN)):
+        return coded
+    return said
+
+
+def _job_ended(result: str) -> Verdict:
+    if result in GREEN:
+        return Verdict(Status.SUCCESS, "", "", result)
+    return Verdict(Status.FAILURE, f"job_{result.lower()}", f"the job ended as {result}", result)
+
+
+def _left_by_itself(watch: Watch) -> Verdict:
+    code = watch.exit_code
+    complaint = watch.complaints[-1] if watch.complaints else None
+    killed = next((c for c in (*watch.listener_codes, -code if code and code < 0 else 0) if c in (9, 15, 134, 137, 143)), None)
+    if watch.job is not None:
+        cause = f"its listener ended with {killed}" if killed else "it never said how the job ended"
+        word = "listener_killed" if killed else "job_lost"
+        return Verdict(Status.FAILURE, word, _with_complaint(f"the runner took a job and left; {cause}", watch))
+    if complaint and complaint.complaint in _REFUSED:
+        return Verdict(Status.FAILURE, complaint.complaint.value, f"{_REFUSED[complaint.complaint]} ({complaint.text})")
+    if killed:
+        return Verdict(Status.FAILURE, "listener_killed", f"the runner's listener ended with {killed} before it took a job")
+    clean = code == 0 and all(c == 0 for c in watch.listener_codes)
+    if clean and (watch.connected or complaint is not None):
+        return Verdict(Status.INTERRUPTED, Stop.UNCLAIMED.value, "the runner was removed by the server before it took a job")
+    codes = ", ".join(str(c) for c in watch.listener_codes) or "none"
+    return Verdict(Status.FAILURE, "runner_failed", f"the runner left without a job: exit code {code}, listener codes {codes}")
+
+
+def _with_complaint(sentence: str, watch: Watch) -> str:
+    return f"{sentence} (the runner said: {watch.complaints[-1].text})" if watch.complaints else sentence

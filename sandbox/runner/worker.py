@@ -1,0 +1,350 @@
+"""Runner.Worker: exists exactly while a job is executed, runs its steps with bash, reports, and exits with 100 + result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sandbox.runner import expressions
+from sandbox.runner.wire import Refused, exchange
+
+RESULTS = {"Succeeded": 100, "SucceededWithIssues": 101, "Failed": 102, "Canceled": 103, "Skipped": 104, "Abandoned": 105}
+INTERRUPT_S, TERMINATE_S = 7.5, 2.5
+"""Seconds a cancelled step gets after SIGINT and after SIGTERM. Source: actions/runner `ProcessInvoker`."""
+OUTPUT_HELD_S = 5.0
+"""Seconds a step is waited for whose shell has ended but whose output is still open. Source: likewise."""
+
+
+@dataclass
+class Step:
+    """One step and what became of it."""
+
+    number: int
+    spec: dict[str, Any]
+    conclusion: str = ""
+    started_at: str = ""
+    completed_at: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return str(self.spec.get("name") or self.spec.get("uses") or f"Run {str(self.spec.get('run', '')).splitlines()[0][:60]}")
+
+
+class Worker:
+    """Executes one job message."""
+
+    def __init__(self, root: Path, message: dict[str, Any], control: int) -> None:
+        self._root, self._message, self._control = root, message, control
+        self._job = message["job"]
+        repository = str(self._job.get("repository", "sandbox/sandbox")).split("/")[-1]
+        self._workspace = root / "_work" / repository / repository
+        self._temp = root / "_work" / "_temp"
+        self._cancelled = ""
+        self._failed = False
+        self._steps: dict[str, dict[str, Any]] = {}
+        self._env: dict[str, str] = {str(k): str(v) for k, v in self._job.get("env", {}).items()}
+        self._path: list[str] = []
+        self._tracking = f"github_{uuid.uuid4()}"
+        self._started_s = time.monotonic()
+        self._log = _diagnostics(root, "Worker")
+
+    def run(self) -> int:
+        """Returns the process's exit code."""
+        for directory in (self._workspace, self._temp):
+            directory.mkdir(parents=True, exist_ok=True)
+        before = set(_pids())
+        steps = [Step(number, spec) for number, spec in enumerate(self._job.get("steps", []), start=1)]
+        if self._hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", "Set up runner", steps):
+            for step in list(steps):
+                if not step.conclusion:
+                    self._turn(step)
+        if self._cancelled != "shutdown":
+            self._hook("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", "Complete runner", steps)
+        result = self._result()
+        self._log(f"Job result after all job steps finish: {result}")
+        self._end_orphans(before)
+        outputs = self._outputs()
+        self._report(result, steps, outputs)
+        self._log("Job completed.")
+        return RESULTS[result]
+
+    def _result(self) -> str:
+        if self._cancelled == "shutdown":
+            return "Failed"
+        return "Canceled" if self._cancelled else "Failed" if self._failed else "Succeeded"
+
+    def _turn(self, step: Step) -> None:
+        self._hear()
+        step.started_at = _now()
+        try:
+            step.conclusion = self._executed(step) if self._due(step) else "skipped"
+        except expressions.ExpressionError as error:
+            step.lines.append(f"##[error]{error}")
+            step.conclusion = "failure"
+        step.completed_at = _now()
+        outcome = step.conclusion
+        if step.conclusion == "failure" and step.spec.get("continue-on-error") is True:
+            step.conclusion = "success"
+        self._failed |= step.conclusion == "failure"
+        if identity := step.spec.get("id"):
+            self._steps.setdefault(identity, {"outputs": {}}).update(outcome=outcome, conclusion=step.conclusion)
+        self._log(f"Step result: {step.conclusion}")
+
+    def _due(self, step: Step) -> bool:
+        """After a shutdown every remaining step is skipped unseen; after a cancel its condition decides."""
+        if self._cancelled == "shutdown":
+            return False
+        status = {
+            "success": not self._failed and not self._cancelled,
+            "failure": self._failed,
+            "cancelled": bool(self._cancelled),
+        }
+        if "uses" in step.spec:
+            step.lines.append(f"(skipped in the sandbox: uses: {step.spec['uses']})")
+            return False
+        return expressions.condition(str(step.spec.get("if", "success()")), self._contexts(step), status)
+
+    def _executed(self, step: Step) -> str:
+        contexts = self._contexts(step)
+        files = {name: self._temp / f"{name.lower()}_{uuid.uuid4().hex}" for name in ("ENV", "OUTPUT", "PATH", "STEP_SUMMARY")}
+        for path in files.values():
+            path.touch()
+        environment = self._step_environment(step, contexts, files)
+        script = self._temp / f"{uuid.uuid4()}.sh"
+        script.write_text(expressions.render(str(step.spec["run"]), contexts), encoding="utf-8")
+        directory = self._workspace / expressions.render(str(step.spec.get("working-directory", ".")), contexts)
+        code = self._shell(step, script, directory, environment)
+        self._collect(step, files)
+        if code is None:
+            return "cancelled" if self._cancelled else "failure"
+        if code:
+            step.lines.append(f"##[error]Process completed with exit code {code}.")
+        return "failure" if code else "success"
+
+    def _shell(self, step: Step, script: Path, directory: Path, environment: dict[str, str]) -> int | None:
+        words = ["bash", "--noprofile", "--norc", "-eo", "pipefail"] if step.spec.get("shell") == "bash" else ["bash", "-e"]
+        try:
+            child = subprocess.Popen(
+                [*words, str(script)],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        except OSError as error:
+            step.lines.append(f"##[error]An error occurred trying to start process: {error}")
+            return 1
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{child.pid}/oom_score_adj").write_text("500", encoding="ascii")
+        limit = step.spec.get("timeout-minutes")
+        return self._attended(step, child, time.monotonic() + float(limit) * 60 if limit else None)
+
+    def _attended(self, step: Step, child: subprocess.Popen[bytes], ends_s: float | None) -> int | None:
+        assert child.stdout is not None
+        job_ends_s = self._started_s + 60 * float(self._job.get("timeout-minutes") or 360)
+        os.set_blocking(child.stdout.fileno(), False)
+        pending, open_, gone_s = b"", True, 0.0
+        while open_:
+            ready, _, _ = select.select([child.stdout, self._control] if self._control >= 0 else [child.stdout], [], [], 0.1)
+            if child.stdout in ready:
+                chunk = child.stdout.read(65_536) or b""
+                open_ = bool(chunk)
+                *lines, pending = (pending + chunk).split(b"\n")
+                step.lines += [line.decode("utf-8", "replace") for line in lines]
+            if self._control in ready:
+                self._hear()
+            now_s = time.monotonic()
+            if child.poll() is not None:
+                gone_s = gone_s or now_s
+                open_ = open_ and now_s - gone_s < OUTPUT_HELD_S
+            elif self._cancelled:
+                return self._interrupted(step, child)
+            elif (ends_s is not None and now_s > ends_s) or now_s > job_ends_s:
+                step.lines.append("##[error]The action has timed out.")
+                self._cancelled = self._cancelled or ("timeout" if now_s > job_ends_s else "")
+                self._interrupted(step, child)
+                return 1
+        if pending:
+            step.lines.append(pending.decode("utf-8", "replace"))
+        return child.wait()
+
+    def _interrupted(self, step: Step, child: subprocess.Popen[bytes]) -> None:
+        for number, within_s in ((signal.SIGINT, INTERRUPT_S), (signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, 5.0)):
+            child.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(within_s)
+                break
+        step.lines.append("##[error]The operation was canceled.")
+
+    def _step_environment(self, step: Step, contexts: dict[str, Any], files: dict[str, Path]) -> dict[str, str]:
+        environment = {**self._base_environment(), **contexts["env"]}
+        environment.update({f"GITHUB_{name}": str(path) for name, path in files.items()})
+        if self._path:
+            environment["PATH"] = ":".join([*reversed(self._path), environment.get("PATH", "")])
+        return environment
+
+    def _base_environment(self) -> dict[str, str]:
+        github = {f"GITHUB_{name.upper()}": str(value) for name, value in self._github().items()}
+        runner = {f"RUNNER_{name.upper()}": str(value) for name, value in self._runner().items()}
+        return {**os.environ, **github, **runner, "CI": "true", "GITHUB_ACTIONS": "true", "RUNNER_TRACKING_ID": self._tracking}
+
+    def _contexts(self, step: Step) -> dict[str, Any]:
+        contexts = {
+            "github": self._github(), "runner": self._runner(), "matrix": self._job.get("matrix", {}),
+            "needs": self._job.get("needs", {}), "steps": self._steps, "env": dict(self._env),
+        }  # fmt: skip
+        own = {str(k): expressions.render(str(v), contexts) for k, v in step.spec.get("env", {}).items()}
+        contexts["env"] = {**self._env, **own}
+        return contexts
+
+    def _github(self) -> dict[str, Any]:
+        return {**self._job.get("github", {}), "workspace": str(self._workspace)}
+
+    def _runner(self) -> dict[str, Any]:
+        machine = {"x86_64": "X64", "aarch64": "ARM64"}.get(os.uname().machine, "X64")
+        cache = os.environ.get("RUNNER_TOOL_CACHE") or str(self._root / "_work" / "_tool")
+        return {
+            "name": self._message.get("runner_name", ""),
+            "os": "Linux",
+            "arch": machine,
+            "temp": str(self._temp),
+            "tool_cache": cache,
+        }
+
+    def _collect(self, step: Step, files: dict[str, Path]) -> None:
+        self._env.update(_pairs(files["ENV"]))
+        outputs = dict(_pairs(files["OUTPUT"]))
+        if identity := step.spec.get("id"):
+            self._steps.setdefault(identity, {"outputs": {}})["outputs"] = outputs
+        self._path += [line for line in files["PATH"].read_text("utf-8").splitlines() if line]
+        summary = files["STEP_SUMMARY"].read_text("utf-8")
+        if summary:
+            step.lines += ["##[group]Summary", *summary.splitlines(), "##[endgroup]"]
+
+    def _outputs(self) -> dict[str, str]:
+        contexts = {"github": self._github(), "steps": self._steps, "needs": self._job.get("needs", {}), "matrix": self._job.get("matrix", {}), "env": self._env, "runner": self._runner()}  # fmt: skip
+        return {str(name): expressions.render(str(text), contexts) for name, text in self._job.get("outputs", {}).items()}
+
+    def _hook(self, variable: str, title: str, steps: list[Step]) -> bool:
+        """A hook that is missing or fails, fails the job. Source: "Running scripts before or after a job", GitHub docs."""
+        path = os.environ.get(variable)
+        if not path:
+            return True
+        step = Step(len(steps) + 1, {"name": title}, started_at=_now())
+        done = subprocess.run(
+            ["bash", "-e", path], cwd=self._workspace, env=self._base_environment(), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        step.lines += done.stdout.decode("utf-8", "replace").splitlines()
+        step.conclusion, step.completed_at = "failure" if done.returncode else "success", _now()
+        steps.append(step)
+        self._failed |= bool(done.returncode)
+        return True
+
+    def _hear(self) -> None:
+        """The listener's word over the pipe: `shutdown` or `cancel`; a closed pipe says nothing, as in the real worker."""
+        if self._control < 0 or not select.select([self._control], [], [], 0)[0]:
+            return
+        word = os.read(self._control, 64).decode("ascii", "replace").strip()
+        if not word:
+            self._control = -1
+        elif not self._cancelled:
+            self._cancelled = word.split()[0]
+            self._log("Cancellation/Shutdown message received.")
+
+    def stop(self) -> None:
+        """SIGTERM to the worker itself is the same shutdown."""
+        self._cancelled = self._cancelled or "shutdown"
+
+    def _end_orphans(self, before: set[int]) -> None:
+        self._log("Cleaning up orphan processes")
+        mark = f"RUNNER_TRACKING_ID={self._tracking}".encode()
+        for pid in set(_pids()) - before - {os.getpid()}:
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    self._log(f"Terminate orphan process: pid ({pid})")
+                    os.kill(pid, signal.SIGKILL)
+
+    def _report(self, result: str, steps: list[Step], outputs: dict[str, str]) -> None:
+        url = self._message.get("run_service_url")
+        if not url:
+            return
+        body = {
+            "jobId": self._job["id"],
+            "conclusion": {"Succeeded": "success", "Failed": "failure", "Canceled": "cancelled"}[result],
+            "outputs": outputs,
+            "steps": [
+                {"name": s.name, "number": s.number, "conclusion": s.conclusion or "skipped", "started_at": s.started_at,
+                 "completed_at": s.completed_at, "lines": s.lines}
+                for s in steps
+            ],
+        }  # fmt: skip
+        headers = {"Authorization": f"Bearer {self._message['token']}", "Content-Type": "application/json"}
+        for left in (4, 3, 2, 1, 0):
+            try:
+                exchange("POST", f"{url}/completejob", json.dumps(body).encode(), headers)
+                return
+            except Refused:
+                return
+            except OSError:
+                time.sleep(min(left, 1))
+
+
+def _pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """`name=value` lines and `name<<END` blocks. Source: "Workflow commands", GitHub docs."""
+    lines = iter(path.read_text("utf-8").splitlines())
+    for line in lines:
+        name, separator, value = line.partition("=")
+        block, opened, end = line.partition("<<")
+        if opened and (not separator or len(block) < len(name)):
+            held: list[str] = []
+            for inner in lines:
+                if inner == end:
+                    break
+                held.append(inner)
+            yield block, "\n".join(held)
+        elif separator:
+            yield name, value
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _diagnostics(root: Path, name: str) -> Any:
+    directory = root / "_diag"
+    directory.mkdir(exist_ok=True)
+    path = directory / f"{name}_{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-utc.log"
+
+    def write(text: str) -> None:
+        with path.open("a", encoding="utf-8") as log:
+            log.write(f"[{datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%SZ')} INFO {name}] {text}\n")
+
+    return write
+
+
+def main(root: Path) -> int:
+    """`Runner.Worker spawnclient`: the job message comes on standard input, words for it on descriptor 3."""
+    message = json.loads(sys.stdin.buffer.readline())
+    worker = Worker(root, message, int(sys.argv[2]))
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())
+    return worker.run()
