@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from isal import isal_zlib
-from isal.igzip_lib import IsalError
+from isal import igzip_lib, isal_zlib
 
 from agent.errors import ReleaseRefused
 
@@ -36,7 +35,7 @@ def unpack(chunks: Iterator[bytes], into: Path, *, most_members: int = MOST_MEMB
     into.mkdir(parents=True)
     try:
         return _Unpacking(into, most_members, most_bytes).run(chunks)
-    except (tarfile.TarError, IsalError, zlib.error, EOFError) as error:
+    except (tarfile.TarError, igzip_lib.IsalError, zlib.error, EOFError) as error:  # type: ignore[misc]  # its stubs say less than it is
         shutil.rmtree(into, ignore_errors=True)
         raise ReleaseRefused(f"the archive is damaged: {error}") from error
     except BaseException:

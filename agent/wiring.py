@@ -215,10 +215,10 @@ class _LateConfiguration(Configuration):
 
     def __init__(self, world: World, own_id: Callable[[], str]) -> None:
         super().__init__(world.parameters, "", world.settings.config_timeout_s, world.clock, world.journal)
-        self._parameter_of = lambda: world.settings.parameter(own_id())
+        self._settings, self._own_id = world.settings, own_id
 
     def now(self) -> RunnerConfig | None:
-        self._name = self._parameter_of()
+        self._name = self._settings.parameter(self._own_id())
         return super().now()
 
 

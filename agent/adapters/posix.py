@@ -171,7 +171,7 @@ class PosixRunner:
         until_s = time.monotonic() + within_s
         killed: set[int] = set()
         while time.monotonic() < until_s:
-            alive = _descendants(os.getpid())
+            alive = descendants(os.getpid())
             if not alive:
                 break
             for process in alive:
@@ -182,7 +182,7 @@ class PosixRunner:
         return len(killed)
 
     def _signal(self, number: signal.Signals) -> bool:
-        listener = next((pid for pid in _descendants(self._pid) if _is_listener(pid)), None)
+        listener = next((pid for pid in descendants(self._pid) if _is_listener(pid)), None)
         try:
             if listener is not None:
                 os.kill(listener, number)
@@ -286,7 +286,7 @@ def _entry(user: str) -> pwd.struct_passwd:
         raise LookupError(f"RUNS_FLEET_RUNNER_USER names {user!r}, and there is no such user on this machine") from None
 
 
-def _descendants(root: int) -> list[int]:
+def descendants(root: int) -> list[int]:
     """Living descendants of `root`, parents before their children; zombies are already dead."""
     children: dict[int, list[int]] = {}
     for entry in os.scandir("/proc"):

@@ -1,0 +1,1 @@
+"""One file per compute strategy; they do not know each other."""

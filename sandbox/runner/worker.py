@@ -159,8 +159,9 @@ class Worker:
         os.set_blocking(child.stdout.fileno(), False)
         pending, open_, gone_s = b"", True, 0.0
         while open_:
-            ready, _, _ = select.select([child.stdout, self._control] if self._control >= 0 else [child.stdout], [], [], 0.1)
-            if child.stdout in ready:
+            output = child.stdout.fileno()
+            ready, _, _ = select.select([output, self._control] if self._control >= 0 else [output], [], [], 0.1)
+            if output in ready:
                 chunk = child.stdout.read(65_536) or b""
                 open_ = bool(chunk)
                 *lines, pending = (pending + chunk).split(b"\n")
@@ -172,7 +173,8 @@ class Worker:
                 gone_s = gone_s or now_s
                 open_ = open_ and now_s - gone_s < OUTPUT_HELD_S
             elif self._cancelled:
-                return self._interrupted(step, child)
+                self._interrupted(step, child)
+                return None
             elif (ends_s is not None and now_s > ends_s) or now_s > job_ends_s:
                 step.lines.append("##[error]The action has timed out.")
                 self._cancelled = self._cancelled or ("timeout" if now_s > job_ends_s else "")

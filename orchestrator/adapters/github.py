@@ -1,0 +1,101 @@
+"""GitHub as an App: a signed JWT becomes an installation token, which registers, finds and removes runners.
+
+Source: GitHub REST, "Self-hosted runners" and "Authenticating as a GitHub App installation", API version 2022-11-28.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+import jwt
+import requests
+
+from agent.contract.secret import Secret
+from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.ports import Minted, Scope
+
+TIMEOUT_S = (5.0, 20.0)
+BACKDATED_S, JWT_S = 60, 540
+"""The JWT's clock is set back a minute for skewed machines; its life stays below GitHub's ten minutes."""
+RENEW_BEFORE_S = 300.0
+
+
+class GitHubApp:
+    """GitHub (ports) over REST."""
+
+    def __init__(self, api_url: str, app_id: str, private_key: Secret, session: requests.Session | None = None) -> None:
+        self._api_url, self._app_id, self._private_key = api_url, app_id, private_key
+        self._session = session or requests.Session()
+        self._session.headers.update(
+            {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "runs-fleet"}
+        )
+        self._tokens: dict[str, tuple[str, float]] = {}
+
+    def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
+        """201 with the blob; 409: the name is taken."""
+        body = {"name": name, "runner_group_id": group_id, "labels": list(labels), "work_folder": "_work"}
+        status, answer = self._call("POST", scope, "generate-jitconfig", json=body)
+        if status == 409:
+            return None
+        self._expect(status, 201, "generate-jitconfig", answer)
+        return Minted(int(answer["runner"]["id"]), Secret(answer["encoded_jit_config"]))
+
+    def find(self, scope: Scope, name: str) -> int | None:
+        """By exact name."""
+        status, answer = self._call("GET", scope, "", params={"name": name, "per_page": "100"})
+        self._expect(status, 200, "list runners", answer)
+        return next((int(runner["id"]) for runner in answer["runners"] if runner["name"] == name), None)
+
+    def remove(self, scope: Scope, runner_id: int) -> bool:
+        """204 and 404: gone; 422: it runs a job."""
+        status, answer = self._call("DELETE", scope, str(runner_id))
+        if status == 422:
+            return False
+        if status != 404:
+            self._expect(status, 204, "delete runner", answer)
+        return True
+
+    def _call(self, method: str, scope: Scope, path: str, **extra: Any) -> tuple[int, Any]:
+        url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions/runners" + (f"/{path}" if path else "")
+        return self._exchange(method, url, self._token(scope), **extra)
+
+    def _token(self, scope: Scope) -> str:
+        key = scope.installation_id or f"{scope.owner}/{scope.repo}"
+        token, ends_at = self._tokens.get(key, ("", 0.0))
+        if ends_at - time.time() < RENEW_BEFORE_S:
+            installation = scope.installation_id or self._installation(scope)
+            url = f"{self._api_url}/app/installations/{installation}/access_tokens"
+            status, answer = self._exchange("POST", url, self._jwt())
+            self._expect(status, 201, "installation token", answer)
+            token = str(answer["token"])
+            ends_at = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00")).timestamp()
+            self._tokens[key] = (token, ends_at)
+        return token
+
+    def _installation(self, scope: Scope) -> str:
+        status, answer = self._exchange("GET", f"{self._api_url}/repos/{scope.owner}/{scope.repo}/installation", self._jwt())
+        self._expect(status, 200, "installation lookup", answer)
+        return str(answer["id"])
+
+    def _jwt(self) -> str:
+        now = int(time.time())
+        claims = {"iss": self._app_id, "iat": now - BACKDATED_S, "exp": now - BACKDATED_S + JWT_S}
+        return jwt.encode(claims, self._private_key.reveal(), algorithm="RS256")
+
+    def _exchange(self, method: str, url: str, bearer: str, **extra: Any) -> tuple[int, Any]:
+        try:
+            answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
+        except requests.RequestException as error:
+            raise Unanswered(f"github:{method} {url}", str(error)) from error
+        try:
+            return answer.status_code, answer.json() if answer.content else None
+        except ValueError:
+            return answer.status_code, None
+
+    @staticmethod
+    def _expect(status: int, wanted: int, action: str, answer: Any) -> None:
+        if status != wanted:
+            told = answer.get("message", "") if isinstance(answer, dict) else ""
+            raise ServiceFailed(f"github:{action}", str(status), str(told))

@@ -1,0 +1,46 @@
+"""Every way the orchestrator can fail: whose fault it is and whether trying again helps."""
+
+from __future__ import annotations
+
+
+class OrchestratorError(Exception):
+    """A failure with a name."""
+
+
+class SettingsInvalid(OrchestratorError):
+    """The operator's environment is wrong or incomplete; `problems` holds all of it."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__("the settings are not usable: " + "; ".join(problems))
+
+
+class ServiceFailed(OrchestratorError):
+    """AWS or GitHub answered with an error; `code` is its own word. Retry through the queue or the next tick."""
+
+    def __init__(self, action: str, code: str, detail: str = "") -> None:
+        self.action, self.code = action, code
+        super().__init__(f"{action} answered {code}" + (f": {detail}" if detail else ""))
+
+
+class Unanswered(ServiceFailed):
+    """No answer: whether the call took effect is unknown, and the next turn must find out."""
+
+    def __init__(self, action: str, detail: str = "") -> None:
+        super().__init__(action, "NoAnswer", detail)
+
+
+class Conflict(OrchestratorError):
+    """Somebody else changed the record since it was read: read again and decide again."""
+
+
+class NoCapacity(OrchestratorError):
+    """EC2 gave no instance and said why; nothing was started."""
+
+
+class DeliveryRefused(OrchestratorError):
+    """A webhook delivery that is not GitHub's, or not usable; `status` is the HTTP answer."""
+
+    def __init__(self, status: int, complaint: str) -> None:
+        self.status = status
+        super().__init__(complaint)

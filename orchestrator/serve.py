@@ -1,0 +1,80 @@
+"""One process: the webhook, two consumers and the tick."""
+
+from __future__ import annotations
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from orchestrator.adapters.system import Wheels
+from orchestrator.errors import DeliveryRefused, ServiceFailed
+from orchestrator.ports import Received
+from orchestrator.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
+from orchestrator.wiring import Orchestrator
+
+STOP_S = 15.0
+"""Seconds a running turn gets when the process is told to stop."""
+
+
+def application(orchestrator: Orchestrator) -> Starlette:
+    """The HTTP side: `POST /webhook`, `GET /health`."""
+
+    async def webhook(request: Request) -> Response:
+        try:
+            body = await _bounded(request)
+            if not is_genuine(body, request.headers.get("x-hub-signature-256", ""), orchestrator.settings.webhook_secret):
+                raise DeliveryRefused(401, "the signature does not fit the body: check the webhook's secret on both sides")
+            if request.headers.get("x-github-event") != "workflow_job":
+                return JSONResponse({"taken": False, "why": "only workflow_job is acted on"})
+            event = read_delivery(body)
+            taken = await run_in_threadpool(orchestrator.turns.on_webhook, body, event)
+        except DeliveryRefused as error:
+            return JSONResponse({"error": str(error)}, status_code=error.status)
+        except ServiceFailed as error:
+            orchestrator.journal.event("webhook.not_stored", error=str(error))
+            return JSONResponse({"error": "the delivery could not be stored: redeliver it"}, status_code=503)
+        return JSONResponse({"taken": taken})
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "up"})
+
+    return Starlette(routes=[Route("/webhook", webhook, methods=["POST"]), Route("/health", health)])
+
+
+def serve(orchestrator: Orchestrator) -> None:
+    """Until SIGTERM or SIGINT; turns that run then are let finish."""
+    wheels = Wheels(orchestrator.journal)
+    turns = orchestrator.turns
+
+    def on_job(received: Received) -> None:
+        try:
+            event = msgspec.json.decode(received.body, type=JobEvent)
+        except msgspec.MsgspecError as error:
+            orchestrator.journal.event("job_message.unusable", error=str(error))
+            return
+        turns.on_job_event(event)
+
+    wheels.every("tick", orchestrator.settings.tick_s, turns.on_tick)
+    wheels.consume("jobs", orchestrator.job_queue, on_job)
+    wheels.consume("terminations", orchestrator.termination_queue, turns.on_agent_message)
+    settings = orchestrator.settings
+    orchestrator.journal.event("serve.ready", host=settings.host, port=settings.port)
+    uvicorn.run(application(orchestrator), host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    wheels.stop(STOP_S)
+
+
+async def _bounded(request: Request) -> bytes:
+    """The body, declared and counted: never more than the limit in memory."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > LIMIT_BYTES:
+        raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, {declared} are declared")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > LIMIT_BYTES:
+            raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, more came")
+    return bytes(body)

@@ -1,0 +1,152 @@
+"""The server's environment, parsed once; names as the reference system has them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.contract.secret import Secret
+from orchestrator.errors import SettingsInvalid
+
+PREFIX = "RUNS_FLEET_"
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A label that counts as ours: `match` literally, or as a regular expression."""
+
+    match: str
+    regex: bool = False
+
+    def covers(self, label: str) -> bool:
+        """Whether `label` is meant."""
+        return bool(re.fullmatch(self.match, label)) if self.regex else self.match.lower() == label.lower()
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What the operator decided. Times carry their unit in their name."""
+
+    webhook_secret: Secret
+    app_id: str
+    app_private_key: Secret
+    """PEM."""
+    queue_url: str
+    termination_queue_url: str
+    subnet_ids: tuple[str, ...]
+    github_api_url: str = "https://api.github.com"
+    jobs_table: str = "runs-fleet-jobs"
+    sessions_table: str = "runs-fleet-sessions"
+    launch_template: str = "runs-fleet-runner"
+    """Its architecture is appended: `-amd64`, `-arm64`."""
+    instance_types: tuple[str, ...] = ("m7i.large",)
+    arm_instance_types: tuple[str, ...] = ("m7g.large",)
+    spot: bool = True
+    stack_id: str = "runs-fleet"
+    max_runtime_minutes: float = 360.0
+    runner_group_id: int = 1
+    runner_version: str = ""
+    runner_sha256: str = ""
+    log_group: str = ""
+    aliases: tuple[Alias, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 8080
+    tick_s: float = 15.0
+
+
+def read_settings(environment: Mapping[str, str]) -> ServerSettings:
+    """The settings in `environment`; an empty string counts as missing.
+
+    Raises: SettingsInvalid naming every wrong or missing variable at once; no value of a secret is quoted.
+    """
+    reader = _Reader(environment)
+    settings = ServerSettings(
+        webhook_secret=Secret(reader.required("GITHUB_WEBHOOK_SECRET", "the webhook's secret")),
+        app_id=reader.required("GITHUB_APP_ID", "the GitHub App's id or client id"),
+        app_private_key=Secret(reader.pem("GITHUB_APP_PRIVATE_KEY")),
+        queue_url=reader.required("QUEUE_URL", "the URL of the job queue"),
+        termination_queue_url=reader.required("TERMINATION_QUEUE_URL", "the URL of the termination queue"),
+        subnet_ids=reader.listed("SUBNET_IDS", required=True),
+        github_api_url=reader.text("GITHUB_API_URL", "https://api.github.com").rstrip("/"),
+        jobs_table=reader.text("JOBS_TABLE", "runs-fleet-jobs"),
+        sessions_table=reader.text("SESSIONS_TABLE", "runs-fleet-sessions"),
+        launch_template=reader.text("LAUNCH_TEMPLATE_NAME", "runs-fleet-runner"),
+        instance_types=reader.listed("INSTANCE_TYPES") or ("m7i.large",),
+        arm_instance_types=reader.listed("ARM_INSTANCE_TYPES") or ("m7g.large",),
+        spot=reader.text("SPOT_ENABLED", "true").lower() != "false",
+        stack_id=reader.text("STACK_ID", "runs-fleet"),
+        max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0),
+        runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0)),
+        runner_version=reader.text("RUNNER_VERSION", ""),
+        runner_sha256=reader.text("RUNNER_SHA256", ""),
+        log_group=reader.text("LOG_GROUP", ""),
+        aliases=reader.aliases("LABEL_ALIASES"),
+        host=reader.text("HOST", "127.0.0.1"),
+        port=int(reader.number("PORT", 8080.0, least=0.0)),
+        tick_s=reader.number("TICK_SECONDS", 15.0),
+    )
+    if reader.problems:
+        raise SettingsInvalid(tuple(reader.problems))
+    return settings
+
+
+class _Reader:
+    """Reads one variable after the other and collects what is wrong."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._environment.get(PREFIX + name, "").strip() or default
+
+    def required(self, name: str, expected: str) -> str:
+        found = self.text(name, "")
+        if not found:
+            self.problems.append(f"{PREFIX}{name} is missing: expected {expected}")
+        return found
+
+    def pem(self, name: str) -> str:
+        raw = self.required(name, "the App's private key, base64 of the PEM file")
+        if not raw:
+            return ""
+        try:
+            decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            decoded = ""
+        if "-----BEGIN" not in decoded:
+            self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
+        return decoded
+
+    def listed(self, name: str, *, required: bool = False) -> tuple[str, ...]:
+        found = tuple(part.strip() for part in self.text(name, "").split(",") if part.strip())
+        if required and not found:
+            self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
+        return found
+
+    def number(self, name: str, default: float, *, least: float = 1e-9) -> float:
+        raw = self.text(name, "")
+        try:
+            value = float(raw) if raw else default
+        except ValueError:
+            value = -1.0
+        if not least <= value < 1e9:
+            self.problems.append(f"{PREFIX}{name}: expected a positive number, found {raw!r}")
+        return value
+
+    def aliases(self, name: str) -> tuple[Alias, ...]:
+        raw = self.text(name, "")
+        try:
+            aliases = tuple(Alias(str(item["match"]), bool(item.get("regex"))) for item in json.loads(raw or "[]"))
+            for alias in aliases:
+                re.compile(alias.match if alias.regex else "")
+        except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
+            self.problems.append(
+                f'{PREFIX}{name}: expected JSON like [{{"match": "ubuntu-.*", "regex": true}}], found {raw!r} ({error})'
+            )
+            return ()
+        return aliases

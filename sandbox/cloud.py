@@ -1,0 +1,158 @@
+"""Embedded AWS: moto on loopback, and in front of it what moto lacks and a fleet needs.
+
+Added here: a CreateFleet that is idempotent by its token, the launch template's user-data and shutdown behaviour on fleet
+instances, instances that really boot and really go, and S3's conditional put kept honest by moto itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import boto3
+from botocore.config import Config
+
+from sandbox.instances import Instances
+
+REGION = "us-east-1"
+CREDENTIALS = {"aws_access_key_id": "AKIASANDBOX", "aws_secret_access_key": "sandbox-secret-key"}
+_INSTANCE = re.compile(rb"<(?:item|instanceId)>(i-[0-9a-f]+)</")
+
+
+class Cloud:
+    """Start it, and there is an AWS at `url` whose instances are processes on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.url = ""
+        self.instances = Instances(root / "instances", REGION, lambda: self.url, self._powered_off)
+        self._server: Any = None
+        self._fleets: dict[str, tuple[bytes, tuple[str, list[tuple[str, str]], bytes]]] = {}
+        self._fleet_lock = threading.Lock()
+        self._behaviour: dict[str, str] = {}
+        self.fleet_calls = 0
+
+    def start(self) -> Cloud:
+        """Serve on a free port of loopback."""
+        from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        behind = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, _Front(behind, self), threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True, name="cloud").start()
+        return self
+
+    def stop(self) -> None:
+        """Switch every machine off, then the cloud."""
+        self.instances.stop()
+        self._server.shutdown()
+
+    def client(self, service: str) -> Any:
+        """A fresh client with credentials of its own."""
+        config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
+        session = boto3.session.Session(**CREDENTIALS, region_name=REGION)
+        return session.client(service, endpoint_url=self.url, config=config)
+
+    def create_fleet(self, body: bytes, call: Callable[[], tuple[str, list[tuple[str, str]], bytes]]) -> Any:
+        """The same token and arguments give the same answer; other arguments are refused. Source: EC2 idempotency."""
+        token = parse_qs(body.decode()).get("ClientToken", [""])[0]
+        with self._fleet_lock:
+            self.fleet_calls += 1
+            if token and token in self._fleets:
+                stored_body, answer = self._fleets[token]
+                return (
+                    answer
+                    if stored_body == body
+                    else _refusal("IdempotentParameterMismatch", "the token was used with other arguments")
+                )
+            answer = call()
+            if answer[0].startswith("200"):
+                if token:
+                    self._fleets[token] = (body, answer)
+                template = parse_qs(body.decode()).get(
+                    "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName", [""]
+                )[0]
+                for instance_id in dict.fromkeys(_INSTANCE.findall(answer[2])):
+                    self._boot(instance_id.decode(), template)
+            return answer
+
+    def terminated(self, answer: bytes) -> None:
+        """EC2 accepted to terminate: the machines go."""
+        for instance_id in dict.fromkeys(_INSTANCE.findall(answer)):
+            self.instances.end(instance_id.decode())
+
+    def _boot(self, instance_id: str, template: str) -> None:
+        """What a real fleet takes over from its launch template and moto does not. Source: the moto notes in docs/operations.md."""
+        import base64
+
+        ec2 = self.client("ec2")
+        version = ec2.describe_launch_template_versions(LaunchTemplateName=template, Versions=["$Latest"])
+        data = version["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+        behaviour = self._behaviour[instance_id] = data.get("InstanceInitiatedShutdownBehavior", "stop")
+        ec2.modify_instance_attribute(InstanceId=instance_id, InstanceInitiatedShutdownBehavior={"Value": behaviour})
+        ec2.modify_instance_attribute(InstanceId=instance_id, UserData={"Value": data["UserData"].encode()})
+        self.instances.boot(instance_id, base64.b64decode(data["UserData"]).decode())
+
+    def _powered_off(self, instance_id: str) -> None:
+        """An instance that switched itself off does what its shutdown behaviour says."""
+        try:
+            ec2 = self.client("ec2")
+            found = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+            if found["State"]["Name"] in ("terminated", "shutting-down"):
+                return
+            if self._behaviour.get(instance_id) == "terminate":
+                ec2.terminate_instances(InstanceIds=[instance_id])
+            else:
+                ec2.stop_instances(InstanceIds=[instance_id])
+        except Exception as error:  # noqa: BLE001 - the cloud itself may be going down
+            logging.getLogger(__name__).debug("%s: %s", instance_id, error)
+
+
+class _Front:
+    """WSGI in front of moto."""
+
+    def __init__(self, behind: Any, cloud: Cloud) -> None:
+        self._behind, self._cloud = behind, cloud
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        action = b""
+        if "application/x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
+            import io
+
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            found = re.search(rb"(?:^|&)Action=(\w+)", body)
+            action = found.group(1) if found else b""
+        if action == b"CreateFleet":
+            return _sent(start_response, self._cloud.create_fleet(body, lambda: self._called(environ)))
+        if action == b"TerminateInstances":
+            answer = self._called(environ)
+            if answer[0].startswith("200"):
+                self._cloud.terminated(answer[2])
+            return _sent(start_response, answer)
+        return self._behind(environ, start_response)  # type: ignore[no-any-return]
+
+    def _called(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+        told: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
+            told.extend([status, headers])
+
+        content = b"".join(self._behind(environ, start_response))
+        return told[0], told[1], content
+
+
+def _sent(start_response: Any, answer: tuple[str, list[tuple[str, str]], bytes]) -> Iterable[bytes]:
+    start_response(answer[0], answer[1])
+    return [answer[2]]
+
+
+def _refusal(code: str, message: str) -> tuple[str, list[tuple[str, str]], bytes]:
+    text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>0</RequestID></Response>"
+    return "400 Bad Request", [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text.encode()

@@ -1,0 +1,295 @@
+"""What the stand-in GitHub knows, and the rules by which it changes. One lock, no I/O.
+
+Source of the rules: GitHub REST and webhook documentation; matching by label subset, one job per JIT runner, 204 and 422.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandbox.runner.expressions import condition, render
+from sandbox.workflow import PlannedJob, Workflow
+
+TOKEN_S = 3600
+LOST_AFTER_S = 600.0
+"""Seconds without a renewed lock after which a job has lost its runner. Source: actions/runner#3539."""
+
+
+class Refusal(Exception):
+    """An error answer: status, and the message GitHub gives."""
+
+    def __init__(self, status: int, message: str, kind: str = "") -> None:
+        self.status, self.message, self.kind = status, message, kind
+        super().__init__(message)
+
+
+@dataclass
+class RunnerRecord:
+    """A registered runner."""
+
+    id: int
+    name: str
+    labels: tuple[str, ...]
+    group_id: int
+    client_id: str
+    public_key: Any
+    ephemeral: bool = True
+    session: str = ""
+    version: str = ""
+    busy: bool = False
+    job: JobRecord | None = None
+
+
+@dataclass
+class JobRecord:
+    """One job of one run."""
+
+    id: int
+    run_id: int
+    plan: PlannedJob
+    status: str = "pending"
+    """`pending` (its needs are not met; GitHub shows nothing yet), then as GitHub says."""
+    conclusion: str | None = None
+    runner_id: int | None = None
+    runner_name: str = ""
+    queued_at: float = 0.0
+    started_at: float | None = None
+    completed_at: float | None = None
+    renewed_at: float = 0.0
+    outputs: dict[str, str] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    cancelled: bool = False
+
+
+@dataclass
+class RunRecord:
+    """One run of one workflow."""
+
+    id: int
+    number: int
+    workflow: Workflow
+    jobs: list[JobRecord] = field(default_factory=list)
+    attempt: int = 1
+
+
+class GitHubState:
+    """Everything, behind one lock; `changed` is called with (action, job) for each webhook-worthy change."""
+
+    def __init__(
+        self, owner: str, repo: str, changed: Callable[[str, JobRecord], None], lost_after_s: float = LOST_AFTER_S
+    ) -> None:
+        self.owner, self.repo = owner, repo
+        self._changed, self._lost_after_s = changed, lost_after_s
+        self.lock = threading.Condition(threading.RLock())
+        self.runners: dict[int, RunnerRecord] = {}
+        self.runs: dict[int, RunRecord] = {}
+        self.tokens: dict[str, float] = {}
+        self._serial = 1000
+        self.closed = False
+
+    def token(self, prefix: str) -> str:
+        """A new access token, valid for an hour."""
+        with self.lock:
+            token = prefix + secrets.token_hex(18)
+            self.tokens[token] = time.time() + TOKEN_S
+            return token
+
+    def insist_on_token(self, authorization: str) -> None:
+        """Raises: Refusal 401 unless the header carries a token of ours that is still valid."""
+        token = authorization.partition(" ")[2]
+        if self.tokens.get(token, 0.0) < time.time():
+            raise Refusal(401, "Bad credentials")
+
+    def register(
+        self, name: str, labels: tuple[str, ...], group_id: int, public_key: Any, *, replace: bool = False
+    ) -> RunnerRecord:
+        """A new runner, offline. Raises: Refusal 409 if the name is taken."""
+        with self.lock:
+            taken = next((runner for runner in self.runners.values() if runner.name.lower() == name.lower()), None)
+            if taken is not None:
+                if not replace or taken.busy:
+                    raise Refusal(409, f"Already exists - A runner with the name {name} already exists.")
+                del self.runners[taken.id]
+            runner = RunnerRecord(self._next(), name, labels, group_id, secrets.token_hex(16), public_key)
+            self.runners[runner.id] = runner
+            return runner
+
+    def remove(self, runner_id: int) -> None:
+        """Raises: Refusal 404, or 422 while it runs a job."""
+        with self.lock:
+            runner = self.runners.get(runner_id)
+            if runner is None:
+                raise Refusal(404, "Not Found")
+            if runner.busy:
+                raise Refusal(422, f"Runner {runner.name} is currently running a job and cannot be deleted.")
+            del self.runners[runner_id]
+            self.lock.notify_all()
+
+    def dispatch(self, workflow: Workflow) -> RunRecord:
+        """Start a run: jobs without needs are queued at once."""
+        with self.lock:
+            run = RunRecord(self._next(), len(self.runs) + 1, workflow)
+            run.jobs = [JobRecord(self._next(), run.id, plan) for plan in workflow.jobs]
+            self.runs[run.id] = run
+            self._settle(run)
+            return run
+
+    def open_session(self, runner_id: int, version: str) -> str:
+        """Raises: Refusal 404 for a deleted runner, 409 while another session lives."""
+        with self.lock:
+            runner = self._known(runner_id)
+            if runner.session:
+                raise Refusal(409, "The runner already has a session.", "TaskAgentSessionConflictException")
+            runner.session, runner.version = secrets.token_hex(16), version
+            return runner.session
+
+    def close_session(self, session: str) -> None:
+        """The runner went away; one that never had a job keeps its registration."""
+        with self.lock:
+            for runner in self.runners.values():
+                if runner.session == session:
+                    runner.session = ""
+
+    def next_job(self, session: str, wait_s: float) -> JobRecord | None:
+        """A job for this runner, waited for. Raises: Refusal 404 once the runner was removed."""
+        until_s = time.monotonic() + wait_s
+        with self.lock:
+            while not self.closed:
+                runner = next((r for r in self.runners.values() if r.session == session), None)
+                if runner is None:
+                    raise Refusal(404, "Runner not found", "RunnerNotFound")
+                job = self._match(runner)
+                if job is not None:
+                    runner.busy, runner.job = True, job
+                    job.runner_id, job.runner_name = runner.id, runner.name
+                    return job
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
+                    return None
+                self.lock.wait(left_s)
+        return None
+
+    def acquire(self, job_id: int) -> tuple[RunRecord, JobRecord]:
+        """The runner takes the job: it is in progress. Raises: Refusal 404, 409 if it is not to be had any more."""
+        with self.lock:
+            run, job = self.job(job_id)
+            if job.status != "queued":
+                raise Refusal(409, "the job is not queued any more")
+            job.status, job.started_at, job.renewed_at = "in_progress", time.time(), time.time()
+            self._changed("in_progress", job)
+            return run, job
+
+    def renew(self, job_id: int) -> bool:
+        """The runner still works; whether the job was cancelled meanwhile."""
+        with self.lock:
+            _, job = self.job(job_id)
+            job.renewed_at = time.time()
+            return job.cancelled
+
+    def complete(self, job_id: int, conclusion: str, outputs: dict[str, str], steps: list[dict[str, Any]]) -> None:
+        """The runner reports; its single-use registration is gone with that."""
+        with self.lock:
+            run, job = self.job(job_id)
+            if job.status == "completed":
+                return
+            job.outputs, job.steps = outputs, steps
+            self._completed(run, job, conclusion)
+
+    def cancel(self, run_id: int) -> None:
+        """Cancel a run: queued jobs end at once, running ones are told."""
+        with self.lock:
+            run = self.runs[run_id]
+            for job in run.jobs:
+                if job.status == "in_progress":
+                    job.cancelled = True
+                elif job.status != "completed":
+                    self._completed(run, job, "cancelled")
+
+    def reap(self) -> None:
+        """Jobs whose runner went silent have failed."""
+        with self.lock:
+            for run in self.runs.values():
+                for job in run.jobs:
+                    if job.status == "in_progress" and time.time() - job.renewed_at > self._lost_after_s:
+                        self._completed(run, job, "failure")
+
+    def job(self, job_id: int) -> tuple[RunRecord, JobRecord]:
+        """Raises: Refusal 404."""
+        for run in self.runs.values():
+            for job in run.jobs:
+                if job.id == job_id:
+                    return run, job
+        raise Refusal(404, "Not Found")
+
+    def contexts(self, run: RunRecord, job: JobRecord) -> dict[str, Any]:
+        """What expressions of this job may refer to before it runs."""
+        needed = {key: self._need(run, key) for key in job.plan.needs}
+        github = {
+            "run_id": str(run.id), "run_number": str(run.number), "run_attempt": str(run.attempt), "job": job.plan.key,
+            "repository": f"{self.owner}/{self.repo}", "repository_owner": self.owner, "workflow": run.workflow.name,
+            "event_name": "push", "ref": "refs/heads/main", "ref_name": "main", "actor": self.owner, "sha": "0" * 40,
+        }  # fmt: skip
+        env = {**run.workflow.env, **job.plan.env}
+        contexts: dict[str, Any] = {"github": github, "needs": needed, "matrix": job.plan.matrix, "env": run.workflow.env}
+        contexts["env"] = {name: render(text, contexts) for name, text in env.items()}
+        return contexts
+
+    def _known(self, runner_id: int) -> RunnerRecord:
+        runner = self.runners.get(runner_id)
+        if runner is None:
+            raise Refusal(404, "The runner registration has been deleted", "RunnerNotFound")
+        return runner
+
+    def _match(self, runner: RunnerRecord) -> JobRecord | None:
+        """The oldest queued job whose labels the runner has, compared without case; any such job, not the one it was made for."""
+        if runner.busy:
+            return None
+        owned = {label.lower() for label in runner.labels}
+        waiting = [j for run in self.runs.values() for j in run.jobs if j.status == "queued" and j.runner_id is None]
+        fitting = [job for job in waiting if {label.lower() for label in job.plan.labels} <= owned]
+        return min(fitting, key=lambda job: job.queued_at, default=None)
+
+    def _settle(self, run: RunRecord) -> None:
+        """Queue or skip whatever is due; skipping may make more due."""
+        moved = True
+        while moved:
+            moved = False
+            for job in run.jobs:
+                needed = [other for other in run.jobs if other.plan.key in job.plan.needs]
+                if job.status != "pending" or any(other.status != "completed" for other in needed):
+                    continue
+                moved = True
+                green = all(other.conclusion == "success" for other in needed)
+                status = {"success": green, "failure": any(o.conclusion == "failure" for o in needed), "cancelled": any(o.conclusion == "cancelled" for o in needed)}  # fmt: skip
+                if condition(job.plan.condition, self.contexts(run, job), status):
+                    job.status, job.queued_at = "queued", time.time()
+                    self._changed("queued", job)
+                else:
+                    self._completed(run, job, "skipped")
+        self.lock.notify_all()
+
+    def _completed(self, run: RunRecord, job: JobRecord, conclusion: str) -> None:
+        job.status, job.conclusion, job.completed_at = "completed", conclusion, time.time()
+        job.started_at = job.started_at or job.completed_at
+        if job.runner_id is not None:
+            self.runners.pop(job.runner_id, None)
+        self._changed("completed", job)
+        self._settle(run)
+
+    def _need(self, run: RunRecord, key: str) -> dict[str, Any]:
+        jobs = [job for job in run.jobs if job.plan.key == key]
+        outputs: dict[str, str] = {}
+        for job in jobs:
+            outputs.update(job.outputs)
+        results = [job.conclusion for job in jobs]
+        worst = next((word for word in ("failure", "cancelled", "skipped") if word in results), "success")
+        return {"result": worst, "outputs": outputs}
+
+    def _next(self) -> int:
+        self._serial += 1
+        return self._serial

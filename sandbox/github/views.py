@@ -1,0 +1,115 @@
+"""How the stand-in GitHub's records look on the wire: the fields and types of GitHub's published API description."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sandbox.github.state import GitHubState, JobRecord, RunnerRecord, RunRecord
+from sandbox.runner.release import Archive
+
+
+def moment(at: float | None) -> str | None:
+    """RFC 3339, or null."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def runner(record: RunnerRecord) -> dict[str, Any]:
+    """A runner object; one that never connected is offline and of unknown system."""
+    return {
+        "id": record.id,
+        "runner_group_id": record.group_id,
+        "name": record.name,
+        "os": "linux" if record.version else "unknown",
+        "status": "online" if record.session else "offline",
+        "busy": record.busy,
+        "ephemeral": record.ephemeral,
+        "labels": [{"id": at, "name": label, "type": "custom"} for at, label in enumerate(record.labels, 1)],
+    }
+
+
+def job(state: GitHubState, run: RunRecord, record: JobRecord, base: str) -> dict[str, Any]:
+    """A job object, as the API and the webhook have it."""
+    url = f"{base}/repos/{state.owner}/{state.repo}"
+    return {
+        "id": record.id,
+        "run_id": run.id,
+        "run_url": f"{url}/actions/runs/{run.id}",
+        "run_attempt": run.attempt,
+        "node_id": f"CR_{record.id}",
+        "head_sha": "0" * 40,
+        "head_branch": "main",
+        "url": f"{url}/actions/jobs/{record.id}",
+        "html_url": f"{base}/{state.owner}/{state.repo}/actions/runs/{run.id}/job/{record.id}",
+        "status": "queued" if record.status == "pending" else record.status,
+        "conclusion": record.conclusion,
+        "created_at": moment(record.queued_at or record.completed_at or 0.0),
+        "started_at": moment(record.started_at or record.queued_at or record.completed_at or 0.0),
+        "completed_at": moment(record.completed_at),
+        "name": record.plan.name,
+        "steps": [
+            {
+                "name": step["name"],
+                "status": "completed",
+                "conclusion": step["conclusion"],
+                "number": step["number"],
+                "started_at": step["started_at"] or None,
+                "completed_at": step["completed_at"] or None,
+            }
+            for step in record.steps
+        ],
+        "check_run_url": f"{url}/check-runs/{record.id}",
+        "labels": list(record.plan.labels),
+        "runner_id": record.runner_id,
+        "runner_name": record.runner_name or None,
+        "runner_group_id": 1 if record.runner_id else None,
+        "runner_group_name": "Default" if record.runner_id else None,
+        "workflow_name": run.workflow.name,
+    }
+
+
+def user(login: str, base: str) -> dict[str, Any]:
+    """A simple user."""
+    api = f"{base}/users/{login}"
+    links = ("followers", "following", "gists", "starred", "subscriptions", "organizations", "repos", "events", "received_events")
+    return {
+        "login": login, "id": 1, "node_id": "U_1", "avatar_url": f"{base}/avatar", "gravatar_id": "", "url": api,
+        "html_url": f"{base}/{login}", "type": "User", "site_admin": False, **{f"{name}_url": f"{api}/{name}" for name in links},
+    }  # fmt: skip
+
+
+def delivery(state: GitHubState, action: str, run: RunRecord, record: JobRecord, base: str) -> dict[str, Any]:
+    """The body of a `workflow_job` webhook."""
+    owner = user(state.owner, base)
+    return {
+        "action": action,
+        "workflow_job": {
+            **job(state, run, record, base),
+            "status": {"queued": "queued", "in_progress": "in_progress"}.get(action, "completed"),
+        },
+        "repository": {"id": 1, "name": state.repo, "full_name": f"{state.owner}/{state.repo}", "private": True, "owner": owner},
+        "sender": owner,
+        "installation": {"id": 1, "node_id": "I_1"},
+    }
+
+
+def release(archive: Archive, architecture: str, base: str) -> dict[str, Any]:
+    """A release object of actions/runner with one asset, its digest and the body's markers."""
+    version, name = archive.version, f"actions-runner-linux-{architecture}-{archive.version}.tar.gz"
+    api, now = f"{base}/repos/actions/runner/releases", "2026-07-20T00:00:00Z"
+    marked = f"<!-- BEGIN SHA linux-{architecture} -->{archive.sha256}<!-- END SHA linux-{architecture} -->"
+    return {
+        "url": f"{api}/1", "html_url": f"{base}/actions/runner/releases/tag/v{version}", "assets_url": f"{api}/1/assets",
+        "upload_url": f"{api}/1/assets{{?name,label}}", "tarball_url": f"{api}/tarball", "zipball_url": f"{api}/zipball",
+        "id": 1, "node_id": "RE_1", "tag_name": f"v{version}", "target_commitish": "main", "name": f"v{version}",
+        "body": f"## SHA-256 Checksums\r\n- {name} {marked}\r\n", "draft": False, "prerelease": False,
+        "created_at": now, "published_at": now, "author": user("github-actions", base),
+        "assets": [
+            {
+                "url": f"{api}/assets/1", "browser_download_url": f"{base}/actions/runner/releases/download/v{version}/{name}",
+                "id": 1, "node_id": "RA_1", "name": name, "label": "", "state": "uploaded", "content_type": "application/octet-stream",
+                "size": len(archive.content), "digest": f"sha256:{archive.sha256}", "download_count": 0, "created_at": now,
+                "updated_at": now, "uploader": user("github-actions", base),
+            }
+        ],
+    }  # fmt: skip

@@ -1,0 +1,64 @@
+"""The first process of a sandbox machine: boots it, and when the power goes, nothing of it is left.
+
+`python -m sandbox.init DIRECTORY`. It adopts whatever its descendants orphan; SIGTERM is the power switch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from agent.adapters.posix import become_subreaper, descendants
+
+SHUTDOWN_S = 1.0
+"""Seconds between the polite signal and the end; a real machine gives its services somewhat longer."""
+
+
+def main(directory: Path) -> int:
+    """Boot from `user-data` in the machine's directory and stay until switched off."""
+    become_subreaper()
+    off = False
+
+    def switch(*_: object) -> None:
+        nonlocal off
+        off = True
+
+    signal.signal(signal.SIGTERM, switch)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with (directory / "console.log").open("ab") as console:
+        subprocess.Popen(
+            ["/bin/bash", str(directory / "user-data")], cwd=directory, stdin=subprocess.DEVNULL, stdout=console, stderr=console
+        )
+        while not off:
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.02)
+        end_everything(SHUTDOWN_S)
+    return 0
+
+
+def end_everything(polite_s: float) -> None:
+    """SIGTERM to every descendant, then SIGKILL until none is left."""
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+    until_s = time.monotonic() + polite_s
+    while alive := descendants(os.getpid()):
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if time.monotonic() > until_s:
+            for pid in alive:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,82 @@
+"""What an operator would deploy, in the sandbox's cloud: queues, tables, launch templates, and the server's environment."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+from dataclasses import dataclass, field
+
+from sandbox.cloud import CREDENTIALS, REGION, Cloud
+from sandbox.github.server import StandInGitHub
+from sandbox.instances import user_data
+
+STACK = "sandbox"
+LOG_GROUP = "/runs-fleet/agent"
+IMAGE = "ami-0000000000000000a"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The deployed names."""
+
+    queue_url: str
+    termination_queue_url: str
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Where the orchestrator serves."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def deploy(cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent: dict[str, str] | None = None) -> Stack:
+    """Create everything; returns what the server needs to know. `agent` adds to the machines' settings."""
+    sqs, dynamodb, ec2 = cloud.client("sqs"), cloud.client("dynamodb"), cloud.client("ec2")
+    fifo = {"FifoQueue": "true", "VisibilityTimeout": str(visibility_s)}
+    queue = sqs.create_queue(QueueName="runs-fleet-main.fifo", Attributes=fifo)["QueueUrl"]
+    terminations = sqs.create_queue(QueueName="runs-fleet-termination", Attributes={"VisibilityTimeout": str(visibility_s)})[
+        "QueueUrl"
+    ]
+    for table, key in (("runs-fleet-jobs", "job_id"), ("runs-fleet-sessions", "session_id")):
+        dynamodb.create_table(
+            TableName=table, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+        )  # fmt: skip
+    settings = {
+        "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations, "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_GRACE_SECONDS": "20",
+        "RUNS_FLEET_GITHUB_URL": github.url, "RUNS_FLEET_GITHUB_API_URL": github.url, **(agent or {}),
+    }  # fmt: skip
+    data = {
+        "ImageId": _image(ec2), "InstanceInitiatedShutdownBehavior": "terminate", "InstanceType": "m7i.large",
+        "UserData": base64.b64encode(user_data(settings).encode()).decode(),
+    }  # fmt: skip
+    for arch in ("amd64", "arm64"):
+        ec2.create_launch_template(LaunchTemplateName=f"runs-fleet-runner-{arch}", LaunchTemplateData=data)
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    port = _free_port()
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath), "AWS_ENDPOINT_URL": cloud.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"], "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
+        "RUNS_FLEET_GITHUB_WEBHOOK_SECRET": github.webhook_secret, "RUNS_FLEET_GITHUB_APP_ID": github.app_id,
+        "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": base64.b64encode(github.app_private_key.encode()).decode(),
+        "RUNS_FLEET_GITHUB_API_URL": github.url, "RUNS_FLEET_QUEUE_URL": queue, "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations,
+        "RUNS_FLEET_SUBNET_IDS": subnet, "RUNS_FLEET_STACK_ID": STACK, "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
+        "RUNS_FLEET_TICK_SECONDS": "0.5", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
+        "HOME": os.environ.get("HOME", "/"),
+    }  # fmt: skip
+    return Stack(queue, terminations, port, environment)
+
+
+def _image(ec2: object) -> str:
+    """Any image moto knows."""
+    images = ec2.describe_images(Owners=["amazon"])["Images"]  # type: ignore[attr-defined]
+    return str(images[0]["ImageId"]) if images else IMAGE
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

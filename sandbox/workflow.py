@@ -1,0 +1,263 @@
+"""A workflow file becomes a plan of jobs, or a refusal that names file, line and what is supported, before anything runs."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sandbox.runner.expressions import ExpressionError, check
+
+TOP = frozenset({"name", "run-name", "on", "env", "defaults", "jobs", "permissions", "concurrency"})
+JOB = frozenset(
+    {"name", "runs-on", "needs", "if", "strategy", "env", "defaults", "outputs", "timeout-minutes", "permissions", "steps"}
+)
+STEP = frozenset(
+    {"name", "id", "if", "run", "uses", "with", "env", "shell", "working-directory", "timeout-minutes", "continue-on-error"}
+)
+STRATEGY = frozenset({"matrix", "fail-fast", "max-parallel"})
+SHELLS = frozenset({"bash", "sh"})
+MOST_COMBINATIONS = 256
+"""Jobs of one matrix. Source: "Usage limits", GitHub Actions docs."""
+
+
+class Unsupported(ValueError):
+    """The file asks for something the sandbox does not do; the message is `file:line: what (supported: …)`."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One job after its matrix was taken apart. Texts may hold `${{ }}`, to be rendered when it is due."""
+
+    key: str
+    name: str
+    labels: tuple[str, ...]
+    needs: tuple[str, ...]
+    condition: str
+    matrix: dict[str, Any]
+    env: dict[str, str]
+    outputs: dict[str, str]
+    timeout_minutes: float
+    steps: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A whole file."""
+
+    name: str
+    path: Path
+    env: dict[str, str] = field(default_factory=dict)
+    jobs: tuple[PlannedJob, ...] = ()
+
+
+def read_workflow(path: Path) -> Workflow:
+    """The plan in the file at `path`.
+
+    Raises: Unsupported.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise Unsupported(f"{path}: expected a workflow file: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise Unsupported(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', error)}") from error
+    reader = _Reader(path)
+    if not isinstance(root, yaml.MappingNode):
+        raise Unsupported(f"{path}:1: expected a mapping with `jobs:`")
+    top = reader.mapping(root, TOP, "the workflow")
+    if "jobs" not in top:
+        raise reader.complaint(root, "there is no `jobs:`")
+    env = reader.texts(top.get("env"), "env")
+    shared = reader.defaults(top.get("defaults"))
+    jobs = tuple(job for key, node in reader.mapping(top["jobs"], None, "jobs").items() for job in reader.job(key, node, shared))
+    _insist_on_needs(jobs, reader, top["jobs"])
+    name = reader.value(top["name"]) if "name" in top else path.stem
+    return Workflow(str(name), path, env, jobs)
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def complaint(self, node: yaml.Node, what: str) -> Unsupported:
+        return Unsupported(f"{self._path}:{node.start_mark.line + 1}: {what}")
+
+    def mapping(self, node: yaml.Node, allowed: frozenset[str] | None, where: str) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.complaint(node, f"expected a mapping for {where}")
+        found: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            name = str(key.value)
+            if allowed is not None and name not in allowed:
+                raise self.complaint(key, f"`{name}` is not supported in {where} (supported: {', '.join(sorted(allowed))})")
+            found[name] = value
+        return found
+
+    def value(self, node: yaml.Node) -> Any:
+        loader = yaml.SafeLoader("")
+        try:
+            return loader.construct_object(node, deep=True)
+        except yaml.YAMLError as error:
+            raise self.complaint(node, str(error)) from error
+
+    def texts(self, node: yaml.Node | None, where: str) -> dict[str, str]:
+        if node is None:
+            return {}
+        found = {}
+        for name, value in self.mapping(node, None, where).items():
+            found[name] = self.text(value)
+        return found
+
+    def text(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.complaint(node, "expected a single value")
+        raw = self.value(node)
+        text = node.value if not isinstance(raw, bool) else str(raw).lower()
+        self.checked(node, text)
+        return str(text) if raw is not None else ""
+
+    def checked(self, node: yaml.Node, text: str, *, bare: bool = False) -> None:
+        try:
+            check(text, bare=bare)
+        except ExpressionError as error:
+            raise self.complaint(node, str(error)) from error
+
+    def defaults(self, node: yaml.Node | None) -> dict[str, str]:
+        if node is None:
+            return {}
+        run = self.mapping(node, frozenset({"run"}), "defaults").get("run")
+        if run is None:
+            return {}
+        found = self.mapping(run, frozenset({"shell", "working-directory"}), "defaults.run")
+        if "shell" in found and self.text(found["shell"]) not in SHELLS:
+            raise self.complaint(found["shell"], f"shell `{self.text(found['shell'])}` is not supported (supported: bash, sh)")
+        return {name: self.text(value) for name, value in found.items()}
+
+    def job(self, key: str, node: yaml.Node, shared: dict[str, str]) -> list[PlannedJob]:
+        found = self.mapping(node, JOB, f"job `{key}`")
+        for needed in ("runs-on", "steps"):
+            if needed not in found:
+                raise self.complaint(node, f"job `{key}` has no `{needed}:`")
+        combinations = self.matrix(found.get("strategy"))
+        own = {**shared, **self.defaults(found.get("defaults"))}
+        if not isinstance(found["steps"], yaml.SequenceNode):
+            raise self.complaint(found["steps"], "expected a list of steps")
+        steps = tuple(self.step(step, own) for step in found["steps"].value)
+        condition = self.condition(found.get("if"))
+        name = self.text(found["name"]) if "name" in found else key
+        return [
+            PlannedJob(
+                key=key, name=_display_name(name, combination, titled="name" in found), matrix=combination, condition=condition,
+                labels=self.labels(found["runs-on"], combination), needs=self.names(found.get("needs")), steps=steps,
+                env=self.texts(found.get("env"), "env"), outputs=self.texts(found.get("outputs"), "outputs"),
+                timeout_minutes=self.minutes(found.get("timeout-minutes"), 360.0),
+            )
+            for combination in combinations
+        ]  # fmt: skip
+
+    def step(self, node: yaml.Node, defaults: dict[str, str]) -> dict[str, Any]:
+        found = self.mapping(node, STEP, "a step")
+        if ("run" in found) == ("uses" in found):
+            raise self.complaint(node, "expected either `run:` or `uses:` in a step")
+        step: dict[str, Any] = dict(defaults) if "run" in found else {}
+        for name in ("name", "id", "run", "uses", "shell", "working-directory"):
+            if name in found:
+                step[name] = self.text(found[name])
+        if step.get("shell", "bash") not in SHELLS:
+            raise self.complaint(found["shell"], f"shell `{step['shell']}` is not supported (supported: bash, sh)")
+        if "if" in found:
+            step["if"] = self.condition(found["if"])
+        if "env" in found:
+            step["env"] = self.texts(found["env"], "env")
+        if "timeout-minutes" in found:
+            step["timeout-minutes"] = self.minutes(found["timeout-minutes"], 0.0)
+        if "continue-on-error" in found:
+            step["continue-on-error"] = self.value(found["continue-on-error"]) is True
+        return step
+
+    def condition(self, node: yaml.Node | None) -> str:
+        if node is None:
+            return "success()"
+        text = str(node.value)
+        self.checked(node, text, bare=True)
+        return text
+
+    def minutes(self, node: yaml.Node | None, default: float) -> float:
+        if node is None:
+            return default
+        value = self.value(node)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+            raise self.complaint(node, f"expected a number of minutes, found `{node.value}`")
+        return float(value)
+
+    def names(self, node: yaml.Node | None) -> tuple[str, ...]:
+        value = self.value(node) if node is not None else []
+        return (value,) if isinstance(value, str) else tuple(str(name) for name in value)
+
+    def labels(self, node: yaml.Node, matrix: dict[str, Any]) -> tuple[str, ...]:
+        from sandbox.runner.expressions import render
+
+        value = self.value(node)
+        if isinstance(value, dict):
+            value = value.get("labels", [])
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list) or not listed:
+            raise self.complaint(node, "expected a label, or a list of labels, in `runs-on:`")
+        for label in listed:
+            self.checked(node, str(label))
+        return tuple(render(str(label), {"matrix": matrix}) for label in listed)
+
+    def matrix(self, node: yaml.Node | None) -> list[dict[str, Any]]:
+        """Every combination, less `exclude`, with `include`. Source: "Running variations of jobs", GitHub docs."""
+        if node is None:
+            return [{}]
+        strategy = self.mapping(node, STRATEGY, "strategy")
+        if "matrix" not in strategy:
+            return [{}]
+        if not isinstance(strategy["matrix"], yaml.MappingNode):
+            raise self.complaint(strategy["matrix"], "expected the matrix written out (supported: lists, include, exclude)")
+        matrix = {name: self.value(value) for name, value in self.mapping(strategy["matrix"], None, "matrix").items()}
+        include, exclude = matrix.pop("include", []), matrix.pop("exclude", [])
+        for name, values in matrix.items():
+            if not isinstance(values, list):
+                raise self.complaint(strategy["matrix"], f"expected a list for `{name}` (supported: lists, include, exclude)")
+        combinations = (
+            [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())] if matrix else []
+        )
+        combinations = [c for c in combinations if not any(all(c.get(k) == v for k, v in out.items()) for out in exclude)]
+        for extra in include:
+            fitting = [c for c in combinations if all(c.get(k) == v for k, v in extra.items() if k in matrix)]
+            for combination in fitting:
+                combination.update(extra)
+            if not fitting:
+                combinations.append(dict(extra))
+        if not 0 < len(combinations) <= MOST_COMBINATIONS:
+            raise self.complaint(node, f"a matrix makes 1 to {MOST_COMBINATIONS} jobs, this one {len(combinations)}")
+        return combinations
+
+
+def _display_name(name: str, combination: dict[str, Any], *, titled: bool) -> str:
+    if titled or not combination:
+        return name
+    return f"{name} ({', '.join(str(value) for value in combination.values())})"
+
+
+def _insist_on_needs(jobs: tuple[PlannedJob, ...], reader: _Reader, node: yaml.Node) -> None:
+    """Every needed job exists and none waits for itself."""
+    keys = {job.key for job in jobs}
+    settled: set[str] = set()
+    for job in jobs:
+        for needed in job.needs:
+            if needed not in keys:
+                raise reader.complaint(node, f"job `{job.key}` needs `{needed}`, and there is no such job")
+    while len(settled) < len(keys):
+        ready = {job.key for job in jobs if job.key not in settled and set(job.needs) <= settled}
+        if not ready:
+            raise reader.complaint(node, f"these jobs wait for each other: {', '.join(sorted(keys - settled))}")
+        settled |= ready
