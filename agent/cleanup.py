@@ -62,11 +62,11 @@ def _remove(path: Path) -> list[str]:
         failures.append(f"{failed}: {error[1] if isinstance(error, tuple) else error}")
 
     try:
-        if path.is_symlink() or path.is_file():
-            path.unlink()
-        elif path.is_dir():
+        if not path.is_symlink() and path.is_dir():
             path.chmod(0o700)  # a job may leave a directory that even its owner may not enter
             shutil.rmtree(path, onerror=note)
+        else:
+            path.unlink(missing_ok=True)
     except OSError as error:
         failures.append(f"{path}: {error}")
     return failures

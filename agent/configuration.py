@@ -33,6 +33,7 @@ class Configuration:
         self._parameters, self._name, self._timeout_s = parameters, name, timeout_s
         self._clock, self._journal = clock, journal
         self._last = ""
+        self.timeout_s = timeout_s
 
     def now(self) -> RunnerConfig | None:
         """The configuration if it is there already, else None; one call.
@@ -80,7 +81,9 @@ class Configuration:
             self._journal.hide(*secrets_within(blob.reveal()))
         self._journal.hide(*(secret for secret in (config.jit_token, config.jit_config_gz) if secret))
         if (complaint := expired(config, self._clock.now())) is not None:
-            raise ConfigurationExpired(f"the configuration in {self._name} is refused: {complaint}")
+            refusal = ConfigurationExpired(f"the configuration in {self._name} is refused: {complaint}")
+            refusal.config = config
+            raise refusal
         return config
 
     def _failure(self, error: ServiceError) -> ConfigurationDenied | ConfigurationMissing:

@@ -17,6 +17,8 @@ PATTERNS = ("Runner_*.log", "Worker_*.log", "SelfUpdate-*.log*")
 
 def ship(objects: Objects, directory: Path, config: RunnerConfig, instance_id: str, journal: Journal) -> str:
     """Store every diagnostic log as gzip; returns `uploaded`, `partial`, `failed` or `empty`, never raises ServiceError."""
+    if (directory / "_diag").is_symlink():
+        return "empty"
     files = sorted(path for pattern in PATTERNS for path in (directory / "_diag").glob(pattern) if _is_plain(path))
     stored = 0
     for path in files:

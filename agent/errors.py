@@ -6,6 +6,10 @@ The exit codes follow sysexits.h, so that a unit file or a shell script can tell
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.contract.config import RunnerConfig
 
 
 class Exit(IntEnum):
@@ -63,6 +67,8 @@ class ConfigurationExpired(ConfigurationMalformed):
     """Too late: the credential inside would be refused, so nothing is started."""
 
     reason = "configuration_expired"
+    config: RunnerConfig | None = None
+    """What was refused: the final word still names its job and session."""
 
 
 class ReleaseUnavailable(AgentError):

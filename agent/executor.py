@@ -48,7 +48,7 @@ class Executor:
         watch = Watch(limits, started_s=self._clock.monotonic_s())
         look_s = observer.checked(watch.started_s)
         while not watch.over:
-            event = self._desk.next(min(watch.wakes_at_s(), look_s))
+            event = self._desk.next(watch.started_s if self._desk.stops else min(watch.wakes_at_s(), look_s))
             now_s = self._clock.monotonic_s()
             if event is not None:
                 observer.happened(event)

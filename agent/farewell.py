@@ -16,7 +16,7 @@ from agent.contract.config import RunnerConfig
 from agent.contract.messages import FinalWord
 from agent.desk import Desk, Overdue
 from agent.errors import ServiceError
-from agent.phases import Phase, Stopwatch
+from agent.phases import Stopwatch
 from agent.ports import Clock, Journal, Transcript, TranscriptReport
 from agent.telemetry import Telemetry
 from agent.termination import Termination
@@ -93,7 +93,7 @@ class Farewell:
             self.word_delivered = True
             self.journal.event("final_word.delivered", status=verdict.status.value, reason=verdict.reason)
         except Exception as error:  # noqa: BLE001 - a net: an unsaid word must not keep the machine alive
-            self.facts.broken = not isinstance(error, ServiceError | Overdue)
+            self.facts.broken |= not isinstance(error, ServiceError | Overdue)
             self.journal.event("final_word.undelivered", status=verdict.status.value, error=str(error) or repr(error))
 
     def clean(self) -> None:
@@ -106,7 +106,6 @@ class Farewell:
 
     def leave(self, *, for_certain: bool) -> None:
         """Go."""
-        self.journal.phase(Phase.TERMINATING)
         self.termination.leave(self.facts.instance_id, for_certain=for_certain)
 
     def _diagnose(self) -> str:

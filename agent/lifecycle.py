@@ -14,12 +14,12 @@ from agent import verdict as verdicts
 from agent.cache import Upload
 from agent.contract.config import RunnerConfig
 from agent.contract.messages import Busy, Interrupting, Started
-from agent.desk import Desk
+from agent.desk import Desk, Overdue
 from agent.errors import AgentError, Exit, ServiceError, SettingsError
-from agent.executor import Executor, ask
+from agent.executor import SWEEP_S, Executor, ask
 from agent.farewell import Facts, Farewell
 from agent.phases import Phase, Stopwatch
-from agent.ports import Clock, Event, Journal, Launch, Machine, Meters, NoticeCame, Transcript, TranscriptReport
+from agent.ports import Clock, Event, Journal, Launch, Machine, Meters, NoticeCame, Runner, Transcript, TranscriptReport
 from agent.preparation import Preparation, StoppedEarly
 from agent.registration import WITHIN_S as REGISTRATION_S
 from agent.registration import Registration
@@ -66,6 +66,7 @@ class Life:
         self._rooms = rooms
         self._clock, self._journal, self._desk = rooms.clock, rooms.journal, rooms.desk
         self._facts = rooms.farewell.facts
+        self._broke = False
 
     def live(self) -> int:
         """Live, and make the machine go away. Returns the process's exit code (`errors.Exit`)."""
@@ -85,7 +86,7 @@ class Life:
         if failure or broken:
             self._journal.event("life.failed", reason=verdict.reason, error=verdict.error)
         delivered = self._said_goodbye(verdict, for_certain=broken)
-        if broken:
+        if broken or self._broke:
             return Exit.INTERNAL
         if failure:
             return failure.exit_code
@@ -114,7 +115,7 @@ class Life:
         if settings.instance_id is None:
             try:
                 self._facts.instance_id = self._desk.bounded("identity", self._rooms.machine.instance_id, IDENTITY_S)
-            except ServiceError as error:
+            except (ServiceError, Overdue) as error:
                 complaints.append(
                     f"RUNS_FLEET_INSTANCE_ID is missing: expected an EC2 id, and the metadata service did not tell ({error})"
                 )
@@ -127,7 +128,9 @@ class Life:
         prepare = self._rooms.registration.prepare
         instance_id = self._facts.instance_id or ""
         self._rooms.preparation.stop_if_asked()
-        launch = self._desk.bounded("registration", lambda: prepare(config, instance_id, release.directory), REGISTRATION_S)
+        launch: Launch = self._rooms.preparation.unless_stopped(
+            "registration", lambda: prepare(config, instance_id, release.directory), REGISTRATION_S
+        )
         self._rooms.stopwatch.end("registration", self._clock.monotonic_s())
         return launch
 
@@ -139,6 +142,14 @@ class Life:
             settings.idle_timeout_s,
         )
         runner = rooms.executor.start(launch)
+        try:
+            return self._watched(runner, limits, config, release)
+        except BaseException:
+            runner.sweep(SWEEP_S)
+            raise
+
+    def _watched(self, runner: Runner, limits: Limits, config: RunnerConfig, release: Release) -> Verdict:
+        rooms = self._rooms
         self._facts.started_at, self._facts.started_s = self._clock.now(), self._clock.monotonic_s()
         rooms.stopwatch.begin("to_exec", rooms.born_s)
         rooms.stopwatch.end("to_exec", self._facts.started_s)
@@ -165,8 +176,9 @@ class Life:
             farewell.report(verdict, logs, diagnostics)
             self._journal.phase(Phase.CLEANING)
             farewell.clean()
+            self._journal.phase(Phase.TERMINATING)
         except Exception as error:  # noqa: BLE001 - the last net before the door: say it, and go
-            for_certain = True
+            for_certain = self._broke = True
             self._journal.event("farewell.broken", error=f"{type(error).__name__}: {error}")
             if not farewell.word_delivered:
                 farewell.report(verdict, TranscriptReport("lost", cause="the farewell broke"), "failed")
@@ -250,7 +262,7 @@ class _Witness:
 
     def _busy(self) -> Busy:
         until_s = self._rooms.clock.monotonic_s() + JOB_NOTE_S
-        while not any(self.job_identity()) and not self._over and self._rooms.clock.monotonic_s() < until_s:
+        while not self._rooms.registration.job_note.exists() and not self._over and self._rooms.clock.monotonic_s() < until_s:
             self._rooms.clock.pause(0.1)
         run_id, attempt, job = self.job_identity()
         return Busy(ran_run_id=run_id, ran_run_attempt=attempt, ran_job=job, **self._common())

@@ -74,6 +74,9 @@ class Spool(Protocol):
     def lines_dropped(self) -> int:
         """Lines never written, because the cap or the disk's floor was reached."""
 
+    def lines_accepted(self) -> int:
+        """Lines written so far, one without its end included."""
+
 
 class LogService(Protocol):
     """CloudWatch Logs."""
@@ -83,6 +86,12 @@ class LogService(Protocol):
 
     def put(self, group: str, stream: str, events: list[LogEvent]) -> int:
         """Ship one batch; returns how many of its events the service rejected. Raises: ServiceError."""
+
+
+class Continued(str):
+    """A piece of a line that goes on in the next event: it is shipped, but the line is counted with its last piece."""
+
+    __slots__ = ()
 
 
 class Lines:
@@ -98,15 +107,23 @@ class Lines:
         for record in records:
             self._last_ms = max(self._last_ms, record.at_ms)
             if record.ours:
-                yield self._last_ms, self._cleaned(record.content).decode("utf-8", "replace")
+                for piece in pieces(self._cleaned(record.content).decode("utf-8", "replace"), EVENT_BYTES):
+                    yield self._last_ms, piece
                 continue
             whole, ending, self._unended = (self._unended + record.content).rpartition(b"\n")
             if ending:
                 yield from self._split(whole)
             if len(self._unended) > UNENDED_BYTES:
-                kept = max(1, self._hold_back())
-                cut, self._unended = self._unended[:-kept], self._unended[-kept:]
-                yield from self._split(cut)
+                yield from ((at_ms, Continued(piece)) for at_ms, piece in self._split(self._cut()))
+
+    def _cut(self) -> bytes:
+        """The sendable front: whole secrets are replaced first, the beginning of one and of a character stay behind."""
+        self._unended = self._cleaned(self._unended)
+        at = len(self._unended) - max(1, self._hold_back())
+        while at > 0 and self._unended[at] & 0xC0 == 0x80:
+            at -= 1
+        cut, self._unended = self._unended[:at], self._unended[at:]
+        return cut
 
     def rest(self) -> Iterator[tuple[int, str]]:
         """What was left without a line end when everything was over."""
@@ -130,7 +147,7 @@ def pieces(text: str, most_bytes: int) -> Iterator[str]:
     """`text` in pieces of at most that many UTF-8 bytes, no character torn; joined they are `text`."""
     while len(text) * 4 > most_bytes and len(encoded := text.encode("utf-8", "replace")) > most_bytes:
         head = encoded[:most_bytes].decode("utf-8", "ignore")
-        yield head
+        yield Continued(head)
         text = text[len(head) :]
     yield text
 
@@ -168,7 +185,6 @@ class CloudTranscript:
     stream: str = ""
     shipped: int = 0
     rejected: int = 0
-    left: int = 0
     cause: str = ""
     made: bool = False
     sealing: bool = False
@@ -202,32 +218,23 @@ class CloudTranscript:
             records = self.spool.take(AT_ONCE_BYTES)
             more = not sealed or bool(records)
             due = self.lines.events(records) if more else self.lines.rest()
-            taken = list(batches(due))
-            self.left = sum(len(batch) for batch in taken)
-            if not all(self._shipped(batch) for batch in taken):
+            if not all(self._shipped(batch) for batch in batches(due)):
                 return
         self.done = True
 
     def finish(self, within_s: float) -> TranscriptReport:
-        """Seal, ship what is left, and count."""
-        if not self.stream:
-            return TranscriptReport("lost", 0, self.spool.lines_dropped(), "the stream was never opened")
+        """Seal, ship what is left, and count: whatever was written and not shipped is lost, whoever holds it now."""
         self.sealing = True
         self.spool.seal()
         until_s = self.clock.monotonic_s() + within_s
-        while not self.done and not self.gave_up and self.clock.monotonic_s() < until_s:
+        while self.stream and not self.done and not self.gave_up and self.clock.monotonic_s() < until_s:
             self.clock.pause(0.005)
-        unshipped = self.left + (0 if self.done else self._count_remaining())
         self.done = True
-        lost = self.rejected + unshipped + self.spool.lines_dropped()
-        outcome = "shipped" if not lost else "partial" if self.shipped else "lost"
-        return TranscriptReport(outcome, self.shipped, lost, self.cause if lost else "")
-
-    def _count_remaining(self) -> int:
-        left = 0
-        while records := self.spool.take(AT_ONCE_BYTES):
-            left += sum(1 for _ in self.lines.events(records))
-        return left + sum(1 for _ in self.lines.rest())
+        shipped = self.shipped
+        lost = max(0, self.spool.lines_accepted() - shipped) + self.spool.lines_dropped()
+        outcome = "shipped" if not lost else "partial" if shipped else "lost"
+        cause = self.cause if self.stream else "the stream was never opened"
+        return TranscriptReport(outcome, shipped, lost, cause if lost else "")
 
     def _shipped(self, batch: list[LogEvent]) -> bool:
         """Whether the service has the batch; tries until it has, `finish` runs out of time, or no try can help any more."""
@@ -251,9 +258,8 @@ class CloudTranscript:
             service.create_stream(self.group, self.stream)
             self.made = True
         rejected = service.put(self.group, self.stream, batch)
-        self.shipped += len(batch) - rejected
+        self.shipped += sum(type(event.message) is not Continued for event in batch) - rejected
         self.rejected += rejected
-        self.left -= len(batch)
 
     def _note(self, error: ServiceError) -> None:
         if str(error) != self.cause:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from agent.configuration import Configuration
 from agent.contract.config import RunnerConfig
-from agent.desk import Desk
-from agent.errors import ReleaseUnavailable
+from agent.desk import Desk, Overdue
+from agent.errors import ConfigurationExpired, ConfigurationMissing, RegistrationFailed, ReleaseUnavailable, ServiceError
 from agent.phases import Stopwatch
 from agent.ports import Clock, ErrandEnded, Transcript
 from agent.release import Release, Releases, Wanted
 from agent.supervision import Stop
 
+Value = TypeVar("Value")
 RELEASE_S = 420.0
 """Seconds for fetching and unpacking; with the default waits for configuration (300) and registration (150) below 900."""
 
@@ -44,16 +48,29 @@ class Preparation:
         Raises: StoppedEarly, and what `Configuration.wait` raises.
         """
         self._begin("configuration")
-        self.config = self.desk.bounded("first look", self.configuration.now, within_s=15.0)
-        if self.config is None:
-            if self.releases.decided():
-                self._fetch(Wanted())
-            self.desk.begin("configuration", self.configuration.wait)
-            self.config = self._outcome("configuration", until_s=None).value
-        assert self.config is not None
+        try:
+            self.config = self._looked_up()
+        except ConfigurationExpired as error:
+            self.config = error.config
+            raise
         self.stopwatch.end("configuration", self.clock.monotonic_s())
         self.stop_if_asked()
         return self.config
+
+    def _looked_up(self) -> RunnerConfig:
+        try:
+            config = self.desk.bounded("first look", self.configuration.now, within_s=15.0)
+        except Overdue:
+            config = None
+        if config is not None:
+            return config
+        if self.releases.decided():
+            self._fetch(Wanted())
+        self.desk.begin("configuration", self.configuration.wait)
+        waited: RunnerConfig = self._outcome(
+            "configuration", self.clock.monotonic_s() + self.configuration.timeout_s + 15.0
+        ).value
+        return waited
 
     def released(self, config: RunnerConfig) -> Release:
         """The release the configuration wants, fetched now unless that is already under way; the log stream opens beside it.
@@ -64,7 +81,8 @@ class Preparation:
         under_way = self._fetching
         if not under_way:
             self._fetch(wanted)
-        self.transcript.open(config.job_id)
+        with suppress(ServiceError):
+            self.transcript.open(config.job_id)
         until_s = self.clock.monotonic_s() + RELEASE_S
         end = self._outcome("release", until_s)
         if under_way and (end.error is not None or not self.releases.satisfies(end.value, wanted)):
@@ -75,6 +93,18 @@ class Preparation:
             raise end.error
         release: Release = end.value
         return release
+
+    def unless_stopped(self, name: str, task: Callable[[], Value], within_s: float) -> Value:
+        """What `task` returns. Raises: StoppedEarly as soon as somebody asks; RegistrationFailed if it hangs; what it raises."""
+        self.desk.begin(name, task)
+        until_s = self.clock.monotonic_s() + within_s
+        while (end := self.desk.ended(name)) is None:
+            self.stop_if_asked()
+            if self.desk.next(until_s) is None:
+                raise RegistrationFailed(f"the {name} did not end within {within_s:g} s")
+        if end.error is not None:
+            raise end.error
+        return end.value  # type: ignore[no-any-return]
 
     def stop_if_asked(self) -> None:
         """Raises: StoppedEarly if a signal or a spot notice came in."""
@@ -97,6 +127,8 @@ class Preparation:
             self.stop_if_asked()
             now_s = self.clock.monotonic_s()
             if until_s is not None and now_s >= until_s:
+                if errand == "configuration":
+                    raise ConfigurationMissing("ssm:GetParameter did not answer")
                 raise ReleaseUnavailable(f"the runner's release was not there after {RELEASE_S:g} s")
             self.desk.next(now_s + 3_600.0 if until_s is None else until_s)
         if end.error is not None and errand != "release":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.contract.config import RunnerConfig
-from agent.contract.names import runner_name
+from agent.contract.names import RUNNER_NAME_LIMIT, runner_name
 from agent.errors import RegistrationFailed, RunnerUnstartable
 from agent.ports import Clock, Journal, Launch, Processes
 from agent.retries import Patience
@@ -142,7 +142,7 @@ class Registration:
         words += ["--url", f"{self._settings.github_url}/{path}"]
         words += [
             "--name",
-            config.runner_name or runner_name("runs-fleet", instance_id),
+            _name(config, instance_id),
             "--labels",
             ",".join(config.labels),
         ]
@@ -174,3 +174,9 @@ class Registration:
         hook.write_text(_HOOK.format(note=shlex.quote(str(self.job_note)), then=then), encoding="utf-8")
         hook.chmod(0o755)
         return hook
+
+
+def _name(config: RunnerConfig, instance_id: str) -> str:
+    """The configured name if GitHub can take it, else one that ends in the instance id."""
+    wanted = config.runner_name or "runs-fleet"
+    return wanted if config.runner_name and len(wanted) <= RUNNER_NAME_LIMIT else runner_name(wanted, instance_id)

@@ -98,7 +98,7 @@ class Releases:
 
         Raises: ReleaseUnavailable naming every source tried; DigestMismatch or ReleaseRefused for bytes nobody may run.
         """
-        version = wanted.version or self._pin
+        version = (wanted.version or self._pin or "").removeprefix("v") or None
         if holds_runner(self._baked) and (version is None or self._baked_version() == version):
             return Release(self._baked, version or self._baked_version(quick=True), "prebaked", "prebaked")
         note = ""
@@ -156,16 +156,18 @@ class Releases:
         try:
             published = self._published(version)
         except ServiceError as error:
-            tried = "no copy in S3, and " if note else ""
-            raise ReleaseUnavailable(f"{tried}the releases API at {self._api_url} did not help: {error}") from error
+            raise ReleaseUnavailable(f"{_tried(note)}the releases API at {self._api_url} did not help: {error}") from error
         digest, vouched = (sha256, "configuration") if sha256 else (published.sha256, "releases-api")
         if not digest:
             raise DigestMismatch(f"GitHub publishes no digest for {published.version}: give runner_sha256 in the configuration")
         web = self._web_of()
         archive = self._work_dir / f"actions-runner-{published.version}.tar.gz" if note == "miss" else None
-        release = self._unpacked(
-            lambda offset: web.open(published.url, offset), published.version, digest, vouched, "github", archive
-        )
+        try:
+            release = self._unpacked(
+                lambda offset: web.open(published.url, offset), published.version, digest, vouched, "github", archive
+            )
+        except ServiceError as error:
+            raise ReleaseUnavailable(f"{_tried(note)}GitHub's bytes could not be had: {error}") from error
         return Release(
             release.directory,
             release.version,
@@ -207,7 +209,7 @@ class Releases:
         target = self._work_dir / f"runner-{version}"
         download = Download(open_at, self._clock, archive)
         try:
-            unpack(self._crew.ahead(download.chunks()), aside)
+            unpack(download.chunks(), aside, ahead=self._crew.ahead)
             download.verify(digest, source)
             if not holds_runner(aside):
                 raise ReleaseRefused(f"the archive from {source} holds no run.sh: it is not a runner release")
@@ -221,6 +223,11 @@ class Releases:
             shutil.rmtree(target)
         aside.rename(target)
         return Release(target, version, source, vouched, download.sha256, archive)
+
+
+def _tried(note: str) -> str:
+    """What the cache had to say before GitHub was asked."""
+    return f"S3: {note}; and " if note else ""
 
 
 def _passing(error: BaseException) -> bool:

@@ -144,7 +144,10 @@ class _Reader:
 
 
 def _url(raw: str) -> str:
-    parts = urlsplit(raw)
+    try:
+        parts = urlsplit(raw)
+    except ValueError:
+        raise ValueError("an http or https URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("an http or https URL")
     return raw.rstrip("/")

@@ -24,6 +24,7 @@ from agent.announcements import (
     Restarting,
 )
 
+GREEN = frozenset({"Succeeded", "SucceededWithIssues", "Skipped"})
 TERM_S = 5.0
 """Seconds between SIGTERM and SIGKILL: the polite stage is over, this is for closing files."""
 KILL_S = 5.0
@@ -34,8 +35,8 @@ RESTARTS = 3
 """How often `run.sh` may start its listener again before any job: an outage of GitHub, not a loop."""
 SECOND_ASK_S = 5.0
 """What a second termination signal leaves of the grace."""
-NOTICE_RESERVE_S = 15.0
-"""Seconds of a spot notice kept for shipping logs and sending the final word."""
+NOTICE_RESERVE_S = 30.0
+"""Seconds of a spot notice kept for SIGTERM, SIGKILL, the last log lines and the final word."""
 
 
 class Stop(StrEnum):
@@ -133,7 +134,9 @@ def heard(watch: Watch, announcement: Announcement, now_s: float) -> tuple[Watch
         case JobCompleted(result):
             first = watch.job_result is None
             before = watch.stop is None if first else watch.job_result_before_stop
-            return replace(watch, job_result=watch.job_result or result, job_result_before_stop=before, completed_s=now_s), ()
+            red = watch.stop is None and watch.job_result in GREEN and result not in GREEN
+            believed = result if red else watch.job_result or result
+            return replace(watch, job_result=believed, job_result_before_stop=before, completed_s=now_s), ()
         case ListenerEnded(code):
             return replace(watch, listener_codes=(*watch.listener_codes, code)), ()
         case Complained(complaint):

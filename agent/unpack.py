@@ -10,11 +10,12 @@ import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Self, cast
 
-from isal import igzip_lib, isal_zlib
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from agent.errors import ReleaseRefused
 
@@ -25,17 +26,30 @@ MOST_BYTES = 8 << 30
 TAR_BLOCK_BYTES = 1 << 16
 """tarfile's stream buffer: above some 128 KiB its copying costs more than it saves (measured)."""
 COPY_BYTES = 1 << 18
+PIECE_BYTES = 1 << 20
+"""Inflated at once: a file that swells a thousandfold must not fill the memory."""
+NAME_BYTES, PATH_BYTES = 255, 4095
+"""What Linux takes as one name and as one path. Source: limits.h."""
 
 
-def unpack(chunks: Iterator[bytes], into: Path, *, most_members: int = MOST_MEMBERS, most_bytes: int = MOST_BYTES) -> int:
+def unpack(
+    chunks: Iterator[bytes],
+    into: Path,
+    *,
+    ahead: Callable[[Iterator[bytes]], Iterator[bytes]] = lambda chunks: chunks,
+    most_members: int = MOST_MEMBERS,
+    most_bytes: int = MOST_BYTES,
+) -> int:
     """Unpack the .tar.gz in `chunks` below the new directory `into`; returns the number of members.
+
+    `ahead` (Crew.ahead) lets receiving and inflating run ahead of the writing.
 
     On any failure `into` is removed again. Raises: ReleaseRefused, naming the member; whatever `chunks` raises.
     """
     into.mkdir(parents=True)
     try:
-        return _Unpacking(into, most_members, most_bytes).run(chunks)
-    except (tarfile.TarError, igzip_lib.IsalError, zlib.error, EOFError) as error:  # type: ignore[misc]  # its stubs say less than it is
+        return _Unpacking(into, most_members, most_bytes).run(ahead(inflated(chunks)))
+    except (tarfile.TarError, IsalError, zlib.error, EOFError) as error:  # type: ignore[misc]  # its stubs say less than it is
         shutil.rmtree(into, ignore_errors=True)
         raise ReleaseRefused(f"the archive is damaged: {error}") from error
     except BaseException:
@@ -48,33 +62,72 @@ def holds_runner(directory: Path) -> bool:
     return (directory / "run.sh").is_file() and (directory / "bin").is_dir()
 
 
-class _Inflated:
-    """A readable of the inflated bytes; gives what is there instead of waiting for a full buffer."""
+END_OF_ARCHIVE: type[Exception] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+DAMAGED_HEADER: type[Exception] = tarfile.HeaderError
+_LONG_HEADERS = frozenset(
+    {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE}
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A header as it must be: tarfile takes a damaged one, or the stream's sudden end, for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _LONG_HEADERS and member.size > (1 << 20):
+            raise ReleaseRefused("the archive holds a name or header of more than 1 MiB")
+        return member
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile)
+        except END_OF_ARCHIVE:
+            raise
+        except (DAMAGED_HEADER, ValueError, OverflowError) as error:
+            raise ReleaseRefused(f"the archive is damaged or cut off: {error}") from error
+
+
+def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The bytes inside a gzip stream of one or more members, as they come, in pieces of at most 1 MiB.
+
+    Raises: EOFError if it ends in the middle; isal's error if it is damaged.
+    """
+    inflater = isal_zlib.decompressobj(wbits=31)
+    begun = False
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            if inflater.eof:
+                inflater = isal_zlib.decompressobj(wbits=31)
+            begun = True
+            piece = inflater.decompress(rest, PIECE_BYTES)
+            rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            if piece:
+                yield piece
+    if not begun or not inflater.eof:
+        raise EOFError("it ends in the middle of the compressed data")
+
+
+class _Stream:
+    """A readable over chunks; asks for no more of them than it was asked for."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._inflater = isal_zlib.decompressobj(wbits=31)
         self._ready = bytearray()
-        self.raw_ended = False
 
     def read(self, size: int) -> bytes:
-        while len(self._ready) < size and not self.raw_ended:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self.raw_ended = True
-                if not self._inflater.eof:
-                    raise EOFError("it ends in the middle of the compressed data")
-                break
-            self._ready += self._inflater.decompress(chunk)
+        while len(self._ready) < size and (chunk := next(self._chunks, b"")):
+            self._ready += chunk
         given = bytes(memoryview(self._ready)[:size])
         del self._ready[:size]
         return given
 
     def drain(self) -> None:
         """Take in what follows the archive's end marker: the digest covers it too."""
-        for chunk in self._chunks:
-            if not self._inflater.eof:
-                self._inflater.decompress(chunk)
+        for _ in self._chunks:
+            pass
 
 
 class _Unpacking:
@@ -86,16 +139,16 @@ class _Unpacking:
         self._bytes = 0
 
     def run(self, chunks: Iterator[bytes]) -> int:
-        inflated = _Inflated(chunks)
+        stream = _Stream(chunks)
         members = 0
-        with tarfile.open(fileobj=cast(IO[bytes], inflated), mode="r|", bufsize=TAR_BLOCK_BYTES) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=TAR_BLOCK_BYTES, tarinfo=_Member) as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # a stream needs no index, and it would grow
                 members += 1
                 if members > self._most_members:
                     raise ReleaseRefused(f"the archive has more than {self._most_members} members")
                 self._write(archive, member)
-        inflated.drain()
+        stream.drain()
         return members
 
     def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -120,6 +173,10 @@ class _Unpacking:
     @staticmethod
     def _inside(name: str, what: str) -> PurePosixPath:
         path = PurePosixPath(name)
+        if len(name.encode("utf-8", "replace")) > PATH_BYTES or any(
+            len(p.encode("utf-8", "replace")) > NAME_BYTES for p in path.parts
+        ):
+            raise ReleaseRefused(f"the archive holds {what[:100]}, which is too long a name")
         if path.is_absolute() or ".." in path.parts or "\0" in name:
             raise ReleaseRefused(f"the archive holds {what}, which leaves the directory")
         return path
@@ -159,6 +216,8 @@ class _Unpacking:
     def _symlink(self, member: tarfile.TarInfo, place: PurePosixPath) -> None:
         """Only leading `..`s, no more of them than the link lies deep: with no member written through a link, none can leave."""
         target = PurePosixPath(member.linkname)
+        if len(member.linkname.encode("utf-8", "replace")) > PATH_BYTES:
+            raise ReleaseRefused(f"the archive holds a link {member.name[:100]!r} with too long a target")
         parts = list(target.parts)
         climbs = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
         if target.is_absolute() or not parts or ".." in parts[climbs:] or climbs > len(place.parts) - 1:
@@ -170,7 +229,7 @@ class _Unpacking:
         target = self._inside(member.linkname, f"a hard link {member.name!r} -> {member.linkname!r}")
         if target in self._links or any(parent in self._links for parent in target.parents):
             raise ReleaseRefused(f"the archive holds a hard link {member.name!r} through a link")
-        if not (self._root / target).is_file():
+        if target == place or not (self._root / target).is_file():
             raise ReleaseRefused(f"the archive holds a hard link {member.name!r} to {member.linkname!r}, which is not there")
         os.link(self._root / target, self._cleared(place), follow_symlinks=False)
 

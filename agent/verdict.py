@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from agent.announcements import JOB_RESULTS, Complaint
 from agent.contract.messages import Status
-from agent.supervision import Stop, Watch
+from agent.supervision import GREEN, Stop, Watch
 
-GREEN = frozenset({"Succeeded", "SucceededWithIssues", "Skipped"})
 _STOPPED: dict[Stop, tuple[Status, str]] = {
     Stop.MAX_RUNTIME: (Status.TIMEOUT, "the runner was stopped at its maximum runtime"),
     Stop.SPOT_NOTICE: (Status.INTERRUPTED, "the machine is being reclaimed by EC2"),
@@ -75,7 +74,8 @@ def of_stop_before_start(stop: Stop) -> Verdict:
 
 def _job_result(watch: Watch) -> str | None:
     """The runner's line, and its exit code where that says something worse: a line can be forged by the job, green by none."""
-    coded = next((JOB_RESULTS[code] for code in watch.listener_codes if code in JOB_RESULTS), None)
+    results = [JOB_RESULTS[code] for code in watch.listener_codes if code in JOB_RESULTS]
+    coded = next((result for result in results if result not in GREEN), results[0] if results else None)
     said = watch.job_result
     if coded is not None and (said is None or (said in GREEN and coded not in GREEN)):
         return coded

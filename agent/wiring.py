@@ -22,6 +22,7 @@ from agent.cache import ReleaseCache, Upload
 from agent.configuration import Configuration
 from agent.contract.config import RunnerConfig
 from agent.desk import Desk
+from agent.errors import ServiceError
 from agent.executor import Executor
 from agent.farewell import Facts, Farewell
 from agent.hosts.ec2 import Ec2Machine
@@ -85,7 +86,7 @@ def assemble(world: World) -> Life:
     settings, clock, journal = world.settings, world.clock, world.journal
     desk = Desk(world.inbox, world.crew, clock)
     stopwatch = Stopwatch()
-    facts = Facts(clock.now(), clock.monotonic_s())
+    facts = Facts(clock.now(), clock.monotonic_s(), settings.instance_id)
 
     def own_id() -> str:
         return facts.instance_id or settings.instance_id or "unknown"
@@ -215,10 +216,10 @@ class _LateConfiguration(Configuration):
 
     def __init__(self, world: World, own_id: Callable[[], str]) -> None:
         super().__init__(world.parameters, "", world.settings.config_timeout_s, world.clock, world.journal)
-        self._settings, self._own_id = world.settings, own_id
+        self._world, self._own_id = world, own_id
 
     def now(self) -> RunnerConfig | None:
-        self._name = self._settings.parameter(self._own_id())
+        self._name = self._world.settings.parameter(self._own_id())
         return super().now()
 
 
@@ -243,7 +244,16 @@ def _log_service(clients: Clients) -> LogService:
     return CloudWatchLogs(clients)
 
 
+class _NoQueue:
+    """The queue of a machine whose operator named none: nothing can be said, and trying again does not help."""
+
+    def send(self, body: str) -> None:
+        raise ServiceError("sqs:SendMessage", "NoQueue", "RUNS_FLEET_TERMINATION_QUEUE_URL is not set")
+
+
 def _queue(clients: Clients, url: str, sender: str) -> Queue:
+    if not url:
+        return _NoQueue()
     from agent.adapters.aws.sqs import SqsQueue
 
     return SqsQueue(clients, url, sender)

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import boto3
@@ -24,15 +24,36 @@ CREDENTIALS = {"aws_access_key_id": "AKIASANDBOX", "aws_secret_access_key": "san
 _INSTANCE = re.compile(rb"<(?:item|instanceId)>(i-[0-9a-f]+)</")
 
 
+class Bodies(Protocol):
+    """Whatever boots when EC2 launches."""
+
+    machines: dict[str, Any]
+
+    def boot(self, instance_id: str, user_data: str) -> None:
+        """An instance exists."""
+
+    def end(self, instance_id: str) -> None:
+        """An instance was terminated."""
+
+    def stop(self) -> None:
+        """End all."""
+
+    def console(self, instance_id: str) -> str:
+        """What it printed."""
+
+
 class Cloud:
     """Start it, and there is an AWS at `url` whose instances are processes on this machine."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, instances: Bodies | None = None) -> None:
+        """`instances` boots what EC2 launches; default: real processes below `root`."""
         self.url = ""
-        self.instances = Instances(root / "instances", REGION, lambda: self.url, self._powered_off)
+        self.instances: Bodies = instances or Instances(root / "instances", REGION, lambda: self.url, self._powered_off)
         self._server: Any = None
         self._fleets: dict[str, tuple[bytes, tuple[str, list[tuple[str, str]], bytes]]] = {}
         self._fleet_lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+        self._client_lock = threading.Lock()
         self._behaviour: dict[str, str] = {}
         self.fleet_calls = 0
 
@@ -54,7 +75,14 @@ class Cloud:
         self._server.shutdown()
 
     def client(self, service: str) -> Any:
-        """A fresh client with credentials of its own."""
+        """A client, made once for the process: making one costs more than most calls."""
+        with self._client_lock:
+            if service not in self._clients:
+                self._clients[service] = self.fresh_client(service)
+            return self._clients[service]
+
+    def fresh_client(self, service: str) -> Any:
+        """A client with a session of its own, that has had no part in anything."""
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
         session = boto3.session.Session(**CREDENTIALS, region_name=REGION)
         return session.client(service, endpoint_url=self.url, config=config)

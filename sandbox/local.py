@@ -108,7 +108,7 @@ class World:
 
     def sessions(self) -> list[Session]:
         """The orchestrator's own records, read from outside."""
-        return list(DynamoRecords(_CloudClients(self.cloud), "runs-fleet-jobs", "runs-fleet-sessions").sessions())
+        return list(DynamoRecords(_CloudClients(self.cloud), f"{STACK}-jobs", f"{STACK}-sessions").sessions())
 
     def leftovers(self) -> Leftovers:
         """Count what still exists, with fresh clients."""
@@ -116,9 +116,9 @@ class World:
             {"Name": "tag:runs-fleet:stack", "Values": [STACK]},
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
         ]
-        found = self.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=wanted)
+        found = self.cloud.fresh_client("ec2").get_paginator("describe_instances").paginate(Filters=wanted)
         instances = sum(len(reservation["Instances"]) for page in found for reservation in page["Reservations"])
-        pages = self.cloud.client("ssm").get_paginator("describe_parameters").paginate()
+        pages = self.cloud.fresh_client("ssm").get_paginator("describe_parameters").paginate()
         mine = [p for page in pages for p in page["Parameters"] if p["Name"].startswith("/runs-fleet/")]
         return Leftovers(instances + len(self.cloud.instances.machines), len(self.github.state.runners), len(mine))
 

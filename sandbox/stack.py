@@ -32,15 +32,17 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
 
-def deploy(cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent: dict[str, str] | None = None) -> Stack:
-    """Create everything; returns what the server needs to know. `agent` adds to the machines' settings."""
+def deploy(
+    cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent: dict[str, str] | None = None, name: str = STACK
+) -> Stack:
+    """Create everything of the stack `name`; returns what the server needs. `agent` adds to the machines' settings."""
     sqs, dynamodb, ec2 = cloud.client("sqs"), cloud.client("dynamodb"), cloud.client("ec2")
     fifo = {"FifoQueue": "true", "VisibilityTimeout": str(visibility_s)}
-    queue = sqs.create_queue(QueueName="runs-fleet-main.fifo", Attributes=fifo)["QueueUrl"]
-    terminations = sqs.create_queue(QueueName="runs-fleet-termination", Attributes={"VisibilityTimeout": str(visibility_s)})[
+    queue = sqs.create_queue(QueueName=f"{name}-main.fifo", Attributes=fifo)["QueueUrl"]
+    terminations = sqs.create_queue(QueueName=f"{name}-termination", Attributes={"VisibilityTimeout": str(visibility_s)})[
         "QueueUrl"
     ]
-    for table, key in (("runs-fleet-jobs", "job_id"), ("runs-fleet-sessions", "session_id")):
+    for table, key in ((f"{name}-jobs", "job_id"), (f"{name}-sessions", "session_id")):
         dynamodb.create_table(
             TableName=table, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
@@ -54,7 +56,7 @@ def deploy(cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent
         "UserData": base64.b64encode(user_data(settings).encode()).decode(),
     }  # fmt: skip
     for arch in ("amd64", "arm64"):
-        ec2.create_launch_template(LaunchTemplateName=f"runs-fleet-runner-{arch}", LaunchTemplateData=data)
+        ec2.create_launch_template(LaunchTemplateName=f"{name}-runner-{arch}", LaunchTemplateData=data)
     subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
     port = _free_port()
     environment = {
@@ -63,7 +65,9 @@ def deploy(cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent
         "RUNS_FLEET_GITHUB_WEBHOOK_SECRET": github.webhook_secret, "RUNS_FLEET_GITHUB_APP_ID": github.app_id,
         "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": base64.b64encode(github.app_private_key.encode()).decode(),
         "RUNS_FLEET_GITHUB_API_URL": github.url, "RUNS_FLEET_QUEUE_URL": queue, "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations,
-        "RUNS_FLEET_SUBNET_IDS": subnet, "RUNS_FLEET_STACK_ID": STACK, "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
+        "RUNS_FLEET_SUBNET_IDS": subnet, "RUNS_FLEET_STACK_ID": name,
+        "RUNS_FLEET_JOBS_TABLE": f"{name}-jobs", "RUNS_FLEET_SESSIONS_TABLE": f"{name}-sessions",
+        "RUNS_FLEET_LAUNCH_TEMPLATE_NAME": f"{name}-runner", "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
         "RUNS_FLEET_TICK_SECONDS": "0.5", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
         "HOME": os.environ.get("HOME", "/"),
     }  # fmt: skip

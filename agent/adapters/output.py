@@ -73,16 +73,38 @@ class DiskSpool:
         self._pending = 0
         self._since_look = LOOK_AT_DISK_EVERY_BYTES
         self._room_on_disk = True
+        self._accepted = 0
         self._dropped = 0
+        self._full = False
+        self._line_is_open = False
+        self._skipping = False
         self._sealed = False
 
     def write(self, chunk: bytes) -> None:
-        """Output of the child, as it came."""
-        self._append(chunk, ours=False)
+        """Output of the child, as it came; what does not fit is dropped by whole lines, the newest, and counted."""
+        with self._filled:
+            if self._skipping:
+                _, ending, chunk = chunk.partition(b"\n")
+                self._skipping = not ending
+            if not chunk:
+                return
+            kept = chunk if self._has_room(len(chunk)) else self._end_of_open_line(chunk)
+            if kept and not self._append(kept, ours=False):
+                kept = b""
+            if kept:
+                self._accepted += kept.count(b"\n")
+                self._line_is_open = not kept.endswith(b"\n")
+            if dropped := chunk[len(kept) :]:
+                self._skipping = not dropped.endswith(b"\n")
+                self._dropped += dropped.count(b"\n") + self._skipping
 
     def note(self, line: bytes) -> None:
         """One line of ours."""
-        self._append(line, ours=True)
+        with self._filled:
+            if self._has_room(len(line)) and self._append(line, ours=True):
+                self._accepted += 1
+            else:
+                self._dropped += 1
 
     def take(self, most_bytes: int) -> list[Record]:
         """The oldest records, about `most_bytes` of them; shipped segments are removed."""
@@ -123,32 +145,47 @@ class DiskSpool:
         with self._lock:
             return self._dropped
 
-    def _append(self, content: bytes, *, ours: bool) -> None:
-        if not content:
-            return
-        with self._filled:
-            if self._sealed or not self._has_room(len(content)):
-                self._dropped += 1 if ours else content.count(b"\n")
-                return
-            try:
-                descriptor = self._segment()
-                os.writev(descriptor, [_HEADER.pack(time.time_ns() // 1_000_000, ours, len(content)), content])
-            except OSError:
-                self._dropped += 1 if ours else content.count(b"\n")
-                self._written_in_segment = SEGMENT_BYTES  # a torn record ends its segment
-                return
-            self._written_in_segment += _HEADER.size + len(content)
-            self._pending += len(content)
-            if self._pending >= FULL_BYTES:
-                self._filled.notify_all()
+    def lines_accepted(self) -> int:
+        """Lines that were written, one without its end included."""
+        with self._lock:
+            return self._accepted + self._line_is_open
+
+    def _end_of_open_line(self, chunk: bytes) -> bytes:
+        """A line that was begun is also ended where that is possible: no half line stays behind."""
+        if not self._line_is_open or self._sealed:
+            return b""
+        end = chunk.find(b"\n") + 1
+        return chunk[:end]
+
+    def _append(self, content: bytes, *, ours: bool) -> bool:
+        """Whether it is on disk now, whole; a record that a full disk cut short is taken back."""
+        try:
+            descriptor = self._segment()
+            whole = _HEADER.size + len(content)
+            if os.writev(descriptor, [_HEADER.pack(time.time_ns() // 1_000_000, ours, len(content)), content]) < whole:
+                os.ftruncate(descriptor, self._written_in_segment)
+                return False
+        except OSError:
+            return False
+        self._written_in_segment += whole
+        self._pending += len(content)
+        if self._pending >= FULL_BYTES:
+            self._filled.notify_all()
+        return True
 
     def _has_room(self, more: int) -> bool:
+        """Once full, there is room again when half is shipped: a trickle must not slip in behind what was dropped."""
         self._since_look += more
         if self._since_look >= LOOK_AT_DISK_EVERY_BYTES or not self._room_on_disk:
             self._since_look = 0
-            free = os.statvfs(self._directory)
-            self._room_on_disk = free.f_bavail * free.f_frsize >= self._floor_bytes
-        return self._room_on_disk and self._pending + more <= self._cap_bytes
+            try:
+                free = os.statvfs(self._directory)
+                self._room_on_disk = free.f_bavail * free.f_frsize >= self._floor_bytes
+            except OSError:
+                self._room_on_disk = False
+        limit = self._cap_bytes // 2 if self._full else self._cap_bytes
+        self._full = self._pending + more > limit
+        return self._room_on_disk and not self._full and not self._sealed
 
     def _segment(self) -> int:
         if self._written_in_segment >= SEGMENT_BYTES:

@@ -91,19 +91,25 @@ class PosixProcesses:
 
     def run(self, launch: Launch, within_s: float) -> Finished:
         """Start, wait, and kill the whole session of what is still there then."""
-        with self._output() as (readable, writable):
+        readable, writable = os.pipe2(os.O_CLOEXEC)
+        try:
             child = self._reaper.spawn(lambda: _popen(launch, writable))
+        except BaseException:
+            os.close(readable)
+            raise
+        finally:
             os.close(writable)
-            tail = bytearray()
-            reader = threading.Thread(target=_keep_tail, args=(readable, tail), daemon=True)
-            reader.start()
-            code = self._reaper.wait(child.pid, within_s)
-            if code is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                self._reaper.wait(child.pid, 2.0)
-            child.returncode = -1 if code is None else code
-            reader.join(1.0)
+        tail = bytearray()
+        reader = threading.Thread(target=_keep_tail, args=(readable, tail), daemon=True)
+        reader.start()
+        code = self._reaper.wait(child.pid, within_s)
+        if code is None:
+            for member in (*descendants(child.pid), child.pid):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(member, signal.SIGKILL)
+            self._reaper.wait(child.pid, 2.0)
+        child.returncode = -1 if code is None else code
+        reader.join(1.0)
         return Finished(code, bytes(tail).decode("utf-8", "replace"))
 
     def start(self, launch: Launch) -> PosixRunner:
@@ -140,16 +146,6 @@ class PosixProcesses:
         for directory, names, files in os.walk(path):
             for name in (*names, *files):
                 os.chown(Path(directory) / name, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
-
-    @contextlib.contextmanager
-    def _output(self) -> Any:
-        readable, writable = os.pipe2(os.O_CLOEXEC)
-        try:
-            yield readable, writable
-        finally:
-            for descriptor in (readable, writable):
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
 
 
 class PosixRunner:
@@ -231,6 +227,7 @@ def listen_for_signals(inbox: Inbox) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, handle)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would swallow exit codes
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
@@ -273,8 +270,9 @@ def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:
 
 
 def _keep_tail(readable: int, tail: bytearray) -> None:
-    with contextlib.suppress(OSError):
-        while piece := os.read(readable, 1 << 16):
+    """Reads to the end and closes; nobody else may close a descriptor that is being read."""
+    with contextlib.suppress(OSError), os.fdopen(readable, "rb", buffering=0) as output:
+        while piece := output.read(1 << 16):
             tail += piece
             del tail[:-TAIL_BYTES]
 
@@ -294,13 +292,18 @@ def descendants(root: int) -> list[int]:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 stat = Path(entry.path, "stat").read_bytes()
                 state, parent = stat[stat.rindex(b")") + 2 :].split(b" ", 2)[:2]
-                if state not in (b"Z", b"X"):
+                if state not in (b"Z", b"X") or _has_living_threads(entry.path):
                     children.setdefault(int(parent), []).append(int(entry.name))
     found, ahead = [], list(children.get(root, []))
     while ahead:
         found.append(ahead[0])
         ahead += children.get(ahead.pop(0), [])
     return found
+
+
+def _has_living_threads(process: str) -> bool:
+    """A process whose first thread has ended shows as a zombie and works on."""
+    return len(os.listdir(f"{process}/task")) > 1
 
 
 def _is_listener(pid: int) -> bool:

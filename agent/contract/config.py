@@ -73,7 +73,7 @@ def read_config(text: str, document: str = "the configuration") -> RunnerConfig:
     """
     try:
         fields = msgspec.json.decode(text.encode())
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ContractError(
             document, (Problem("", f"expected a JSON object, found malformed JSON ({_position(error)})"),)
         ) from None
@@ -107,7 +107,7 @@ def _converted(fields: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     problems: list[Problem] = []
     for field in msgspec.structs.fields(RunnerConfig):
         raw = fields.get(field.encode_name)
-        if raw is None:
+        if raw is None or (raw == "" and field.required):
             if field.required:
                 problems.append(Problem(field.name, "missing"))
             continue

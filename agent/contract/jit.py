@@ -55,10 +55,14 @@ def unpack(packed: str) -> str:
         text = inflater.decompress(base64.b64decode(packed, validate=True), UNPACKED_LIMIT_BYTES)
         if inflater.unconsumed_tail:
             raise _refusal("jit_config_gz", f"unpacks to more than {UNPACKED_LIMIT_BYTES} bytes")
+        if not inflater.eof or inflater.unused_data:
+            raise _refusal("jit_config_gz", "is cut off, or holds more than one gzip member")
         pieces = json.loads(text)
+        if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
+            raise _refusal("jit_config_gz", "expected a JSON list of strings inside")
         outer = "".join(_wrapped(piece) if at % 2 else piece for at, piece in enumerate(pieces))
         return base64.b64encode(outer.encode()).decode()
-    except (ValueError, TypeError, AttributeError, zlib.error) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         if isinstance(error, ContractError):
             raise
         raise _refusal("jit_config_gz", "expected base64 of gzip of a JSON list of strings") from error

@@ -129,8 +129,8 @@ def read_message(body: str) -> Message:
         status = fields["status"]
         kind = _NOTICES.get(status, FinalWord)
         for name in ("job_id", "ran_run_id", "ran_run_attempt"):
-            if isinstance(fields.get(name), int):
+            if isinstance(fields.get(name), int) and not isinstance(fields[name], bool):
                 fields[name] = str(fields[name])
         return msgspec.convert(fields, kind)  # type: ignore[no-any-return]
-    except (msgspec.MsgspecError, UnicodeError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, KeyError, TypeError, RecursionError) as error:
         raise ContractError("the message", (Problem("", f"expected a message of the contract: {error}"),)) from error

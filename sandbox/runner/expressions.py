@@ -29,10 +29,7 @@ def render(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool] | 
 
 def condition(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool]) -> bool:
     """An `if:`; without a status function in it, `success()` is implied."""
-    match = _TEMPLATE.fullmatch(text.strip())
-    expression = match.group(1) if match else text
-    if _TEMPLATE.search(expression):
-        expression = _TEMPLATE.sub(lambda part: part.group(1), expression)
+    expression = _TEMPLATE.sub(lambda part: f"({part.group(1)})", text)
     explicit = any(re.search(rf"\b{name}\s*\(", expression) for name in FUNCTIONS)
     holds = truthy(evaluate(expression, contexts, status)) if expression.strip() else True
     return holds if explicit else holds and status["success"]
@@ -41,8 +38,8 @@ def condition(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool]
 def check(text: str, *, bare: bool = False) -> None:
     """Raises: ExpressionError if any expression in `text` (or `text` itself, if `bare`) is not supported."""
     parts = [match.group(1) for match in _TEMPLATE.finditer(text)]
-    if bare and not parts:
-        parts = [text]
+    if bare:
+        parts = [_TEMPLATE.sub(lambda part: f"({part.group(1)})", text)]
     for part in parts:
         _Parser(part, None, None).parse()
 

@@ -104,8 +104,7 @@ class Listener:
             for line in ("Runner update in progress, do not shutdown runner.", "Downloading 9.9.9 runner"):
                 _say(line)
             (self._root / "update.finished").touch()
-            self._scenario = {}
-            (self._root / "standin.json").write_text(json.dumps({"fault": "", "job": self._scenario.get("job", {})}), "utf-8")
+            (self._root / "standin.json").write_text(json.dumps({**self._scenario, "fault": ""}), "utf-8")
             raise _Leave(4)
         code = self._scenario.get("listener_exit")
         if code is not None:
@@ -263,6 +262,11 @@ class _Leave(SystemExit):
     """Leave with this exit code at once."""
 
 
+def _interrupted(_number: int, _frame: object) -> None:
+    _say("Exiting...")
+    raise _Leave(1)
+
+
 def configure(root: Path, arguments: list[str]) -> int:
     """`config.sh`: register with a token, ephemeral, and write the three files."""
     options = _options(arguments)
@@ -349,8 +353,7 @@ def _say(text: str = "", stream: Any = None) -> None:
     """Written at once: whoever listens must not wait for a buffer."""
     target = stream or sys.stdout
     with contextlib.suppress(OSError):
-        target.write(text + "\n")
-        target.flush()
+        os.write(target.fileno(), (text + "\n").encode())
 
 
 def _load_environment(root: Path) -> None:
@@ -372,10 +375,14 @@ def main(root: Path, version: str) -> int:
     if words[:1] == ["warmup"]:
         return 0
     if words[:1] == ["configure"]:
+        signal.signal(signal.SIGINT, _interrupted)
         return configure(root, words[1:])
     if words[:1] == ["remove"]:
         for name in FILES:
             (root / name).unlink(missing_ok=True)
         return 0
     options = _options(words[1:])
+    if "version" in options:
+        _say(version)
+        return 0
     return Listener(root, version).run(options.get("jitconfig"))

@@ -119,9 +119,7 @@ class Worker:
 
     def _executed(self, step: Step) -> str:
         contexts = self._contexts(step)
-        files = {name: self._temp / f"{name.lower()}_{uuid.uuid4().hex}" for name in ("ENV", "OUTPUT", "PATH", "STEP_SUMMARY")}
-        for path in files.values():
-            path.touch()
+        files = self._files()
         environment = self._step_environment(step, contexts, files)
         script = self._temp / f"{uuid.uuid4()}.sh"
         script.write_text(expressions.render(str(step.spec["run"]), contexts), encoding="utf-8")
@@ -133,6 +131,12 @@ class Worker:
         if code:
             step.lines.append(f"##[error]Process completed with exit code {code}.")
         return "failure" if code else "success"
+
+    def _files(self) -> dict[str, Path]:
+        files = {name: self._temp / f"{name.lower()}_{uuid.uuid4().hex}" for name in ("ENV", "OUTPUT", "PATH", "STEP_SUMMARY")}
+        for path in files.values():
+            path.touch()
+        return files
 
     def _shell(self, step: Step, script: Path, directory: Path, environment: dict[str, str]) -> int | None:
         words = ["bash", "--noprofile", "--norc", "-eo", "pipefail"] if step.spec.get("shell") == "bash" else ["bash", "-e"]
@@ -247,11 +251,13 @@ class Worker:
         if not path:
             return True
         step = Step(len(steps) + 1, {"name": title}, started_at=_now())
+        files = self._files()
         done = subprocess.run(
-            ["bash", "-e", path], cwd=self._workspace, env=self._base_environment(), stdin=subprocess.DEVNULL,
+            ["bash", "-e", path], cwd=self._workspace, env=self._step_environment(step, self._contexts(step), files), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
         step.lines += done.stdout.decode("utf-8", "replace").splitlines()
+        self._collect(step, files)
         step.conclusion, step.completed_at = "failure" if done.returncode else "success", _now()
         steps.append(step)
         self._failed |= bool(done.returncode)
@@ -347,6 +353,8 @@ def main(root: Path) -> int:
     """`Runner.Worker spawnclient`: the job message comes on standard input, words for it on descriptor 3."""
     message = json.loads(sys.stdin.buffer.readline())
     worker = Worker(root, message, int(sys.argv[2]))
-    signal.signal(signal.SIGINT, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     return worker.run()

@@ -37,7 +37,7 @@ class S3Objects:
             with translated(f"s3:GetObject on {self._bucket}/{key}"):
                 answer = self._client().head_object(Bucket=self._bucket, Key=key)
         except ServiceError as error:
-            if error.code in _ABSENT:
+            if error.code in _ABSENT or error.code in ("403", "AccessDenied"):
                 return None
             raise
         return StoredObject(key, dict(answer.get("Metadata", {})))

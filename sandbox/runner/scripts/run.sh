@@ -30,8 +30,7 @@ if [ -n "$RUNNER_MANUALLY_TRAP_SIG" ]; then
         code=$?
         case $code in
             2) echo "Restarting runner..." ;;
-            1 | 7) finish "$code" ;;
-            *) finish 0 ;;
+            *) finish "$code" ;;
         esac
     done
 fi

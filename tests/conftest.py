@@ -1,0 +1,112 @@
+"""What several test packages need: one AWS in moto's server mode for the process, and a clock on which waiting costs nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from moto.server import ThreadedMotoServer
+
+from tests.agent import httpd
+
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Moto:
+    """An AWS on loopback. `url` is its endpoint."""
+
+    url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to reach it: endpoint, region and static credentials."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing-secret-key",
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client that reaches it whatever the environment says."""
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing-secret-key",
+        )
+
+
+@dataclass
+class VirtualClock:
+    """A Clock (ports) whose pauses pass at once; `pauses` keeps every one of them, in seconds."""
+
+    at_s: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+    ids: int = 0
+
+    def monotonic_s(self) -> float:
+        """Seconds of pauses so far."""
+        return self.at_s
+
+    def now(self) -> datetime:
+        """A fixed morning, and what has been waited since."""
+        return datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=self.at_s)
+
+    def pause(self, seconds: float) -> None:
+        """Time passes, nobody waits."""
+        self.pauses.append(seconds)
+        self.at_s += seconds
+
+    def fraction(self) -> float:
+        """Always in the middle."""
+        return 0.5
+
+    def new_id(self) -> str:
+        """Counted, so that they differ."""
+        self.ids += 1
+        return f"{self.ids:08d}-virtual"
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    """A clock at 0 s."""
+    return VirtualClock()
+
+
+@pytest.fixture
+def site() -> Iterator[httpd.Site]:
+    """A web server on loopback without any page yet."""
+    with httpd.site() as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """The server's URL; one for the whole process."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def moto(moto_server: str) -> Iterator[Moto]:
+    """An empty AWS; while the test runs, the process's own environment leads there too, so that real adapters find it."""
+    requests.post(f"{moto_server}/moto-api/reset", timeout=10)
+    world = Moto(moto_server)
+    before = dict(os.environ)
+    os.environ.update(world.environment, AWS_EC2_METADATA_DISABLED="true")
+    yield world
+    os.environ.clear()
+    os.environ.update(before)

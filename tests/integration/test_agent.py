@@ -1,0 +1,364 @@
+"""The agent as a real process: real signals, a real runner tree, AWS and the metadata service over HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.contract.messages import Busy, Interrupting, Started, Status
+from agent.phases import Phase
+from sandbox.imds import Metadata
+from sandbox.runner import release
+from tests.conftest import Moto
+from tests.integration.house import CHECKOUT, KEY, House, blob
+
+GROUP = "/runs-fleet/agent"
+
+
+@pytest.fixture
+def house(moto: Moto, tmp_path: Path) -> House:
+    return House(moto, tmp_path)
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """An endpoint that accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_bare_agent_exits_78_and_runs_nothing(tmp_path: Path) -> None:
+    dead = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(CHECKOUT), "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
+
+    bare = subprocess.run([sys.executable, "-m", "agent"], env=dead, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert bare.returncode == 78
+    assert "RUNS_FLEET_TERMINATION_QUEUE_URL is missing" in bare.stderr
+    assert "RUNS_FLEET_INSTANCE_ID is missing" in bare.stderr
+    assert "power_off.none" in bare.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_settings_are_all_named_and_the_machine_still_goes_away(house: House) -> None:
+    agent = house.live(RUNS_FLEET_MAX_RUNTIME="soon", RUNS_FLEET_WORK_DIR="relative", RUNS_FLEET_GITHUB_URL="ftp://x")
+
+    assert agent.code == 78
+    assert all(name in agent.log for name in ("RUNS_FLEET_MAX_RUNTIME", "RUNS_FLEET_WORK_DIR", "RUNS_FLEET_GITHUB_URL"))
+    assert house.state() == "terminated"
+    assert (house.word().job_id, house.messages()) == ("", [])
+
+
+def test_rq2_one_green_job_then_the_word_then_the_end(house: House) -> None:
+    house.configure()
+    house.play("echo one", "echo two")
+
+    agent = house.live(RUNS_FLEET_LOG_GROUP=GROUP)
+
+    messages = house.messages()
+    assert [type(m).__name__ for m in messages] == ["Started", "Busy", "FinalWord"]
+    word = messages[-1]
+    assert (agent.code, word.status, word.exit_code, word.error) == (0, Status.SUCCESS, 0, "")  # type: ignore[union-attr]
+    assert all((m.session_id, m.attempt, m.job_id, bool(m.message_id)) == ("s-1", 2, "7", True) for m in messages)  # type: ignore[union-attr]
+    assert isinstance(messages[0], Started)
+    assert messages[0].self_termination == "permitted"
+    assert isinstance(messages[1], Busy)
+    assert house.state() == "terminated"
+    assert not house.off.exists()
+
+
+def test_a_red_job_is_a_failure_though_the_runner_exits_0(house: House) -> None:
+    house.configure()
+    house.play("exit 3")
+
+    agent = house.live()
+
+    word = house.word()
+    assert (agent.code, word.status, word.exit_code, word.job_result) == (0, Status.FAILURE, 1, "Failed")
+    assert (word.runner_exit_code, word.reason, word.log_outcome) == (0, "job_failed", "disabled")
+    assert any("RUNS_FLEET_LOG_GROUP" in part for part in word.degraded)
+
+
+def test_the_job_sees_only_the_allow_list(house: House) -> None:
+    house.configure()
+    house.play(f"env > {house.root}/job-env; cat /proc/$PPID/environ | tr '\\0' '\\n' >> {house.root}/job-env")
+
+    house.live(AWS_SESSION_TOKEN="a-session-token-nobody-may-see", RUNS_FLEET_S3_CACHE_ENDPOINT="http://cache.example")
+
+    seen = dict(line.split("=", 1) for line in (house.root / "job-env").read_text("utf-8").splitlines() if "=" in line)
+    ours = {name for name in seen if name.startswith(("AWS_", "RUNS_FLEET_"))}
+    assert ours == {"AWS_REGION", "AWS_DEFAULT_REGION", "RUNS_FLEET_ATTEMPT", "RUNS_FLEET_S3_CACHE_ENDPOINT"}
+    assert seen["ACTIONS_CACHE_URL"] == "http://cache.example"
+    assert not any("a-session-token" in value or KEY in value or blob() in value for value in seen.values())
+
+
+def test_no_secret_reaches_log_stream_messages_or_argv(house: House) -> None:
+    house.configure()
+    house.play(f"for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $p >> {house.root}/argv 2>/dev/null || true; done")
+    runner = house.runner_dir / "run.sh"
+    runner.write_text(runner.read_text("utf-8").replace("root=$(", f'echo "leaked {blob()} and {KEY}"\nroot=$(', 1), "utf-8")
+
+    agent = house.live(RUNS_FLEET_LOG_GROUP=GROUP)
+
+    said = "\n".join([agent.log, *house.log_lines(GROUP), *(repr(m) for m in house.messages()), (house.root / "argv").read_text("utf-8")])
+    assert KEY not in said
+    assert blob() not in said
+    assert "leaked *** and ***" in said
+
+
+def test_a_late_configuration_is_waited_for(house: House) -> None:
+    house.play("true")
+    with house.agent() as agent:
+        agent.says("configuration.not_yet")
+        house.configure()
+        agent.process.wait(30)
+
+    assert (agent.code, house.word().status) == (0, Status.SUCCESS)
+
+
+def test_a_configuration_that_never_comes_ends_with_75_and_a_word(house: House) -> None:
+    agent = house.live(RUNS_FLEET_CONFIG_TIMEOUT_SECONDS="1")
+
+    assert (agent.code, house.word().reason, house.state()) == (75, "configuration_missing", "terminated")
+
+
+def test_credentials_and_identity_come_from_the_metadata_service(house: House) -> None:
+    metadata = Metadata(house.instance_id, "us-east-1")
+    house.configure()
+    house.play("true")
+
+    absent = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_REGION": None, "AWS_DEFAULT_REGION": None}
+    agent = house.live(AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url, RUNS_FLEET_INSTANCE_ID=None, HOME="/nonexistent", **absent)
+
+    metadata.stop()
+    assert (agent.code, house.word().status, house.state()) == (0, Status.SUCCESS, "terminated")
+
+
+def test_a_spot_notice_interrupts_the_job_and_says_when(house: House) -> None:
+    metadata = Metadata(house.instance_id, "us-east-1")
+    house.configure()
+    house.play("trap 'exit 1' INT; echo up; while :; do sleep 0.05; done")
+
+    with house.agent(AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url) as agent:
+        agent.says("notice.ended kind=busy")
+        metadata.spot_notice(in_s=100)
+        agent.process.wait(60)
+
+    metadata.stop()
+    messages = house.messages()
+    word = messages[-1]
+    assert (word.status, word.reason) == (Status.INTERRUPTED, "spot_notice")  # type: ignore[union-attr]
+    assert any(isinstance(m, Interrupting) and m.ends_at is not None for m in messages)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_rq8_a_signal_becomes_one_sigint_to_the_listener(house: House, name: str) -> None:
+    house.configure()
+    house.play("trap 'exit 1' INT; while :; do sleep 0.05; done")
+
+    with house.agent() as agent:
+        agent.says("notice.ended kind=busy")
+        agent.process.send_signal(getattr(signal, name))
+        agent.process.wait(40)
+
+    word = house.word()
+    assert (agent.code, word.status, word.reason, word.job_result) == (0, Status.INTERRUPTED, "signal", "Canceled")
+    assert agent.log.count("runner.signalled signal=SIGINT") == 1
+
+
+def test_a3_the_maximum_runtime_ends_a_stubborn_job_with_its_own_status(house: House) -> None:
+    house.configure(max_runtime_minutes=0.01)
+    house.play("trap '' INT TERM; while :; do sleep 0.05; done")
+
+    agent = house.live(RUNS_FLEET_GRACE_SECONDS="0.5", RUNS_FLEET_LOG_GROUP=GROUP)
+
+    word = house.word()
+    assert (agent.code, word.status, word.reason) == (0, Status.TIMEOUT, "max_runtime")
+    assert word.log_outcome == "shipped"
+    assert "runner.killed" in agent.log
+
+
+@pytest.mark.parametrize("last", ["true", "exit 1"])
+def test_whatever_a_job_leaves_running_is_killed_at_every_end(house: House, last: str) -> None:
+    house.configure()
+    mark = f"{house.root}/still-here"
+    hidden = f"env -i /bin/bash -c 'setsid setsid bash -c \"echo \\$\\$ > {mark}; exec sleep 600\" & ' >/dev/null 2>&1 </dev/null"
+    house.play(f"{hidden}; while [ ! -s {mark} ]; do sleep 0.01; done; {last}")
+
+    agent = house.live()
+
+    pid = int(Path(mark).read_text("utf-8"))
+    assert "runner.leftovers_killed" in agent.log
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_listener_killed_is_a_failure_and_its_worker_is_not_left(house: House) -> None:
+    house.configure()
+    house.play("echo up; while :; do sleep 0.05; done")
+    with house.agent() as agent:
+        agent.says("notice.ended kind=busy")
+        listeners = subprocess.run(["pgrep", "-f", f"{house.runner_dir}/bin/Runner.Listener"], capture_output=True, text=True, check=True)
+        os.kill(int(listeners.stdout.split()[0]), signal.SIGKILL)
+        agent.process.wait(30)
+
+    word = house.word()
+    assert (word.status, word.reason) == (Status.FAILURE, "listener_killed")
+    assert subprocess.run(["pgrep", "-f", f"{house.runner_dir}/bin/Runner.Worker"], check=False).returncode == 1
+
+
+def test_the_worker_killed_is_a_failed_job(house: House) -> None:
+    house.configure()
+    house.play("kill -9 $PPID; sleep 1")
+
+    house.live()
+
+    assert house.word().status is Status.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("version_too_old", "version_refused"), ("deleted", "registration_deleted"), ("lost", "job_lost")],
+)
+def test_what_the_runner_refuses_is_named(house: House, fault: str, reason: str) -> None:
+    house.configure()
+    house.play("true", fault=fault)
+
+    house.live()
+
+    word = house.word()
+    assert (word.status, word.reason) == (Status.FAILURE, reason)
+    assert word.error
+
+
+def test_a_runner_that_nobody_claims_is_stopped_at_the_idle_limit(house: House) -> None:
+    house.configure()
+    house.play(fault="never")
+
+    agent = house.live(RUNS_FLEET_IDLE_TIMEOUT_SECONDS="0.5")
+
+    word = house.word()
+    assert (agent.code, word.status, word.reason) == (0, Status.INTERRUPTED, "unclaimed")
+
+
+def test_a_restart_loop_is_never_endless(house: House) -> None:
+    house.configure()
+    house.play("true", fault="retryable")
+    helper = house.runner_dir / "run-helper.sh.template"
+    helper.write_text(helper.read_text("utf-8").replace("${STANDIN_RESTART_SECONDS:-5}", "0"), "utf-8")
+
+    house.live()
+
+    assert house.word().reason == "restart_loop"
+
+
+def test_log_lines_and_our_events_share_one_stream_in_order(house: House) -> None:
+    house.configure()
+    house.play("true")
+
+    house.live(RUNS_FLEET_LOG_GROUP=GROUP)
+
+    lines = house.log_lines(GROUP)
+    listening = next(at for at, line in enumerate(lines) if line.endswith("Listening for Jobs"))
+    assert '"event":"runner.started"' in lines[0]
+    assert any(line.endswith("completed with result: Succeeded") for line in lines[listening:])
+    assert house.word().log_lines_shipped == len(lines)
+
+
+def test_a10_diagnostic_logs_are_kept_also_when_the_runner_is_killed(house: House) -> None:
+    house.moto.client("s3").create_bucket(Bucket="diagnostics")
+    house.configure(max_runtime_minutes=0.005)
+    house.play("trap '' INT TERM; while :; do sleep 0.05; done")
+
+    house.live(RUNS_FLEET_GRACE_SECONDS="0.1", RUNS_FLEET_LOGS_BUCKET="diagnostics")
+
+    keys = [item["Key"] for item in house.moto.client("s3").list_objects_v2(Bucket="diagnostics")["Contents"]]
+    assert {key.rpartition("/")[2].split("_")[0] for key in keys} == {"Runner", "Worker"}
+    assert house.word().diag_outcome == "uploaded"
+
+
+def test_rq4_the_release_comes_from_s3_and_its_digest_is_the_recorded_one(house: House) -> None:
+    archive = release.archive("2.998.0")
+    house.moto.client("s3").create_bucket(Bucket="config")
+    key = "runners/2.998.0/x64/actions-runner-2.998.0.tar.gz"
+    house.moto.client("s3").put_object(Bucket="config", Key=key, Body=archive.content, Metadata={"sha256": archive.sha256})
+    house.configure()
+
+    house.live(
+        RUNS_FLEET_CONFIG_BUCKET="config", RUNS_FLEET_RUNNER_DIR="/nonexistent/runner", RUNS_FLEET_IDLE_TIMEOUT_SECONDS="0.5",
+        RUNS_FLEET_GITHUB_API_URL="http://127.0.0.1:9",
+    )  # fmt: skip
+
+    word = house.word()
+    assert (word.reason, word.digest, word.cache_outcome) == ("unclaimed", "recorded", "hit")
+    assert not list(house.work.glob("runner-*"))
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.RUNNING, Phase.SETTLING, Phase.TERMINATING])
+def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(house: House, phase: Phase, hung: str) -> None:
+    house.play("while :; do sleep 0.05; done" if phase is Phase.RUNNING else "true")
+    if phase is not Phase.PREPARING:
+        house.configure()
+    wrapped = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
+    slow = {Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": hung, "RUNS_FLEET_LOG_GROUP": GROUP}, Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": hung}}
+
+    with house.agent(wrapped, **slow.get(phase, {})) as agent:
+        agent.says(f"phase.entered phase={phase.value}")
+        killed = subprocess.run(["pgrep", "-P", str(agent.process.pid)], capture_output=True, text=True, check=True)
+        os.kill(int(killed.stdout.split()[0]), signal.SIGKILL)
+        agent.process.wait(20)
+
+    assert house.off.exists()
+    subprocess.run(["pkill", "-9", "-f", str(house.runner_dir)], check=False)
+
+
+@pytest.mark.parametrize("broken", ["boto3 is not importable", "no instance id", "all is refused"])
+def test_the_net_runs_the_power_off_command(house: House, broken: str, tmp_path: Path) -> None:
+    house.configure()
+    house.play("true")
+    poisoned = tmp_path / "poisoned" / "boto3"
+    poisoned.mkdir(parents=True)
+    (poisoned / "__init__.py").write_text("raise ImportError('planted')", "utf-8")
+    dead = "http://127.0.0.1:9"
+    extra: dict[str, Any] = {
+        "boto3 is not importable": {"PYTHONPATH": f"{poisoned.parent}:{CHECKOUT}", "RUNS_FLEET_LOG_GROUP": GROUP},
+        "no instance id": {"RUNS_FLEET_INSTANCE_ID": None},
+        "all is refused": {"AWS_ENDPOINT_URL_LOGS": dead, "AWS_ENDPOINT_URL_SQS": dead, "AWS_ENDPOINT_URL_EC2": dead, "RUNS_FLEET_LOG_GROUP": GROUP},
+    }[broken]
+
+    agent = house.live(**extra)
+
+    assert house.off.exists(), agent.log
+    assert agent.code in (69, 78)
+
+
+def test_with_everything_hung_the_power_is_off_within_a_minute_of_the_jobs_end(house: House, hung: str) -> None:
+    house.configure()
+    house.play("true")
+    everywhere = {f"AWS_ENDPOINT_URL_{service}": hung for service in ("LOGS", "SQS", "EC2")}
+
+    with house.agent(RUNS_FLEET_LOG_GROUP=GROUP, **everywhere) as agent:
+        agent.says("runner.ended")
+        agent.process.wait(60)
+
+    assert house.off.exists()
+    assert agent.code == 69
+
+
+def test_the_module_and_the_script_are_the_same(house: House) -> None:
+    script = Path(sys.executable).with_name("runs-fleet-agent")
+    house.configure()
+    house.play("true")
+
+    with house.agent([str(script)]) as agent:
+        agent.process.wait(30)
+
+    assert (agent.code, house.word().status) == (0, Status.SUCCESS)

@@ -1,0 +1,164 @@
+"""kill -9 before and after every call the orchestrator makes in a normal run: afterwards one instance was ever made, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.aws import Clients, DynamoRecords
+from orchestrator.model import SessionState
+from sandbox.cloud import Cloud
+from sandbox.github.server import StandInGitHub
+from sandbox.stack import deploy
+from sandbox.workflow import PlannedJob, Workflow
+from tests.integration.killing import KillingProxy, PuppetFleet, Watch, spawn
+
+ENDS_WITHIN_S = 40.0
+NORMAL_RUN = [
+    ("SendMessage", 1), ("ReceiveMessage", 1), ("ReceiveMessage", 2), ("ReceiveMessage", 3), ("Scan", 1), ("Scan", 2),
+    ("GetItem", 1), ("GetItem", 2), ("GetItem", 3), ("PutItem", 1), ("PutItem", 2), ("PutItem", 3), ("PutItem", 4),
+    ("PutItem", 5), ("PutItem", 6), ("DescribeInstances", 1), ("DescribeInstances", 2), ("CreateFleet", 1),
+    ("POST /app/installations/#/access_tokens", 1), ("POST /repos/octo/sandbox/actions/runners/generate-jitconfig", 1),
+    ("DescribeParameters", 1), ("PutParameter", 1), ("DeleteMessage", 1), ("DeleteMessage", 2), ("DeleteMessage", 3),
+    ("DeleteParameter", 1), ("DeleteParameter", 2), ("GET /repos/octo/sandbox/actions/runners", 1),
+]  # fmt: skip
+
+
+class _CloudClients(Clients):
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def get(self, service: str) -> Any:
+        return self._cloud.client(service)
+
+
+class Ground:
+    """One cloud, one GitHub and one zygote for all scenarios of this process; each scenario has a stack of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.github = StandInGitHub().start()
+        self.fleet = PuppetFleet(self.github, lambda service: self.cloud.client(service))
+        self.cloud = Cloud(root, self.fleet).start()
+        script = Path(__file__).with_name("zygote.py")
+        checkout = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        self.zygote = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=checkout)
+        assert self.zygote.stdout is not None
+        assert self.zygote.stdout.readline().startswith("ready")
+
+    def stop(self) -> None:
+        assert self.zygote.stdin is not None
+        self.zygote.stdin.close()
+        self.zygote.wait(10)
+        self.cloud.stop()
+        self.github.stop()
+
+
+class Scenario:
+    """One job through an orchestrator that may be killed once, and is then started again without the killer."""
+
+    def __init__(self, ground: Ground, plan: tuple[str, int, str] | None) -> None:
+        self.ground, self.name = ground, f"k{uuid.uuid4().hex[:10]}"
+        self.watch = Watch()
+        self.watch.plan = plan
+        self.aws, self.api = KillingProxy(ground.cloud.url, self.watch), KillingProxy(ground.github.url, self.watch)
+        self.stack = deploy(ground.cloud, ground.github, visibility_s=1, name=self.name)
+        ground.fleet.queue_url = self.stack.termination_queue_url
+        ground.github.webhook_url = f"{self.stack.url}/webhook"
+        self.pid = 0
+
+    def start(self, *, watched: bool) -> None:
+        environment = {**self.stack.environment, "LOG": str(self.ground.root / f"{self.name}.log"), "RUNS_FLEET_TICK_SECONDS": "0.2"}
+        if watched:
+            environment |= {"AWS_ENDPOINT_URL": self.aws.url, "RUNS_FLEET_GITHUB_API_URL": self.api.url}
+        self.pid = self.watch.pid = spawn(self.ground.zygote, environment)
+
+    def run(self) -> None:
+        label = f"only-{self.name}"
+        job = PlannedJob("one", "one", (label,), (), "success()", {}, {}, {}, 5.0, ())
+        self.start(watched=True)
+        self.job = self.ground.github.state.dispatch(Workflow("kills", Path("kills.yml"), {}, (job,))).jobs[0]
+        until_s = time.monotonic() + ENDS_WITHIN_S
+        restarted = False
+        while not self.over() and time.monotonic() < until_s:
+            if self.watch.killed.wait(0.1) and not restarted:
+                restarted = True
+                self.start(watched=False)
+
+    def over(self) -> bool:
+        sessions = self.sessions()
+        return bool(sessions) and all(s.state is SessionState.CLOSED for s in sessions)
+
+    def sessions(self) -> list[Any]:
+        return list(DynamoRecords(_CloudClients(self.ground.cloud), f"{self.name}-jobs", f"{self.name}-sessions").sessions())
+
+    def instances(self) -> list[str]:
+        wanted = [{"Name": "tag:runs-fleet:stack", "Values": [self.name]}]
+        found = self.ground.cloud.client("ec2").describe_instances(Filters=wanted)["Reservations"]
+        return [i["State"]["Name"] for reservation in found for i in reservation["Instances"]]
+
+    def end(self) -> None:
+        if self.pid:
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.aws.stop()
+        self.api.stop()
+
+    def log(self) -> str:
+        return (self.ground.root / f"{self.name}.log").read_text("utf-8")[-3000:]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    made = Ground(tmp_path_factory.mktemp("kills"))
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("call", "nth"), NORMAL_RUN, ids=[f"{call.split('/')[-1]}-{nth}" for call, nth in NORMAL_RUN])
+def test_killed_at_any_call_the_fleet_still_makes_one_instance_and_leaves_nothing(ground: Ground, call: str, nth: int, when: str) -> None:
+    scenario = Scenario(ground, (call, nth, when))
+    try:
+        scenario.run()
+
+        assert scenario.watch.killed.is_set(), f"this run never made its {nth}. {call}: {Counter(scenario.watch.calls)}"
+        assert scenario.over(), scenario.log()
+        assert scenario.instances() == ["terminated"]
+        assert scenario.job.conclusion == "success", scenario.log()
+        assert [r.name for r in ground.github.state.runners.values() if r.name.startswith(scenario.name)] == []
+        assert ground.cloud.client("ssm").describe_parameters()["Parameters"] == []
+    finally:
+        scenario.end()
+
+
+def test_the_kill_points_cover_every_kind_of_call_of_a_normal_run(ground: Ground) -> None:
+    scenario = Scenario(ground, None)
+    try:
+        scenario.run()
+
+        assert scenario.over(), scenario.log()
+        made = Counter(scenario.watch.calls)
+        covered = Counter(call for call, _ in NORMAL_RUN)
+        repeated_at_rest = {"ReceiveMessage", "Scan", "DescribeInstances", "GetItem", "PutItem", "DeleteMessage", "SendMessage", "DeleteParameter"}
+        assert set(made) == set(covered)
+        assert {call for call in made if made[call] > covered[call]} <= repeated_at_rest
+    finally:
+        scenario.end()
+
+
+def test_a_thread_of_the_puppet_fleet_never_outlives_its_instance(ground: Ground) -> None:
+    assert not [t for t in threading.enumerate() if t in ground.fleet.machines.values() and not t.is_alive()]

@@ -1,0 +1,169 @@
+"""The sandbox's `${{ }}` as tables. Source of every row: "Expressions" in the GitHub Actions docs."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.runner.expressions import ExpressionError, as_text, check, condition, evaluate, render, truthy
+
+CONTEXTS: dict[str, Any] = {
+    "github": {"ref": "refs/heads/main", "run_id": 7, "event": {"pull_request": {"draft": False}}},
+    "env": {"NAME": "World", "EMPTY": ""},
+    "matrix": {"os": "linux", "node-version": 20, "ratio": 1.5, "flag": True, "nothing": None},
+    "steps": {"made": {"outputs": {"path": "/tmp/x"}, "outcome": "failure"}},
+    "needs": {"first": {"result": "success", "outputs": {"n": "3"}}},
+    "runner": {"os": "Linux"},
+}
+GREEN = {"success": True, "failure": False, "cancelled": False}
+RED = {"success": False, "failure": True, "cancelled": False}
+CANCELLED = {"success": False, "failure": False, "cancelled": True}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("'text'", "text"), ("'it''s'", "it's"), ("''", ""), ("1", 1), ("-2.5", -2.5), ("true", True), ("null", None),
+        ("github.ref", "refs/heads/main"), ("github['ref']", "refs/heads/main"), ("github.REF", "refs/heads/main"),
+        ("github.event.pull_request.draft", False), ("github.nothing", None), ("github.nothing.deeper", None),
+        ("matrix.node-version", 20), ("steps.made.outputs.path", "/tmp/x"), ("steps['made'].outcome", "failure"),
+        ("needs.first.outputs.n", "3"), ("matrix['no' ]", None), ("runner.os", "Linux"),
+    ],
+)  # fmt: skip
+def test_literals_and_contexts_have_these_values(expression: str, value: object) -> None:
+    assert evaluate(expression, CONTEXTS) == value
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("'a' == 'A'", True), ("'a' != 'b'", True), ("1 == '1'", True),
+        ("0 == ''", True), ("null == 0", True), ("null == ''", True),
+        ("true == 1", True), ("false == 0", True), ("true == 'true'", False), ("'abc' == 0", False), ("'abc' != 0", True),
+        ("matrix.node-version == 20", True), ("matrix.flag == true", True), ("env.NOTHING == null", True),
+    ],
+)  # fmt: skip
+def test_values_are_compared_loosely_and_text_without_its_case(expression: str, value: bool) -> None:
+    assert evaluate(expression, CONTEXTS) is value
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("'a' && 'b'", "b"), ("'' && 'b'", ""), ("'a' || 'b'", "a"),
+        ("'' || 'b'", "b"), ("!''", True), ("!'x'", False), ("!!1", True),
+        ("true || false && false", True), ("(true || false) && false", False),
+        ("!true == false", True), ("!(true == false)", True),
+        ("1 == 1 && 2 == 2", True), ("'' || null || 'last'", "last"), ("matrix.os == 'linux' && 'yes' || 'no'", "yes"),
+    ],
+)  # fmt: skip
+def test_operators_bind_in_githubs_order_and_give_back_an_operand(expression: str, value: object) -> None:
+    assert evaluate(expression, CONTEXTS) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "holds"),
+    [(None, False), (False, False), (0, False), (0.0, False), ("", False), ("0", True), ("false", True), ({}, True), ([], True)]
+)  # fmt: skip
+def test_only_false_zero_nothing_and_the_empty_text_do_not_hold(value: object, holds: bool) -> None:
+    assert truthy(value) is holds
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (True, "true"), (False, "false"), (3.0, "3"), (1.5, "1.5"), (20, "20"), ({}, "Object"), ([], "Array")],
+)
+def test_values_are_written_as_github_writes_them(value: object, text: str) -> None:
+    assert as_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("plain", "plain"), ("Hello ${{ env.NAME }}!", "Hello World!"), ("${{env.NAME}}${{ env.NAME }}", "WorldWorld"),
+        ("a${{ env.MISSING }}b", "ab"), ("${{ matrix.flag }} ${{ matrix.ratio }} ${{ 2 }}", "true 1.5 2"),
+        ("$HOME ${x} {{ y }}", "$HOME ${x} {{ y }}"),
+        ("${{ 'a'\n == 'a' }}", "true"),
+    ],
+)  # fmt: skip
+def test_text_keeps_all_but_its_expressions(text: str, rendered: str) -> None:
+    assert render(text, CONTEXTS) == rendered
+
+
+@pytest.mark.parametrize(
+    ("text", "green", "red", "cancelled"),
+    [
+        ("success()", True, False, False),
+        ("failure()", False, True, False),
+        ("cancelled()", False, False, True),
+        ("always()", True, True, True),
+        ("${{ always() }}", True, True, True),
+        ("!cancelled()", True, True, False),
+        ("success() || failure()", True, True, False),
+        ("env.NAME == 'World'", True, False, False),
+        ("${{ env.NAME == 'other' }}", False, False, False),
+        ("failure() && steps.made.outcome == 'failure'", False, True, False),
+        ("${{ env.NAME }} == 'World'", True, False, False),
+        ("", True, False, False),
+    ],
+)
+def test_a_condition_implies_success_unless_it_asks_for_the_status(text: str, green: bool, red: bool, cancelled: bool) -> None:
+    assert [condition(text, CONTEXTS, status) for status in (GREEN, RED, CANCELLED)] == [green, red, cancelled]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${{ contains(github.ref, 'x') }}", "${{ secrets.TOKEN }}", "${{ hashFiles() }}", "${{ 1 < 2 }}",
+        "${{ }}", "${{ 'open }}",
+        "${{ github. }}", "${{ github.ref == }}", "${{ (1 }}", "${{ a b }}", "${{ github['x' }}", "${{ 1 2 }}", "${{ inputs.x }}",
+    ],
+)  # fmt: skip
+def test_what_is_not_supported_is_refused_before_anything_runs(text: str) -> None:
+    with pytest.raises(ExpressionError):
+        check(text)
+
+
+def test_a_refusal_names_what_is_supported() -> None:
+    with pytest.raises(
+        ExpressionError, match="secrets is not supported; supported are github, env, matrix, steps, needs, runner"
+    ):
+        check("${{ secrets.TOKEN }}")
+
+
+@pytest.mark.parametrize("text", ["echo ${{ github.ref }}", "no expression (", "${{ steps.x.outputs.y != '' && !matrix.z }}"])
+def test_what_is_supported_passes_the_check(text: str) -> None:
+    check(text)
+
+
+def test_a_bare_condition_is_checked_as_an_expression() -> None:
+    with pytest.raises(ExpressionError):
+        check("contains(github.ref, 'x')", bare=True)
+
+
+@pytest.mark.parametrize("text", ["${{ env.NAME == 'World' }} && ${{ matrix.flag }}", "${{ '}}' }}", "${{ true }} ${{ true }}"])
+def test_a_condition_that_passed_the_check_can_be_decided(text: str) -> None:
+    with contextlib.suppress(ExpressionError):
+        check(text, bare=True)
+
+        try:
+            condition(text, CONTEXTS, GREEN)
+        except ExpressionError as error:
+            raise AssertionError(f"{text!r} passed the check, then: {error}") from error
+
+
+@given(st.text(st.sampled_from("ab'1.=!&|()[] \n{}$githubenv-"), max_size=30))
+def test_anything_else_is_a_value_or_an_expression_error(text: str) -> None:
+    with contextlib.suppress(ExpressionError):
+        evaluate(text, CONTEXTS, GREEN)
+
+
+@given(st.text(max_size=30))
+def test_any_text_survives_as_a_literal(text: str) -> None:
+    quoted = text.replace("'", "''")
+
+    assert evaluate(f"'{quoted}'", {}) == text
