@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +68,7 @@ class Cloud:
         self._server = make_server("127.0.0.1", 0, _Front(behind, self), threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True, name="cloud").start()
+        urllib.request.urlopen(f"{self.url}/moto-api/reset", data=b"", timeout=30).close()  # moto's state is the process's
         return self
 
     def stop(self) -> None:

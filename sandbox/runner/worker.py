@@ -342,6 +342,8 @@ def _diagnostics(root: Path, name: str) -> Any:
     directory.mkdir(exist_ok=True)
     path = directory / f"{name}_{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-utc.log"
 
+    path.write_text(f"[{datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%SZ')} INFO {name}] stand-in\n", encoding="utf-8")
+
     def write(text: str) -> None:
         with path.open("a", encoding="utf-8") as log:
             log.write(f"[{datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%SZ')} INFO {name}] {text}\n")

@@ -208,7 +208,11 @@ def test_a_bomb_in_a_parameter_is_a_fault_of_its_field() -> None:
         read_config(json.dumps({"org": "acme", "job_id": 1, "jit_config_gz": bomb}))
 
 
-@pytest.mark.parametrize("packed", ["hush-hush-hush!", packed_of({"hush-hush-hush": 1}), packed_of([7, "hush-hush-hush"])], ids=["text", "object", "list"])
+@pytest.mark.parametrize(
+    "packed",
+    ["hush-hush-hush!", packed_of({"hush-hush-hush": 1}), packed_of([7, "hush-hush-hush"])],
+    ids=["text", "object", "list"],
+)
 def test_no_part_of_it_is_in_the_refusal(packed: str) -> None:
     try:
         read_config(json.dumps({"org": "acme", "job_id": 1, "jit_config_gz": packed, "labels": 7}))

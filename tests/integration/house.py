@@ -51,7 +51,15 @@ class House:
         }  # fmt: skip
 
     def configure(self, **fields: Any) -> None:
-        document = {"org": "octo", "repo": "sandbox", "job_id": 7, "session_id": "s-1", "attempt": 2, "jit_config": blob(), **fields}
+        document = {
+            "org": "octo",
+            "repo": "sandbox",
+            "job_id": 7,
+            "session_id": "s-1",
+            "attempt": 2,
+            "jit_config": blob(),
+            **fields,
+        }
         document = {name: value for name, value in document.items() if value is not None}
         name = parameter_name(self.instance_id)
         self.moto.client("ssm").put_parameter(Name=name, Value=json.dumps(document), Type="SecureString")
@@ -65,7 +73,9 @@ class House:
     def agent(self, command: list[str] | None = None, **extra: str | None) -> Iterator[Agent]:
         environment = {name: value for name, value in {**self.environment, **extra}.items() if value is not None}
         words = command or [sys.executable, "-m", "agent"]
-        process = subprocess.Popen(words, env=environment, cwd=self.root, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            words, env=environment, cwd=self.root, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         running = Agent(process)
         try:
             yield running

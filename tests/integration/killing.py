@@ -91,7 +91,9 @@ class PuppetFleet:
         config, wait = None, threading.Event()
         while config is None and instance_id in self.machines:
             try:
-                config = read_config(ssm.get_parameter(Name=parameter_name(instance_id), WithDecryption=True)["Parameter"]["Value"])
+                config = read_config(
+                    ssm.get_parameter(Name=parameter_name(instance_id), WithDecryption=True)["Parameter"]["Value"]
+                )
             except ssm.exceptions.ParameterNotFound:
                 wait.wait(0.05)
         if config is None:

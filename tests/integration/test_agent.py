@@ -40,7 +40,9 @@ def hung() -> Iterator[str]:
 def test_a_bare_agent_exits_78_and_runs_nothing(tmp_path: Path) -> None:
     dead = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(CHECKOUT), "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}
 
-    bare = subprocess.run([sys.executable, "-m", "agent"], env=dead, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    bare = subprocess.run(
+        [sys.executable, "-m", "agent"], env=dead, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert bare.returncode == 78
     assert "RUNS_FLEET_TERMINATION_QUEUE_URL is missing" in bare.stderr
@@ -109,7 +111,9 @@ def test_no_secret_reaches_log_stream_messages_or_argv(house: House) -> None:
 
     agent = house.live(RUNS_FLEET_LOG_GROUP=GROUP)
 
-    said = "\n".join([agent.log, *house.log_lines(GROUP), *(repr(m) for m in house.messages()), (house.root / "argv").read_text("utf-8")])
+    said = "\n".join(
+        [agent.log, *house.log_lines(GROUP), *(repr(m) for m in house.messages()), (house.root / "argv").read_text("utf-8")]
+    )
     assert KEY not in said
     assert blob() not in said
     assert "leaked *** and ***" in said
@@ -206,7 +210,9 @@ def test_the_listener_killed_is_a_failure_and_its_worker_is_not_left(house: Hous
     house.play("echo up; while :; do sleep 0.05; done")
     with house.agent() as agent:
         agent.says("notice.ended kind=busy")
-        listeners = subprocess.run(["pgrep", "-f", f"{house.runner_dir}/bin/Runner.Listener"], capture_output=True, text=True, check=True)
+        listeners = subprocess.run(
+            ["pgrep", "-f", f"{house.runner_dir}/bin/Runner.Listener"], capture_output=True, text=True, check=True
+        )
         os.kill(int(listeners.stdout.split()[0]), signal.SIGKILL)
         agent.process.wait(30)
 
@@ -275,7 +281,7 @@ def test_log_lines_and_our_events_share_one_stream_in_order(house: House) -> Non
 
 def test_a10_diagnostic_logs_are_kept_also_when_the_runner_is_killed(house: House) -> None:
     house.moto.client("s3").create_bucket(Bucket="diagnostics")
-    house.configure(max_runtime_minutes=0.005)
+    house.configure(max_runtime_minutes=0.025)
     house.play("trap '' INT TERM; while :; do sleep 0.05; done")
 
     house.live(RUNS_FLEET_GRACE_SECONDS="0.1", RUNS_FLEET_LOGS_BUCKET="diagnostics")
@@ -308,7 +314,10 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(house: House, pha
     if phase is not Phase.PREPARING:
         house.configure()
     wrapped = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
-    slow = {Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": hung, "RUNS_FLEET_LOG_GROUP": GROUP}, Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": hung}}
+    slow = {
+        Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": hung, "RUNS_FLEET_LOG_GROUP": GROUP},
+        Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": hung},
+    }
 
     with house.agent(wrapped, **slow.get(phase, {})) as agent:
         agent.says(f"phase.entered phase={phase.value}")
@@ -331,7 +340,12 @@ def test_the_net_runs_the_power_off_command(house: House, broken: str, tmp_path:
     extra: dict[str, Any] = {
         "boto3 is not importable": {"PYTHONPATH": f"{poisoned.parent}:{CHECKOUT}", "RUNS_FLEET_LOG_GROUP": GROUP},
         "no instance id": {"RUNS_FLEET_INSTANCE_ID": None},
-        "all is refused": {"AWS_ENDPOINT_URL_LOGS": dead, "AWS_ENDPOINT_URL_SQS": dead, "AWS_ENDPOINT_URL_EC2": dead, "RUNS_FLEET_LOG_GROUP": GROUP},
+        "all is refused": {
+            "AWS_ENDPOINT_URL_LOGS": dead,
+            "AWS_ENDPOINT_URL_SQS": dead,
+            "AWS_ENDPOINT_URL_EC2": dead,
+            "RUNS_FLEET_LOG_GROUP": GROUP,
+        },
     }[broken]
 
     agent = house.live(**extra)

@@ -53,7 +53,9 @@ class Ground:
         self.cloud = Cloud(root, self.fleet).start()
         script = Path(__file__).with_name("zygote.py")
         checkout = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        self.zygote = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=checkout)
+        self.zygote = subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=checkout
+        )
         assert self.zygote.stdout is not None
         assert self.zygote.stdout.readline().startswith("ready")
 
@@ -79,7 +81,11 @@ class Scenario:
         self.pid = 0
 
     def start(self, *, watched: bool) -> None:
-        environment = {**self.stack.environment, "LOG": str(self.ground.root / f"{self.name}.log"), "RUNS_FLEET_TICK_SECONDS": "0.2"}
+        environment = {
+            **self.stack.environment,
+            "LOG": str(self.ground.root / f"{self.name}.log"),
+            "RUNS_FLEET_TICK_SECONDS": "0.2",
+        }
         if watched:
             environment |= {"AWS_ENDPOINT_URL": self.aws.url, "RUNS_FLEET_GITHUB_API_URL": self.api.url}
         self.pid = self.watch.pid = spawn(self.ground.zygote, environment)
@@ -130,7 +136,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("call", "nth"), NORMAL_RUN, ids=[f"{call.split('/')[-1]}-{nth}" for call, nth in NORMAL_RUN])
-def test_killed_at_any_call_the_fleet_still_makes_one_instance_and_leaves_nothing(ground: Ground, call: str, nth: int, when: str) -> None:
+def test_killed_at_any_call_the_fleet_still_makes_one_instance_and_leaves_nothing(
+    ground: Ground, call: str, nth: int, when: str
+) -> None:
     scenario = Scenario(ground, (call, nth, when))
     try:
         scenario.run()
@@ -153,7 +161,16 @@ def test_the_kill_points_cover_every_kind_of_call_of_a_normal_run(ground: Ground
         assert scenario.over(), scenario.log()
         made = Counter(scenario.watch.calls)
         covered = Counter(call for call, _ in NORMAL_RUN)
-        repeated_at_rest = {"ReceiveMessage", "Scan", "DescribeInstances", "GetItem", "PutItem", "DeleteMessage", "SendMessage", "DeleteParameter"}
+        repeated_at_rest = {
+            "ReceiveMessage",
+            "Scan",
+            "DescribeInstances",
+            "GetItem",
+            "PutItem",
+            "DeleteMessage",
+            "SendMessage",
+            "DeleteParameter",
+        }
         assert set(made) == set(covered)
         assert {call for call in made if made[call] > covered[call]} <= repeated_at_rest
     finally:

@@ -15,13 +15,16 @@ class Clients:
     """One boto3 session for the process; its clients may be used from several threads, its making may not."""
 
     def __init__(self, region: Region) -> None:
-        self._region = region
+        self._region, self._environment = region, region.environment
         self._lock = threading.Lock()
         self._session: Any = None
         self._made: dict[str, Any] = {}
 
     def client(self, service: str, *, read_s: float, connect_s: float = 3.0, region: str | None = None) -> Any:
-        """The client of `service`; no retries of its own (ours are bounded and tested), no validation of what we made."""
+        """The client of `service`; no retries of its own (ours are bounded and tested), no validation of what we made.
+
+        botocore calls one variable AWS_ENDPOINT_URL_CLOUDWATCH_LOGS; AWS_ENDPOINT_URL_LOGS is understood as well.
+        """
         with self._lock:
             if service not in self._made:
                 import boto3
@@ -36,7 +39,9 @@ class Clients:
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                self._made[service] = self._session.client(service, region_name=region or self._region.name(), config=config)
+                endpoint = self._environment.get(f"AWS_ENDPOINT_URL_{service.upper()}") or None
+                where = region or self._region.name()
+                self._made[service] = self._session.client(service, region_name=where, endpoint_url=endpoint, config=config)
             return self._made[service]
 
 

@@ -1,0 +1,138 @@
+"""`runs-fleet local` as a user runs it, and the proof that it tells the truth about what is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox.local import EXAMPLE, World, play, show, world
+from sandbox.stack import STACK
+from sandbox.workflow import read_workflow
+
+COMMAND = Path(sys.executable).with_name("runs-fleet")
+ONE_JOB = """
+name: one
+on: push
+jobs:
+  one:
+    runs-on: [self-hosted, runs-fleet]
+    steps:
+      - run: echo hello
+"""
+
+
+def an_instance(up: World) -> None:
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "runs-fleet:stack", "Value": STACK}]}]
+    up.cloud.client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=tags)
+
+
+def a_registration(up: World) -> None:
+    up.github.state.register("forgotten", ("runs-fleet",), 1, None)
+
+
+def a_parameter(up: World) -> None:
+    up.cloud.client("ssm").put_parameter(Name="/runs-fleet/runners/i-0/config", Value="x", Type="SecureString")
+
+
+def test_the_example_runs_from_webhook_to_nothing_left(tmp_path: Path) -> None:
+    shown = subprocess.run([str(COMMAND), "local"], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "0 instances, 0 registrations, 0 SSM parameters" in shown.stdout
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.stdout.splitlines() if line.startswith("│")}
+    assert rows == {"build": "success", "test": "success", "broken": "failure"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("leave", [an_instance, a_registration, a_parameter])
+def test_one_leftover_of_any_kind_is_seen_and_is_no_success(leave: Callable[[World], None], tmp_path: Path) -> None:
+    path = tmp_path / "one.yml"
+    path.write_text(ONE_JOB, "utf-8")
+
+    assert show(path, before_proof=leave) == 1
+
+
+def test_a_workflow_that_cannot_be_played_stops_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yml"
+    path.write_text(ONE_JOB.replace("    steps:", "    container: alpine\n    steps:"), "utf-8")
+
+    shown = subprocess.run([str(COMMAND), "local", str(path)], capture_output=True, text=True, timeout=60, check=False)
+
+    assert shown.returncode == 2
+    assert f"{path}:7: `container` is not supported in job `one` (supported:" in " ".join(shown.stdout.split())
+
+
+def test_a_workflow_of_the_users_own_passes_values_from_job_to_job(tmp_path: Path) -> None:
+    path = tmp_path / "own.yml"
+    path.write_text(
+        """
+on: push
+defaults:
+  run:
+    shell: bash
+env:
+  WHO: world
+jobs:
+  make:
+    runs-on: ubuntu-latest
+    strategy:
+      matrix:
+        size: [1, 2]
+    outputs:
+      made: ${{ steps.m.outputs.made }}
+    steps:
+      - id: m
+        env:
+          SIZE: ${{ matrix.size }}
+        run: |
+          mkdir -p deep && echo "made=thing" >> "$GITHUB_OUTPUT"
+          echo "FROM_ENV=$WHO-$SIZE" >> "$GITHUB_ENV"
+      - run: test "$(basename "$PWD")-$FROM_ENV" = "deep-world-${{ matrix.size }}"
+        working-directory: deep
+  use:
+    needs: make
+    if: needs.make.result == 'success' && github.event_name != 'pull_request'
+    runs-on: [ubuntu-latest]
+    steps:
+      - run: test "${{ needs.make.outputs.made }}" = thing
+      - if: failure()
+        run: echo never
+  never:
+    needs: use
+    if: failure()
+    runs-on: ubuntu-latest
+    steps:
+      - run: exit 1
+""",
+        "utf-8",
+    )
+    with world() as up:
+        up.serve()
+        run = play(up, read_workflow(path))
+
+        assert {job.plan.name: job.conclusion for job in run.jobs} == {
+            "make (1)": "success", "make (2)": "success", "use": "success", "never": "skipped",
+        }  # fmt: skip
+        assert up.leftovers().none
+        assert len(up.cloud.instances.ever) == 3
+
+
+def test_the_words_jobs_and_logs_show_what_happened() -> None:
+    with world() as up:
+        up.serve()
+        run = play(up, read_workflow(EXAMPLE))
+        assert up.stack is not None
+        environment = {**up.stack.environment, "COLUMNS": "250"}
+
+        jobs = subprocess.run([str(COMMAND), "jobs"], env=environment, capture_output=True, text=True, check=True).stdout
+        logs = subprocess.run(
+            [str(COMMAND), "logs", str(run.jobs[0].id)], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+        assert all(job.runner_name in jobs for job in run.jobs)
+        assert "Running job: build" in logs
+        assert "completed with result: Succeeded" in logs
