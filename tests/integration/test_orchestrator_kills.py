@@ -1,4 +1,4 @@
-"""kill -9 before and after every call the orchestrator makes in a normal run: afterwards one instance was ever made, and nothing is left."""
+"""kill -9 before and after every call of a normal run: afterwards one instance was ever made, and nothing is left."""
 
 from __future__ import annotations
 
