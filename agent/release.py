@@ -209,7 +209,7 @@ class Releases:
         target = self._work_dir / f"runner-{version}"
         download = Download(open_at, self._clock, archive)
         try:
-            unpack(download.chunks(), aside, ahead=self._crew.ahead)
+            unpack(self._crew.ahead(download.chunks()), aside, ahead=self._crew.ahead)
             download.verify(digest, source)
             if not holds_runner(aside):
                 raise ReleaseRefused(f"the archive from {source} holds no run.sh: it is not a runner release")

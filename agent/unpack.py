@@ -23,9 +23,6 @@ MOST_MEMBERS = 200_000
 """A release has some 6,000 members; thirty times that is not a runner."""
 MOST_BYTES = 8 << 30
 """Bytes unpacked; a release has some 600 MB."""
-TAR_BLOCK_BYTES = 1 << 16
-"""tarfile's stream buffer: above some 128 KiB its copying costs more than it saves (measured)."""
-COPY_BYTES = 1 << 18
 PIECE_BYTES = 1 << 20
 """Inflated at once: a file that swells a thousandfold must not fill the memory."""
 NAME_BYTES, PATH_BYTES = 255, 4095
@@ -111,18 +108,36 @@ def inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Stream:
-    """A readable over chunks; asks for no more of them than it was asked for."""
+    """What tarfile takes for an unseekable file that never has to seek: it reads headers, we read the contents ourselves."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._ready = bytearray()
+        self._current = memoryview(b"")
+        self._at = 0
+
+    def tell(self) -> int:
+        """Bytes handed out so far."""
+        return self._at
+
+    def seek(self, at: int) -> None:
+        """Never backwards: contents are always read to their end."""
+        raise EOFError(f"it ends before byte {at}")
 
     def read(self, size: int) -> bytes:
-        while len(self._ready) < size and (chunk := next(self._chunks, b"")):
-            self._ready += chunk
-        given = bytes(memoryview(self._ready)[:size])
-        del self._ready[:size]
-        return given
+        """Exactly that many bytes, fewer only at the end."""
+        return b"".join(self.pieces(size))
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """The next `size` bytes as they lie in the chunks, uncopied; fewer only at the end."""
+        while size > 0:
+            if not self._current:
+                self._current = memoryview(next(self._chunks, b""))
+                if not self._current:
+                    return
+            piece, self._current = self._current[:size], self._current[size:]
+            size -= len(piece)
+            self._at += len(piece)
+            yield piece
 
     def drain(self) -> None:
         """Take in what follows the archive's end marker: the digest covers it too."""
@@ -131,32 +146,34 @@ class _Stream:
 
 
 class _Unpacking:
+    """Writes members below the root. Names are plain strings, normalised once: a release has thousands."""
+
     def __init__(self, root: Path, most_members: int, most_bytes: int) -> None:
-        self._root = root
+        self._root = str(root)
         self._most_members, self._most_bytes = most_members, most_bytes
-        self._links: set[PurePosixPath] = set()
-        self._known_directories = {PurePosixPath()}
+        self._links: set[str] = set()
+        self._directories = {""}
         self._bytes = 0
 
     def run(self, chunks: Iterator[bytes]) -> int:
         stream = _Stream(chunks)
         members = 0
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=TAR_BLOCK_BYTES, tarinfo=_Member) as archive:
+        with tarfile.TarFile(fileobj=cast(IO[bytes], stream), mode="r", tarinfo=_Member) as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # a stream needs no index, and it would grow
                 members += 1
                 if members > self._most_members:
                     raise ReleaseRefused(f"the archive has more than {self._most_members} members")
-                self._write(archive, member)
+                self._write(stream, member)
         stream.drain()
         return members
 
-    def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    def _write(self, stream: _Stream, member: tarfile.TarInfo) -> None:
         place = self._place(member)
         if member.isdir():
             self._directory(place, member.mode)
-        elif member.isreg():
-            self._file(archive, member, place)
+        elif member.isreg() and not member.issparse():
+            self._file(stream, member, place)
         elif member.issym():
             self._symlink(member, place)
         elif member.islnk():
@@ -164,83 +181,98 @@ class _Unpacking:
         else:
             raise ReleaseRefused(f"the archive holds {member.name!r}, which is neither file, directory nor link")
 
-    def _place(self, member: tarfile.TarInfo) -> PurePosixPath:
-        place = self._inside(member.name, f"a member named {member.name!r}")
-        if any(parent in self._links for parent in place.parents):
+    def _place(self, member: tarfile.TarInfo) -> str:
+        place = self._inside(member.name, f"a member named {member.name[:200]!r}")
+        if self._links and self._goes_through_a_link(place):
             raise ReleaseRefused(f"the archive writes {member.name!r} through a link")
         return place
 
+    def _goes_through_a_link(self, place: str) -> bool:
+        while place := place.rpartition("/")[0]:
+            if place in self._links:
+                return True
+        return False
+
     @staticmethod
-    def _inside(name: str, what: str) -> PurePosixPath:
-        path = PurePosixPath(name)
-        if len(name.encode("utf-8", "replace")) > PATH_BYTES or any(
-            len(p.encode("utf-8", "replace")) > NAME_BYTES for p in path.parts
-        ):
-            raise ReleaseRefused(f"the archive holds {what[:100]}, which is too long a name")
-        if path.is_absolute() or ".." in path.parts or "\0" in name:
+    def _inside(name: str, what: str) -> str:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        encoded = name.encode("utf-8", "surrogateescape")
+        if len(encoded) > PATH_BYTES or any(len(part.encode("utf-8", "surrogateescape")) > NAME_BYTES for part in parts):
+            raise ReleaseRefused(f"the archive holds {what}, which is too long a name")
+        if name.startswith("/") or ".." in parts or "\0" in name:
             raise ReleaseRefused(f"the archive holds {what}, which leaves the directory")
-        return path
+        return "/".join(parts)
 
-    def _directory(self, place: PurePosixPath, mode: int = 0o755) -> None:
-        if place in self._known_directories:
+    def _directory(self, place: str, mode: int = 0o755) -> None:
+        if place in self._directories:
             return
-        self._directory(place.parent)
-        target = self._root / place
-        if place in self._links or (target.exists() and not target.is_dir()):
-            raise ReleaseRefused(f"the archive replaces {str(place)!r} by a directory")
-        target.mkdir(exist_ok=True)
-        target.chmod((mode & 0o777) | 0o700)
-        self._known_directories.add(place)
+        self._directory(place.rpartition("/")[0])
+        target = f"{self._root}/{place}"
+        if place in self._links or (os.path.lexists(target) and not os.path.isdir(target)):
+            raise ReleaseRefused(f"the archive replaces {place!r} by a directory")
+        os.mkdir(target)
+        os.chmod(target, (mode & 0o777) | 0o700)
+        self._directories.add(place)
 
-    def _file(self, archive: tarfile.TarFile, member: tarfile.TarInfo, place: PurePosixPath) -> None:
+    def _file(self, stream: _Stream, member: tarfile.TarInfo, place: str) -> None:
         self._bytes += member.size
         if member.size < 0 or self._bytes > self._most_bytes:
             raise ReleaseRefused(f"the archive unpacks to more than {self._most_bytes} bytes (at {member.name!r})")
-        target = self._cleared(place)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        descriptor = self._created(place)
         try:
-            source = cast(IO[bytes], archive.extractfile(member))
             left = member.size
-            while left:
-                piece = source.read(min(left, COPY_BYTES))
-                if not piece:
-                    raise EOFError(f"{member.name!r} is cut off")
+            for piece in stream.pieces(member.size):
                 left -= len(piece)
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                while piece:
+                    piece = piece[os.write(descriptor, piece) :]
+            if left:
+                raise EOFError(f"{member.name!r} is cut off")
             os.fchmod(descriptor, (member.mode & 0o777) | 0o400)
         finally:
             os.close(descriptor)
+        stream.read(-member.size % tarfile.BLOCKSIZE)
 
-    def _symlink(self, member: tarfile.TarInfo, place: PurePosixPath) -> None:
-        """Only leading `..`s, no more of them than the link lies deep: with no member written through a link, none can leave."""
+    def _created(self, place: str) -> int:
+        """A new file; what an earlier member of the same name left is removed first."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._prepare(place)
+        try:
+            return os.open(f"{self._root}/{place}", flags, 0o600)
+        except FileExistsError:
+            return os.open(self._cleared(place), flags, 0o600)
+
+    def _symlink(self, member: tarfile.TarInfo, place: str) -> None:
+        """Only leading `..`s, no more of them than the link lies deep; and nothing is written through a link: none can leave."""
         target = PurePosixPath(member.linkname)
-        if len(member.linkname.encode("utf-8", "replace")) > PATH_BYTES:
+        if len(member.linkname.encode("utf-8", "surrogateescape")) > PATH_BYTES:
             raise ReleaseRefused(f"the archive holds a link {member.name[:100]!r} with too long a target")
         parts = list(target.parts)
         climbs = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
-        if target.is_absolute() or not parts or ".." in parts[climbs:] or climbs > len(place.parts) - 1:
+        if target.is_absolute() or not parts or ".." in parts[climbs:] or climbs > place.count("/"):
             raise ReleaseRefused(f"the archive holds a link {member.name!r} -> {member.linkname!r}, which leaves the directory")
-        self._cleared(place).symlink_to(member.linkname)
+        os.symlink(member.linkname, self._cleared(place))
         self._links.add(place)
 
-    def _hardlink(self, member: tarfile.TarInfo, place: PurePosixPath) -> None:
-        target = self._inside(member.linkname, f"a hard link {member.name!r} -> {member.linkname!r}")
-        if target in self._links or any(parent in self._links for parent in target.parents):
+    def _hardlink(self, member: tarfile.TarInfo, place: str) -> None:
+        target = self._inside(member.linkname, f"a hard link {member.name!r} -> {member.linkname[:200]!r}")
+        if target in self._links or self._goes_through_a_link(target):
             raise ReleaseRefused(f"the archive holds a hard link {member.name!r} through a link")
-        if target == place or not (self._root / target).is_file():
+        if target == place or not os.path.isfile(f"{self._root}/{target}"):
             raise ReleaseRefused(f"the archive holds a hard link {member.name!r} to {member.linkname!r}, which is not there")
-        os.link(self._root / target, self._cleared(place), follow_symlinks=False)
+        os.link(f"{self._root}/{target}", self._cleared(place), follow_symlinks=False)
 
-    def _cleared(self, place: PurePosixPath) -> Path:
-        if not place.parts:
+    def _prepare(self, place: str) -> None:
+        if not place:
             raise ReleaseRefused("the archive holds a member without a name")
-        self._directory(place.parent)
-        target = self._root / place
-        if target.is_symlink() or target.is_file():
-            target.unlink()
+        self._directory(place.rpartition("/")[0])
+
+    def _cleared(self, place: str) -> str:
+        """Where `place` will be, with nothing there."""
+        self._prepare(place)
+        target = f"{self._root}/{place}"
+        if os.path.islink(target) or os.path.isfile(target):
+            os.unlink(target)
             self._links.discard(place)
-        elif target.exists():
-            raise ReleaseRefused(f"the archive replaces the directory {str(place)!r}")
+        elif os.path.lexists(target):
+            raise ReleaseRefused(f"the archive replaces the directory {place!r}")
         return target

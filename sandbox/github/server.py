@@ -147,13 +147,13 @@ class StandInGitHub:
         self._insist_on_app(call)
         answer = {
             "token": self.state.token("ghs_"), "expires_at": views.moment(time.time() + 3600),
-            "permissions": {"administration": "write", "actions": "read"}, "repository_selection": "selected",
+            "permissions": views.PERMISSIONS, "repository_selection": "selected",
         }  # fmt: skip
         return Reply(201, answer)
 
     def _installation(self, call: Call) -> Reply:
         self._insist_on_app(call)
-        return Reply(200, {"id": 1, "account": views.user(self.state.owner, self.url), "app_id": 1, "app_slug": "runs-fleet"})
+        return Reply(200, views.installation(self.state.owner, self.url))
 
     def _generate_jitconfig(self, call: Call) -> Reply:
         self._insist_on_token(call)

@@ -8,6 +8,9 @@ from typing import Any
 from sandbox.github.state import GitHubState, JobRecord, RunnerRecord, RunRecord
 from sandbox.runner.release import Archive
 
+PERMISSIONS = {"administration": "write", "actions": "read", "metadata": "read"}
+"""What the App was granted: to register runners, and to read the jobs."""
+
 
 def moment(at: float | None) -> str | None:
     """RFC 3339, or null."""
@@ -75,6 +78,18 @@ def user(login: str, base: str) -> dict[str, Any]:
     return {
         "login": login, "id": 1, "node_id": "U_1", "avatar_url": f"{base}/avatar", "gravatar_id": "", "url": api,
         "html_url": f"{base}/{login}", "type": "User", "site_admin": False, **{f"{name}_url": f"{api}/{name}" for name in links},
+    }  # fmt: skip
+
+
+def installation(owner: str, base: str) -> dict[str, Any]:
+    """The App's one installation, on `owner`."""
+    now = "2026-07-20T00:00:00Z"
+    return {
+        "id": 1, "account": user(owner, base), "app_id": 1, "app_slug": "runs-fleet", "target_id": 1, "target_type": "User",
+        "access_tokens_url": f"{base}/app/installations/1/access_tokens", "repositories_url": f"{base}/installation/repositories",
+        "html_url": f"{base}/settings/installations/1", "repository_selection": "selected", "permissions": PERMISSIONS,
+        "events": ["workflow_job"], "single_file_name": None, "suspended_by": None, "suspended_at": None,
+        "created_at": now, "updated_at": now,
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Renews `github.json`: the part of GitHub's published OpenAPI description that the stand-in answers.
 
-    npm pack @octokit/openapi@23.0.2
-    python tests/sandbox/openapi/refresh.py octokit-openapi-23.0.2.tgz
+npm pack @octokit/openapi@23.0.2
+python tests/sandbox/openapi/refresh.py octokit-openapi-23.0.2.tgz
 """
 
 from __future__ import annotations

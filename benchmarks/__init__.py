@@ -1,0 +1,1 @@
+"""How fast, against what, and why: every figure is a ratio to a named alternative, measured in the same run."""

@@ -1,0 +1,129 @@
+"""The server's environment: every fault at once, and no secret in any of them."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.errors import SettingsInvalid
+from orchestrator.settings import Alias, read_settings
+
+PEM = "-----BEGIN PRIVATE KEY-----\nhush-hush\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
+REQUIRED = {
+    "RUNS_FLEET_GITHUB_WEBHOOK_SECRET": "hush",
+    "RUNS_FLEET_GITHUB_APP_ID": "12",
+    "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": base64.b64encode(PEM.encode()).decode(),
+    "RUNS_FLEET_QUEUE_URL": "http://sqs/main.fifo",
+    "RUNS_FLEET_TERMINATION_QUEUE_URL": "http://sqs/termination",
+    "RUNS_FLEET_SUBNET_IDS": "subnet-1, subnet-2,",
+}
+WRONG = {
+    "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": "hush-hush!",
+    "RUNS_FLEET_MAX_RUNTIME_MINUTES": "soon",
+    "RUNS_FLEET_RUNNER_GROUP_ID": "-3",
+    "RUNS_FLEET_PORT": "nan",
+    "RUNS_FLEET_TICK_SECONDS": "0",
+    "RUNS_FLEET_LABEL_ALIASES": '[{"match": "(", "regex": true}]',
+}
+
+
+def problems_of(environment: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(SettingsInvalid) as refusal:
+        read_settings(environment)
+    return refusal.value.problems
+
+
+def test_the_required_settings_are_enough() -> None:
+    settings = read_settings(REQUIRED)
+
+    assert settings.app_private_key.reveal() == PEM
+    assert settings.subnet_ids == ("subnet-1", "subnet-2")
+    assert (settings.github_api_url, settings.spot, settings.tick_s) == ("https://api.github.com", True, 15.0)
+
+
+def test_every_missing_setting_is_named_at_once() -> None:
+    assert [problem.split()[0] for problem in problems_of({})] == list(REQUIRED)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_an_empty_setting_is_a_missing_one(name: str) -> None:
+    (problem,) = problems_of({**REQUIRED, name: "  "})
+
+    assert problem.startswith(f"{name} is missing: expected ")
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    environment = {**REQUIRED, **WRONG, "RUNS_FLEET_PORT": "eighty"}
+
+    assert {problem.split(":")[0] for problem in problems_of(environment)} == set(WRONG)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e999", "-1", "0x10", "1e9"])
+@pytest.mark.parametrize("name", ["RUNNER_GROUP_ID", "PORT", "TICK_SECONDS", "MAX_RUNTIME_MINUTES"])
+def test_a_number_that_is_none_is_a_problem_with_a_name(name: str, value: str) -> None:
+    (problem,) = problems_of({**REQUIRED, f"RUNS_FLEET_{name}": value})
+
+    assert problem.startswith(f"RUNS_FLEET_{name}: expected")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MAX_RUNTIME_MINUTES", "14401"), ("PORT", "65536"), ("RUNNER_GROUP_ID", "0.5"), ("SPOT_ENABLED", "perhaps")],
+)
+def test_a_value_that_nothing_later_on_would_accept_is_a_problem_here(name: str, value: str) -> None:
+    (problem,) = problems_of({**REQUIRED, f"RUNS_FLEET_{name}": value})
+
+    assert problem.startswith(f"RUNS_FLEET_{name}: expected")
+
+
+@pytest.mark.parametrize("value", ["[1]", "7", "nonsense", '[{"regex": true}]', '["ubuntu"]', '[{"match": "[", "regex": true}]'])
+def test_aliases_of_another_shape_are_a_problem_with_an_example(value: str) -> None:
+    (problem,) = problems_of({**REQUIRED, "RUNS_FLEET_LABEL_ALIASES": value})
+
+    assert problem.startswith("RUNS_FLEET_LABEL_ALIASES: expected JSON like [{")
+
+
+def test_aliases_are_literal_unless_they_say_otherwise() -> None:
+    settings = read_settings({**REQUIRED, "RUNS_FLEET_LABEL_ALIASES": '[{"match": "a"}, {"match": "b.", "regex": true}]'})
+
+    assert settings.aliases == (Alias("a"), Alias("b.", regex=True))
+
+
+def test_the_private_key_may_also_be_the_file_itself() -> None:
+    settings = read_settings({**REQUIRED, "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": PEM})
+
+    assert settings.app_private_key.reveal() == PEM.strip()
+
+
+@pytest.mark.parametrize("key", ["hush-hush!", base64.b64encode(b"hush-hush").decode(), base64.b64encode(b"\xff\xfe").decode()])
+def test_no_secret_is_quoted_in_a_problem(key: str) -> None:
+    environment = {
+        **REQUIRED,
+        "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": key,
+        "RUNS_FLEET_GITHUB_WEBHOOK_SECRET": "hush-hush",
+        "RUNS_FLEET_PORT": "x",
+    }
+
+    said = "\n".join(problems_of(environment))
+
+    assert "PRIVATE_KEY" in said and "hush" not in said and key not in said
+
+
+def test_no_secret_is_in_what_the_settings_show_of_themselves() -> None:
+    shown = repr(read_settings(REQUIRED))
+
+    assert "hush" not in shown and "BEGIN" not in shown
+
+
+names = st.sampled_from([*REQUIRED, *WRONG, "RUNS_FLEET_SPOT_ENABLED", "RUNS_FLEET_INSTANCE_TYPES"])
+
+
+@given(st.dictionaries(names, st.text(max_size=30)))
+def test_no_environment_makes_anything_but_settings_or_a_list_of_problems(changes: dict[str, str]) -> None:
+    try:
+        read_settings({**REQUIRED, **changes})
+    except SettingsInvalid as error:
+        assert error.problems and all(problem.startswith("RUNS_FLEET_") for problem in error.problems)
