@@ -142,11 +142,14 @@ class Life:
             settings.idle_timeout_s,
         )
         runner = rooms.executor.start(launch)
+        watched = False
         try:
-            return self._watched(runner, limits, config, release)
-        except BaseException:
-            runner.sweep(SWEEP_S)
-            raise
+            verdict = self._watched(runner, limits, config, release)
+            watched = True
+            return verdict
+        finally:
+            if not watched:
+                runner.sweep(SWEEP_S)
 
     def _watched(self, runner: Runner, limits: Limits, config: RunnerConfig, release: Release) -> Verdict:
         rooms = self._rooms

@@ -208,16 +208,18 @@ class Releases:
         aside = self._work_dir / f".unpacking-{version}-{source}-{self._clock.new_id()[:8]}"
         target = self._work_dir / f"runner-{version}"
         download = Download(open_at, self._clock, archive)
+        whole = False
         try:
             unpack(self._crew.ahead(download.chunks()), aside, ahead=self._crew.ahead)
             download.verify(digest, source)
             if not holds_runner(aside):
                 raise ReleaseRefused(f"the archive from {source} holds no run.sh: it is not a runner release")
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            if archive:
-                archive.unlink(missing_ok=True)
-            raise
+            whole = True
+        finally:
+            if not whole:
+                shutil.rmtree(aside, ignore_errors=True)
+                if archive:
+                    archive.unlink(missing_ok=True)
         (aside / VERSION_FILE).write_text(version, encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)

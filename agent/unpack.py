@@ -44,14 +44,16 @@ def unpack(
     On any failure `into` is removed again. Raises: ReleaseRefused, naming the member; whatever `chunks` raises.
     """
     into.mkdir(parents=True)
+    whole = False
     try:
-        return _Unpacking(into, most_members, most_bytes).run(ahead(inflated(chunks)))
+        members = _Unpacking(into, most_members, most_bytes).run(ahead(inflated(chunks)))
+        whole = True
+        return members
     except (tarfile.TarError, IsalError, zlib.error, EOFError) as error:  # type: ignore[misc]  # its stubs say less than it is
-        shutil.rmtree(into, ignore_errors=True)
         raise ReleaseRefused(f"the archive is damaged: {error}") from error
-    except BaseException:
-        shutil.rmtree(into, ignore_errors=True)
-        raise
+    finally:
+        if not whole:
+            shutil.rmtree(into, ignore_errors=True)
 
 
 def holds_runner(directory: Path) -> bool:

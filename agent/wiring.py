@@ -15,8 +15,9 @@ from agent.adapters.aws.ec2 import SelfTermination
 from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
 from agent.adapters.aws.ssm import SsmParameters
 from agent.adapters.http import MetadataService
+from agent.adapters.machine import PosixMeters, homes, is_amazon_ec2
 from agent.adapters.output import DiskSpool, Output
-from agent.adapters.posix import PosixMeters, PosixProcesses, homes, is_amazon_ec2, listen_for_signals
+from agent.adapters.posix import PosixProcesses, listen_for_signals
 from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadCrew, hide_environment
 from agent.cache import ReleaseCache, Upload
 from agent.configuration import Configuration
@@ -103,22 +104,8 @@ def assemble(world: World) -> Life:
     transcript = _LateTranscript(lambda: world.transcript(own_id()))
     telemetry = Telemetry(lambda: world.queue(own_id()), desk, clock, journal)
     termination = Termination(world.machine, settings.power_off, desk, clock, journal)
-    releases = Releases(
-        baked=settings.runner_dir,
-        pin=settings.runner_version,
-        work_dir=settings.work_dir,
-        architecture=world.architecture,
-        api_url=settings.github_api_url,
-        mirror_url=settings.runner_mirror_url,
-        cache=release_cache,
-        web=world.web,
-        processes=world.processes,
-        crew=world.crew,
-        clock=clock,
-        journal=journal,
-    )
     configuration = _LateConfiguration(world, own_id)
-    preparation = Preparation(configuration, releases, transcript, desk, clock, stopwatch)
+    preparation = Preparation(configuration, _releases(world, release_cache), transcript, desk, clock, stopwatch)
     farewell = Farewell(
         facts,
         transcript,
@@ -192,6 +179,24 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
         architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
         homes=homes(),
         born_s=born_s,
+    )
+
+
+def _releases(world: World, release_cache: Callable[[], ReleaseCache | None]) -> Releases:
+    settings = world.settings
+    return Releases(
+        baked=settings.runner_dir,
+        pin=settings.runner_version,
+        work_dir=settings.work_dir,
+        architecture=world.architecture,
+        api_url=settings.github_api_url,
+        mirror_url=settings.runner_mirror_url,
+        cache=release_cache,
+        web=world.web,
+        processes=world.processes,
+        crew=world.crew,
+        clock=world.clock,
+        journal=world.journal,
     )
 
 

@@ -7,17 +7,16 @@ import ctypes
 import fcntl
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.ports import Finished, Inbox, Launch, RunnerExited, Signalled
-from agent.safety import Reading
 
 PR_SET_CHILD_SUBREAPER = 36
 """Source: prctl(2). A descendant that daemonised itself comes back to us instead of to init, and can be ended."""
@@ -92,13 +91,11 @@ class PosixProcesses:
     def run(self, launch: Launch, within_s: float) -> Finished:
         """Start, wait, and kill the whole session of what is still there then."""
         readable, writable = os.pipe2(os.O_CLOEXEC)
-        try:
-            child = self._reaper.spawn(lambda: _popen(launch, writable))
-        except BaseException:
-            os.close(readable)
-            raise
-        finally:
-            os.close(writable)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, readable)
+            with contextlib.closing(_Descriptor(writable)):
+                child = self._reaper.spawn(lambda: _popen(launch, writable))
+            undo.pop_all()
         tail = bytearray()
         reader = threading.Thread(target=_keep_tail, args=(readable, tail), daemon=True)
         reader.start()
@@ -118,13 +115,11 @@ class PosixProcesses:
         readable, writable = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             fcntl.fcntl(readable, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        try:
-            child = self._reaper.spawn(lambda: _popen(launch, writable), lambda code: self._inbox.post(RunnerExited(code)))
-        except BaseException:
-            os.close(readable)
-            raise
-        finally:
-            os.close(writable)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, readable)
+            with contextlib.closing(_Descriptor(writable)):
+                child = self._reaper.spawn(lambda: _popen(launch, writable), lambda code: self._inbox.post(RunnerExited(code)))
+            undo.pop_all()
         with contextlib.suppress(OSError):
             Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(CHILD_OOM_SCORE), encoding="ascii")
         child.returncode = 0  # the reaper waits for it, not Popen
@@ -146,6 +141,16 @@ class PosixProcesses:
         for directory, names, files in os.walk(path):
             for name in (*names, *files):
                 os.chown(Path(directory) / name, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+
+
+@dataclass(frozen=True)
+class _Descriptor:
+    """A descriptor that `closing` can close."""
+
+    number: int
+
+    def close(self) -> None:
+        os.close(self.number)
 
 
 class PosixRunner:
@@ -189,26 +194,6 @@ class PosixRunner:
         return True
 
 
-class PosixMeters:
-    """Meters (ports)."""
-
-    def read(self, path: Path) -> Reading:
-        """statvfs of the nearest directory that exists, and MemAvailable."""
-        import psutil
-
-        while not path.exists() and path != path.parent:
-            path = path.parent
-        try:
-            free = shutil.disk_usage(path).free
-        except OSError:
-            free = None
-        try:
-            available = psutil.virtual_memory().available
-        except (OSError, psutil.Error):
-            available = None
-        return Reading(free, available)
-
-
 def become_subreaper() -> None:
     """Adopt what our descendants orphan. Best effort: without it, double forks are found by session no more."""
     with contextlib.suppress(OSError, AttributeError):
@@ -229,22 +214,6 @@ def listen_for_signals(inbox: Inbox) -> None:
         signal.signal(number, handle)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, it would swallow exit codes
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
-
-
-def is_amazon_ec2(dmi: Path = Path("/sys/class/dmi/id"), hypervisor: Path = Path("/sys/hypervisor/uuid")) -> bool:
-    """Whether the machine itself says so. Source: "Identify EC2 instances", EC2 user guide."""
-    for name in ("sys_vendor", "board_vendor", "bios_vendor"):
-        with contextlib.suppress(OSError):
-            if (dmi / name).read_text(encoding="utf-8").strip() == "Amazon EC2":
-                return True
-    with contextlib.suppress(OSError):
-        return hypervisor.read_text(encoding="utf-8").startswith("ec2")
-    return False
-
-
-def homes() -> frozenset[Path]:
-    """Every home directory of this machine: places nobody may clean up."""
-    return frozenset(Path(entry.pw_dir) for entry in pwd.getpwall())
 
 
 def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:

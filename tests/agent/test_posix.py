@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from agent.adapters.output import SEGMENT_BYTES, DiskSpool
-from agent.adapters.posix import PosixMeters, PosixProcesses, is_amazon_ec2
+from agent.adapters.machine import PosixMeters, is_amazon_ec2
+from agent.adapters.posix import PosixProcesses
 from agent.adapters.system import QueueInbox
 from agent.logs import Lines
 from agent.ports import Launch
