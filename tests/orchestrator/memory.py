@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -384,11 +384,11 @@ def a_blob(seed: int = 1, name: str = "runner") -> str:
     return base64.b64encode(json.dumps(inner).encode()).decode()
 
 
-def consume(queue: MemoryQueue, handle: object) -> None:
+def consume(queue: MemoryQueue, handle: Callable[[Received], object]) -> None:
     """Handle each message, then delete it, as the wheels do."""
     for message in queue.receive(0):
         try:
-            handle(message)  # type: ignore[operator]
+            handle(message)
         except OrchestratorError:
             continue
         queue.delete(message.receipt)
