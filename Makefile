@@ -12,7 +12,7 @@ help:                  ## what there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine
-	@$(BIN)/runs-fleet local $(WORKFLOW)
+	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)")
 
 test: $(READY)         ## every test that needs no root
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -38,6 +38,7 @@ constraints:           ## renew constraints/ (needs uv)
 
 $(READY): pyproject.toml constraints/dev.txt
 	@test -n "$(PYTHON)" || { echo "runs-fleet needs Python 3.11 or newer and found none: install one (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "making $(VENV) with $(PYTHON): about a minute, once"
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --require-hashes -r constraints/dev.txt
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NoReturn
 
 from agent.errors import Exit
 from agent.settings import Settings, read_settings
@@ -15,18 +18,23 @@ BORN_S = time.monotonic()
 YOUNG_OBJECTS = 50_000
 """A life is short and its objects live to the end: collecting garbage every 700 allocations is a tenth of start-up."""
 LAST_RESORT_S = 20.0
+SWITCH = ("systemctl", "poweroff")
+"""What switches an EC2 instance off where no setting says how; the same as the host's own default."""
 
 
 def main() -> int:
     """Live one life; never returns to a caller that could keep the process alive."""
     gc.set_threshold(YOUNG_OBJECTS, 50, 100)
+    if sys.stderr is None:  # closed by whoever started us: the log goes nowhere, the life goes on
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open until the end
     settings = read_settings(os.environ)
+    code = int(Exit.INTERNAL)
     try:
         code = _live(settings)
     except BaseException as error:  # noqa: BLE001 - the last net of all: whatever broke, this machine must not stay
-        code = _broke(settings, error)
-    sys.stderr.flush()
-    os._exit(code)  # threads that hang in a dead network would keep a normal exit waiting
+        _broke(settings, error)
+    finally:
+        _exit(code)
 
 
 def _live(settings: Settings) -> int:
@@ -35,12 +43,28 @@ def _live(settings: Settings) -> int:
     return int(assemble(real_world(settings, os.environ, BORN_S)).live())
 
 
-def _broke(settings: Settings, error: BaseException) -> int:
-    """Nothing of ours can be trusted any more: the power switch alone."""
-    sys.stderr.write(f"agent.broken error={type(error).__name__}: {error}\n")
-    if settings.power_off:
+def _broke(settings: Settings, error: BaseException) -> None:
+    """Nothing of ours can be trusted any more: the power switch alone, and only then a word about it."""
+    command = settings.power_off or (SWITCH if _is_amazon_ec2() else None)
+    told = [f"agent.broken error={type(error).__name__}: {error}"]
+    if command:
         try:
-            subprocess.run(settings.power_off, timeout=LAST_RESORT_S, check=False, stdin=subprocess.DEVNULL)
+            subprocess.run(command, timeout=LAST_RESORT_S, check=False, stdin=subprocess.DEVNULL)
         except (OSError, subprocess.SubprocessError) as failure:
-            sys.stderr.write(f"power_off.failed error={failure}\n")
-    return Exit.INTERNAL
+            told.append(f"power_off.failed error={failure}")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write("\n".join([*told, ""]))
+
+
+def _exit(code: int) -> NoReturn:
+    """Threads that hang in a dead network would keep a normal exit waiting; a full or closed log must not change the code."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _is_amazon_ec2() -> bool:
+    """The adapters' question asked without them: they may be what broke."""
+    with contextlib.suppress(OSError):
+        return Path("/sys/class/dmi/id/sys_vendor").read_text(encoding="utf-8").strip() == "Amazon EC2"
+    return False

@@ -71,13 +71,13 @@ class Farewell:
     def settle(self) -> tuple[TranscriptReport, str]:
         """Ship the last lines and the diagnostic logs, side by side; an upload under way may use the same time."""
         facts = self.facts
+        until_s = self.clock.monotonic_s() + FLUSH_S
         self.stopwatch.begin("shipping", self.clock.monotonic_s())
         if shipping := self.diagnose is not None and facts.config is not None and facts.runner_dir is not None:
             self.desk.begin("diagnostics", self._diagnose)
         report = self._tried("logs", lambda: self.transcript.finish(FLUSH_S), FLUSH_S + 0.5) or TranscriptReport(
             "lost", cause="the last lines could not be shipped in time"
         )
-        until_s = self.clock.monotonic_s() + FLUSH_S - 4.0
         outcome = self._awaited("diagnostics", until_s) if shipping else "disabled"
         if facts.cache_outcome == "uploading":
             facts.cache_outcome = str(self._awaited("cache upload", until_s) or "abandoned")

@@ -19,7 +19,19 @@ from agent.errors import AgentError, Exit, ServiceError, SettingsError
 from agent.executor import SWEEP_S, Executor, ask
 from agent.farewell import Facts, Farewell
 from agent.phases import Phase, Stopwatch
-from agent.ports import Clock, Event, Journal, Launch, Machine, Meters, NoticeCame, Runner, Transcript, TranscriptReport
+from agent.ports import (
+    Clock,
+    Event,
+    Journal,
+    Launch,
+    Machine,
+    Meters,
+    NoticeCame,
+    Processes,
+    Runner,
+    Transcript,
+    TranscriptReport,
+)
 from agent.preparation import Preparation, StoppedEarly
 from agent.registration import WITHIN_S as REGISTRATION_S
 from agent.registration import Registration
@@ -44,6 +56,7 @@ class Rooms:
     clock: Clock
     desk: Desk
     journal: Journal
+    processes: Processes
     machine: Machine
     meters: Meters
     stopwatch: Stopwatch
@@ -83,6 +96,8 @@ class Life:
                 True,
                 verdicts.of_failure("internal", f"the agent failed: {type(error).__name__}: {error}"),
             )
+        if self._facts.runner_exit_code is None:
+            self._rooms.processes.sweep(SWEEP_S)  # a registration cut short leaves children too
         if failure or broken:
             self._journal.event("life.failed", reason=verdict.reason, error=verdict.error)
         delivered = self._said_goodbye(verdict, for_certain=broken)
@@ -238,10 +253,7 @@ class _Witness:
         """What the started hook wrote: untrusted, so only short printable lines are passed on."""
         note: Path = self._rooms.registration.job_note
         try:
-            if note.is_symlink() or not note.is_file():
-                return ("", "", "")
-            with note.open("rb") as told:
-                lines = told.read(1024).decode("utf-8", "replace").split("\n")
+            lines = self._rooms.processes.read_plain(note, 1024).decode("utf-8", "replace").split("\n")
         except OSError:
             return ("", "", "")
         run_id, attempt, repository, job, *_ = [line if line.isprintable() else "" for line in lines] + [""] * 4

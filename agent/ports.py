@@ -221,6 +221,12 @@ class Processes(Protocol):
         """Start the runner: its own session, default signals, no stdin, output to the transcript's spool, events to the
         inbox. Raises: OSError if it cannot be executed."""
 
+    def sweep(self, within_s: float) -> int:
+        """SIGKILL every descendant of ours, whoever started it; how many there were. Bounded."""
+
+    def read_plain(self, path: Path, most: int) -> bytes:
+        """The first bytes of a plain file that a stranger may have made. Raises: OSError for a link, a pipe, or nothing."""
+
     def user_home(self, user: str | None) -> Path:
         """The home of `user` (None: ours). Raises: LookupError if there is no such user."""
 

@@ -8,7 +8,21 @@ from typing import Protocol, TypeVar
 
 Answer = TypeVar("Answer")
 
-THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"})
+THROTTLED = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "SlowDown",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "ThrottledException",
+        "EC2ThrottledException",
+        "RateLimited",
+        "429",
+    }
+)
 """Codes that ask for fewer calls. Source: "Error retries" in the AWS general reference."""
 PASSING = THROTTLED | {
     "Unreachable",

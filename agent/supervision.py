@@ -138,7 +138,8 @@ def heard(watch: Watch, announcement: Announcement, now_s: float) -> tuple[Watch
             believed = result if red else watch.job_result or result
             return replace(watch, job_result=believed, job_result_before_stop=before, completed_s=now_s), ()
         case ListenerEnded(code):
-            return replace(watch, listener_codes=(*watch.listener_codes, code)), ()
+            known = code in watch.listener_codes
+            return (watch if known else replace(watch, listener_codes=(*watch.listener_codes, code))), ()
         case Complained(complaint):
             known = complaint in {said.complaint for said in watch.complaints}
             return (watch if known else replace(watch, complaints=(*watch.complaints, announcement))), ()

@@ -72,11 +72,19 @@ def of_stop_before_start(stop: Stop) -> Verdict:
     return Verdict(status, stop.value, f"{sentence}, before the runner was started")
 
 
+def _killed(watch: Watch) -> int | None:
+    """The code or signal of a listener that did not leave by itself."""
+    own = -watch.exit_code if watch.exit_code and watch.exit_code < 0 else 0
+    return next((code for code in (*watch.listener_codes, own) if code in (9, 15, 134, 137, 143)), None)
+
+
 def _job_result(watch: Watch) -> str | None:
     """The runner's line, and its exit code where that says something worse: a line can be forged by the job, green by none."""
     results = [JOB_RESULTS[code] for code in watch.listener_codes if code in JOB_RESULTS]
     coded = next((result for result in results if result not in GREEN), results[0] if results else None)
     said = watch.job_result
+    if said in GREEN and coded is None and _killed(watch):
+        return None
     if coded is not None and (said is None or (said in GREEN and coded not in GREEN)):
         return coded
     return said
@@ -91,7 +99,7 @@ def _job_ended(result: str) -> Verdict:
 def _left_by_itself(watch: Watch) -> Verdict:
     code = watch.exit_code
     complaint = watch.complaints[-1] if watch.complaints else None
-    killed = next((c for c in (*watch.listener_codes, -code if code and code < 0 else 0) if c in (9, 15, 134, 137, 143)), None)
+    killed = _killed(watch)
     if watch.job is not None:
         cause = f"its listener ended with {killed}" if killed else "it never said how the job ended"
         word = "listener_killed" if killed else "job_lost"

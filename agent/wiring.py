@@ -125,6 +125,7 @@ def assemble(world: World) -> Life:
             clock=clock,
             desk=desk,
             journal=journal,
+            processes=world.processes,
             machine=world.machine,
             meters=world.meters,
             stopwatch=stopwatch,

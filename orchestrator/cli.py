@@ -49,6 +49,7 @@ def serve() -> None:
 def jobs() -> None:
     """List the jobs we know and the sessions launched for them."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     records = _orchestrator().records
@@ -61,7 +62,9 @@ def jobs() -> None:
             if session
             else ["-", "-", "-"]
         )
-        table.add_row(job.job_id, job.name, f"{job.owner}/{job.repo}", job.state.value, job.conclusion, job.runner_name, *place)
+        table.add_row(
+            job.job_id, escape(job.name), f"{job.owner}/{job.repo}", job.state.value, job.conclusion, job.runner_name, *place
+        )
     Console().print(table)
 
 

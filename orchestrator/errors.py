@@ -38,6 +38,10 @@ class NoCapacity(OrchestratorError):
     """EC2 gave no instance and said why; nothing was started."""
 
 
+class Unlaunchable(OrchestratorError):
+    """This session can never be configured, however often it is tried: it ends with that reason."""
+
+
 class DeliveryRefused(OrchestratorError):
     """A webhook delivery that is not GitHub's, or not usable; `status` is the HTTP answer."""
 

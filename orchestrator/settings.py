@@ -77,16 +77,16 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         launch_template=reader.text("LAUNCH_TEMPLATE_NAME", "runs-fleet-runner"),
         instance_types=reader.listed("INSTANCE_TYPES") or ("m7i.large",),
         arm_instance_types=reader.listed("ARM_INSTANCE_TYPES") or ("m7g.large",),
-        spot=reader.text("SPOT_ENABLED", "true").lower() != "false",
+        spot=reader.switch("SPOT_ENABLED", default=True),
         stack_id=reader.text("STACK_ID", "runs-fleet"),
-        max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0),
-        runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0)),
+        max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0, most=14_400.0),
+        runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0, least=1.0, whole=True)),
         runner_version=reader.text("RUNNER_VERSION", ""),
         runner_sha256=reader.text("RUNNER_SHA256", ""),
         log_group=reader.text("LOG_GROUP", ""),
         aliases=reader.aliases("LABEL_ALIASES"),
         host=reader.text("HOST", "127.0.0.1"),
-        port=int(reader.number("PORT", 8080.0, least=0.0)),
+        port=int(reader.number("PORT", 8080.0, least=0.0, most=65_535.0, whole=True)),
         tick_s=reader.number("TICK_SECONDS", 15.0),
     )
     if reader.problems:
@@ -128,15 +128,23 @@ class _Reader:
             self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
         return found
 
-    def number(self, name: str, default: float, *, least: float = 1e-9) -> float:
+    def number(self, name: str, default: float, *, least: float = 1e-9, most: float = 1e9, whole: bool = False) -> float:
         raw = self.text(name, "")
         try:
             value = float(raw) if raw else default
         except ValueError:
             value = -1.0
-        if not least <= value < 1e9:
-            self.problems.append(f"{PREFIX}{name}: expected a positive number, found {raw!r}")
+        if not least <= value <= most or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            self.problems.append(f"{PREFIX}{name}: expected {kind} from {least:g} to {most:g}, found {raw!r}")
+            return default
         return value
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        raw = self.text(name, str(default)).lower()
+        if raw not in ("true", "false"):
+            self.problems.append(f"{PREFIX}{name}: expected true or false, found {raw!r}")
+        return raw != "false"
 
     def aliases(self, name: str) -> tuple[Alias, ...]:
         raw = self.text(name, "")

@@ -19,13 +19,17 @@ from agent.contract.messages import BootstrapFailed, Busy, FinalWord, Interrupti
 from agent.contract.names import parameter_name
 from orchestrator import labels, planning
 from orchestrator.demand import lacks_a_session
-from orchestrator.errors import Conflict, NoCapacity, ServiceFailed
+from orchestrator.errors import OrchestratorError, ServiceFailed, Unlaunchable
 from orchestrator.model import Job, JobState, Session, SessionState, is_news, may_become
 from orchestrator.ports import Clock, Compute, GitHub, Journal, Minted, Parameters, Queue, Received, Records, Scope
 from orchestrator.reapers import Measure, measure
 from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent, deduplication_id
 
+COUNTABLE = 1 << 53
+"""No honest count is larger; a number that no store can hold must not come back for ever."""
+SHORT = 300
+"""Characters kept of a word that an agent or a job chose."""
 FAREWELL_S = 60.0
 """Seconds an ended session's machine gets to end itself before it is terminated from here."""
 INFERRED = frozenset({"instance_gone", "deadline"})
@@ -78,9 +82,9 @@ class Turns:
         match message:
             case Started():
                 self.parameters.delete(parameter_name(session.instance_id))
-                self._moved(session, SessionState.READY, started_at=self.clock.now())
+                self._moved(session, SessionState.READY, started_at=self.clock.now(), deadline=session.expires_at)
             case Busy():
-                self._moved(session, SessionState.BUSY, ran_job=message.ran_job)
+                self._moved(session, SessionState.BUSY, ran_job=message.ran_job[:SHORT], deadline=session.expires_at)
             case Interrupting():
                 self.journal.event("session.interrupting", session_id=session.session_id, reason=message.reason)
             case FinalWord():
@@ -95,7 +99,7 @@ class Turns:
         for session in sessions:
             try:
                 self._look_after(session, states.get(session.instance_id) if session.instance_id else None)
-            except (ServiceFailed, Conflict, NoCapacity) as error:
+            except OrchestratorError as error:
                 self.journal.event("session.unattended", session_id=session.session_id, error=str(error))
         return len(sessions)
 
@@ -105,7 +109,10 @@ class Turns:
             instance_id = self.compute.launch(session.request)
             session = self._moved(session, SessionState.LAUNCHED, instance_id=instance_id, launched_at=self.clock.now())
         if session.state is SessionState.LAUNCHED:
-            runner_id = self._configured(session)
+            try:
+                runner_id = self._configured(session)
+            except Unlaunchable as error:
+                return self._ended(session, "failure", "unconfigurable", str(error))
             deadline = session.expires_at
             session = self._moved(session, SessionState.CONFIGURED, runner_id=runner_id, deadline=deadline)
         return session
@@ -161,9 +168,14 @@ class Turns:
             runner_version=self.settings.runner_version, runner_sha256=self.settings.runner_sha256,
             max_runtime_minutes=self.settings.max_runtime_minutes,
         )  # fmt: skip
-        self.parameters.put(
-            parameter_name(session.instance_id), write_config(config), session.instance_id, self.settings.stack_id
-        )
+        try:
+            written = write_config(config)
+        except ContractError as error:
+            raise Unlaunchable(str(error)) from error
+        name, stack = parameter_name(session.instance_id), self.settings.stack_id
+        if not self.parameters.put(name, written, session.instance_id, stack):
+            self.parameters.delete(name)  # laid down for a registration that is gone
+            self.parameters.put(name, written, session.instance_id, stack)
         return minted.runner_id
 
     def _minted(self, session: Session, scope: Scope) -> Minted:
@@ -193,7 +205,7 @@ class Turns:
             case Measure.NOTE_GONE:
                 self.records.save_session(msgspec.structs.replace(session, gone_at=self.clock.now()))
             case Measure.END:
-                late = self.clock.now() >= session.deadline
+                late = session.gone_at is None and self.clock.now() >= session.deadline
                 reason = "deadline" if late else "instance_gone"
                 ended = self._ended(
                     session, "failure" if late else "interrupted", reason, f"the session ended without a word: {reason}"
@@ -209,7 +221,7 @@ class Turns:
         now = self.clock.now()
         changes = {
             "status": status,
-            "reason": reason,
+            "reason": reason[:SHORT],
             "error": error[:1000],
             "ended_at": now,
             "deadline": now + FAREWELL_S,
@@ -219,13 +231,15 @@ class Turns:
 
     def _spoken(self, session: Session, word: FinalWord) -> None:
         """The agent's own account; it also replaces what was only inferred from a vanished instance."""
-        told = {
-            "phases_ms": word.phases_ms, "log_outcome": word.log_outcome, "log_lines": word.log_lines_shipped,
-            "ran_job": word.ran_job or session.ran_job,
-        }  # fmt: skip
+        told: dict[str, object] = {
+            "phases_ms": {name[:64]: ms for name, ms in list(word.phases_ms.items())[:32] if abs(ms) < COUNTABLE},
+            "log_outcome": word.log_outcome[:64],
+            "log_lines": max(0, min(word.log_lines_shipped, COUNTABLE)),
+            "ran_job": (word.ran_job or session.ran_job)[:SHORT],
+        }
         if session.state in (SessionState.ENDED, SessionState.CLOSED):
             if session.reason in INFERRED:
-                told |= {"status": word.status.value, "reason": word.reason, "error": word.error[:1000]}
+                told |= {"status": word.status.value, "reason": word.reason[:SHORT], "error": word.error[:1000]}
                 self.records.save_session(msgspec.structs.replace(session, **told))
             return
         self._ended(session, word.status.value, word.reason, word.error, **told)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -35,6 +33,41 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Epoch seconds of the event by GitHub's clock."""
 
 
+class _Login(msgspec.Struct):
+    login: str
+
+
+class _Repository(msgspec.Struct):
+    name: str
+    owner: _Login
+
+
+class _Installation(msgspec.Struct):
+    id: int | str
+
+
+class _Job(msgspec.Struct):
+    """The fields of a `workflow_job` that we read. Source: octokit webhook types."""
+
+    id: int | str
+    run_id: int | str
+    name: str
+    labels: list[str]
+    run_attempt: int | None = None
+    conclusion: str | None = None
+    runner_name: str | None = None
+    created_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+
+
+class _Delivery(msgspec.Struct):
+    action: str
+    workflow_job: _Job
+    repository: _Repository
+    installation: _Installation | None = None
+
+
 def is_genuine(body: bytes, signature: str, secret: Secret) -> bool:
     """Whether `signature` (X-Hub-Signature-256) is GitHub's over exactly these bytes; in constant time."""
     wanted = "sha256=" + hmac.new(secret.reveal().encode(), body, hashlib.sha256).hexdigest()
@@ -47,24 +80,26 @@ def read_delivery(body: bytes) -> JobEvent:
     Raises: DeliveryRefused (400) naming what is missing.
     """
     try:
-        delivery = json.loads(body)
-        job, repository = delivery["workflow_job"], delivery["repository"]
-        return JobEvent(
-            action=str(delivery["action"]),
-            job_id=str(job["id"]),
-            run_id=str(job["run_id"]),
-            run_attempt=int(job.get("run_attempt") or 1),
-            owner=str(repository["owner"]["login"]),
-            repo=str(repository["name"]),
-            name=str(job["name"]),
-            labels=tuple(str(label) for label in job["labels"]),
-            installation_id=str((delivery.get("installation") or {}).get("id") or ""),
-            conclusion=str(job.get("conclusion") or ""),
-            runner_name=str(job.get("runner_name") or ""),
-            at=_moment(job),
+        delivery = msgspec.json.decode(body, type=_Delivery)
+        job = delivery.workflow_job
+        event = JobEvent(
+            action=delivery.action,
+            job_id=str(job.id),
+            run_id=str(job.run_id),
+            run_attempt=job.run_attempt or 1,
+            owner=delivery.repository.owner.login,
+            repo=delivery.repository.name,
+            name=job.name,
+            labels=tuple(job.labels),
+            installation_id=str(delivery.installation.id) if delivery.installation else "",
+            conclusion=job.conclusion or "",
+            runner_name=job.runner_name or "",
+            at=_moment(job.completed_at or job.started_at or job.created_at),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DeliveryRefused(400, f"expected a workflow_job delivery: {error!r}") from error
+        msgspec.json.encode(event)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise DeliveryRefused(400, f"expected a workflow_job delivery: {error}") from error
+    return event
 
 
 def deduplication_id(body: bytes) -> str:
@@ -72,6 +107,5 @@ def deduplication_id(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _moment(job: dict[str, Any]) -> float:
-    raw = job.get("completed_at") or job.get("started_at") or job.get("created_at")
-    return datetime.fromisoformat(str(raw).replace("Z", "+00:00")).timestamp() if raw else 0.0
+def _moment(raw: str | None) -> float:
+    return datetime.fromisoformat(raw.replace("Z", "+00:00")).timestamp() if raw else 0.0

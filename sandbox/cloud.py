@@ -125,7 +125,7 @@ class Cloud:
         version = ec2.describe_launch_template_versions(LaunchTemplateName=template, Versions=["$Latest"])
         data = version["LaunchTemplateVersions"][0]["LaunchTemplateData"]
         behaviour = self._behaviour[instance_id] = data.get("InstanceInitiatedShutdownBehavior", "stop")
-        ec2.modify_instance_attribute(InstanceId=instance_id, InstanceInitiatedShutdownBehavior={"Value": behaviour})
+        ec2.modify_instance_attribute(InstanceId=instance_id, Attribute="instanceInitiatedShutdownBehavior", Value=behaviour)
         ec2.modify_instance_attribute(InstanceId=instance_id, UserData={"Value": data["UserData"].encode()})
         self.instances.boot(instance_id, base64.b64decode(data["UserData"]).decode())
 

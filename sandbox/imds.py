@@ -32,7 +32,7 @@ class Metadata:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True, name=f"imds {instance_id}").start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True, name=f"imds {instance_id}").start()
 
     def spot_notice(self, in_s: float) -> None:
         """EC2 takes the instance back."""

@@ -19,7 +19,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.adapters.aws import Clients, DynamoRecords
 from orchestrator.model import Session, SessionState
@@ -187,11 +189,11 @@ def show(path: Path, *, keep: bool = False, before_proof: Callable[[World], None
     try:
         workflow = read_workflow(path)
     except Unsupported as error:
-        console.print(f"[{RED}]{error}[/]", highlight=False)
+        console.print(Text(str(error), style=RED), highlight=False)
         return 2
     root = Path(tempfile.mkdtemp(prefix="runs-fleet-"))
     begun_s = time.monotonic()
-    console.print(f"[bold]{workflow.name}[/]: {len(workflow.jobs)} jobs, from webhook to gone machine", highlight=False)
+    console.print(f"[bold]{escape(workflow.name)}[/]: {len(workflow.jobs)} jobs, from webhook to gone machine", highlight=False)
     with world(root) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
@@ -199,7 +201,7 @@ def show(path: Path, *, keep: bool = False, before_proof: Callable[[World], None
             with Live(console=console, refresh_per_second=8, transient=True) as live:
                 run = play(up, workflow, lambda run: live.update(_progress(up, run)))
         except TimeoutError as error:
-            console.print(f"[{RED}]{error}[/]\n{(root / 'orchestrator.log').read_text(encoding='utf-8')[-3000:]}")
+            console.print(Text(f"{error}\n{(root / 'orchestrator.log').read_text(encoding='utf-8')[-3000:]}", style=RED))
             return 1
         sessions = up.sessions()
         if keep:
@@ -228,7 +230,7 @@ def _progress(up: World, run: RunRecord) -> Table:
     for at, job in enumerate(run.jobs):
         colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", "yellow" if job.status == "in_progress" else DIM)
         state = job.conclusion or job.status
-        table.add_row(job.plan.name, f"[{colour}]{state}[/]", job.runner_name, machines[at] if at < len(machines) else "")
+        table.add_row(escape(job.plan.name), f"[{colour}]{state}[/]", job.runner_name, machines[at] if at < len(machines) else "")
     return table
 
 
@@ -254,7 +256,7 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
     for job in run.jobs:
         session = by_runner.get(job.runner_name)
         colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", DIM)
-        cells = [job.plan.name, f"[{colour}]{job.conclusion}[/]", _after(job.queued_at or None, first_s)]
+        cells = [escape(job.plan.name), f"[{colour}]{job.conclusion}[/]", _after(job.queued_at or None, first_s)]
         cells += [_after(at, first_s) for at in (session.launched_at if session else None, job.started_at, job.completed_at)]
         cells.append(_after(session.closed_at if session else None, first_s))
         phases = session.phases_ms if session else {}
@@ -268,7 +270,7 @@ def _show_red_jobs(console: Console, run: RunRecord) -> None:
     for job in run.jobs:
         if job.conclusion == "failure":
             lines = [line for step in job.steps for line in step["lines"]][-6:]
-            console.print(f"[{RED}]{job.plan.name}[/] ended red; its last lines:", highlight=False)
+            console.print(f"[{RED}]{escape(job.plan.name)}[/] ended red; its last lines:", highlight=False)
             for line in lines:
                 console.print(f"  {line}", highlight=False, markup=False)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sandbox.runner.expressions import ExpressionError, check
+from sandbox.runner.expressions import ExpressionError, as_text, check, render
 
 TOP = frozenset({"name", "run-name", "on", "env", "defaults", "jobs", "permissions", "concurrency"})
 JOB = frozenset(
@@ -61,9 +62,11 @@ def read_workflow(path: Path) -> Workflow:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
     except OSError as error:
         raise Unsupported(f"{path}: expected a workflow file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Unsupported(f"{path}: expected a workflow file in UTF-8: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise Unsupported(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {getattr(error, 'problem', error)}") from error
@@ -81,6 +84,17 @@ def read_workflow(path: Path) -> Workflow:
     return Workflow(str(name), path, env, jobs)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 as GitHub reads it: `yes`, `no`, `on` and `off` are texts."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
 class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,14 +107,18 @@ class _Reader:
             raise self.complaint(node, f"expected a mapping for {where}")
         found: dict[str, yaml.Node] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.complaint(key, f"expected a single value as a key in {where}")
             name = str(key.value)
+            if name in found:
+                raise self.complaint(key, f"`{name}` is already defined in {where}")
             if allowed is not None and name not in allowed:
                 raise self.complaint(key, f"`{name}` is not supported in {where} (supported: {', '.join(sorted(allowed))})")
             found[name] = value
         return found
 
     def value(self, node: yaml.Node) -> Any:
-        loader = yaml.SafeLoader("")
+        loader = _Loader("")
         try:
             return loader.construct_object(node, deep=True)
         except yaml.YAMLError as error:
@@ -118,15 +136,25 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode):
             raise self.complaint(node, "expected a single value")
         raw = self.value(node)
-        text = node.value if not isinstance(raw, bool) else str(raw).lower()
+        text = as_text(raw) if raw is None or isinstance(raw, (bool, float)) else str(node.value)
         self.checked(node, text)
-        return str(text) if raw is not None else ""
+        return text
 
     def checked(self, node: yaml.Node, text: str, *, bare: bool = False) -> None:
         try:
             check(text, bare=bare)
         except ExpressionError as error:
             raise self.complaint(node, str(error)) from error
+
+    def checked_below(self, node: yaml.Node) -> None:
+        """The matrix is taken apart before anything runs: no expression in it could be rendered."""
+        if isinstance(node, yaml.ScalarNode):
+            if "${{" in node.value:
+                raise self.complaint(node, f"expected a value written out in the matrix, found `{node.value}`")
+            return
+        for part in node.value:
+            for child in part if isinstance(part, tuple) else (part,):
+                self.checked_below(child)
 
     def defaults(self, node: yaml.Node | None) -> dict[str, str]:
         if node is None:
@@ -178,7 +206,13 @@ class _Reader:
         if "timeout-minutes" in found:
             step["timeout-minutes"] = self.minutes(found["timeout-minutes"], 0.0)
         if "continue-on-error" in found:
-            step["continue-on-error"] = self.value(found["continue-on-error"]) is True
+            value = self.value(found["continue-on-error"])
+            if not isinstance(value, bool):
+                told = found["continue-on-error"].value
+                raise self.complaint(
+                    found["continue-on-error"], f"expected true or false in `continue-on-error:`, found `{told}`"
+                )
+            step["continue-on-error"] = value
         return step
 
     def condition(self, node: yaml.Node | None) -> str:
@@ -198,11 +232,12 @@ class _Reader:
 
     def names(self, node: yaml.Node | None) -> tuple[str, ...]:
         value = self.value(node) if node is not None else []
-        return (value,) if isinstance(value, str) else tuple(str(name) for name in value)
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            raise self.complaint(node, "expected the name of a job, or a list of names, in `needs:`")  # type: ignore[arg-type]
+        return tuple(listed)
 
     def labels(self, node: yaml.Node, matrix: dict[str, Any]) -> tuple[str, ...]:
-        from sandbox.runner.expressions import render
-
         value = self.value(node)
         if isinstance(value, dict):
             value = value.get("labels", [])
@@ -222,17 +257,21 @@ class _Reader:
             return [{}]
         if not isinstance(strategy["matrix"], yaml.MappingNode):
             raise self.complaint(strategy["matrix"], "expected the matrix written out (supported: lists, include, exclude)")
+        self.checked_below(strategy["matrix"])
         matrix = {name: self.value(value) for name, value in self.mapping(strategy["matrix"], None, "matrix").items()}
         include, exclude = matrix.pop("include", []), matrix.pop("exclude", [])
-        for name, values in matrix.items():
+        for name, values in {**matrix, "include": include, "exclude": exclude}.items():
             if not isinstance(values, list):
                 raise self.complaint(strategy["matrix"], f"expected a list for `{name}` (supported: lists, include, exclude)")
+        if not all(isinstance(entry, dict) for entry in (*include, *exclude)):
+            raise self.complaint(strategy["matrix"], "expected mappings in `include` and `exclude`")
         combinations = (
             [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())] if matrix else []
         )
         combinations = [c for c in combinations if not any(all(c.get(k) == v for k, v in out.items()) for out in exclude)]
+        original = list(combinations)
         for extra in include:
-            fitting = [c for c in combinations if all(c.get(k) == v for k, v in extra.items() if k in matrix)]
+            fitting = [c for c in original if all(c.get(k) == v for k, v in extra.items() if k in matrix)]
             for combination in fitting:
                 combination.update(extra)
             if not fitting:
@@ -243,7 +282,9 @@ class _Reader:
 
 
 def _display_name(name: str, combination: dict[str, Any], *, titled: bool) -> str:
-    if titled or not combination:
+    if titled:
+        return render(name, {"matrix": combination})
+    if not combination:
         return name
     return f"{name} ({', '.join(str(value) for value in combination.values())})"
 

@@ -5,7 +5,7 @@ trap '' TERM INT
 "$@" &
 agent=$!
 trap 'kill -TERM $agent 2>/dev/null' TERM INT
+wait "$agent"; code=$?  # also of one that is gone already
 while kill -0 "$agent" 2>/dev/null; do wait "$agent"; code=$?; done
-# shellcheck disable=SC2086  # a command line, split on purpose
-[ -n "${RUNS_FLEET_POWER_OFF:-}" ] && $RUNS_FLEET_POWER_OFF
+[ -n "${RUNS_FLEET_POWER_OFF:-}" ] && eval "$RUNS_FLEET_POWER_OFF"
 exit "${code:-1}"

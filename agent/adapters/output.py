@@ -13,6 +13,8 @@ from agent import announcements
 from agent.logs import Record
 from agent.ports import Heard, Inbox, OutputEnded
 
+MOST_ANNOUNCEMENTS = 1_000
+"""A runner makes some ten in its life; a job that floods its listener's output with more is not listened to any further."""
 READ_BYTES = 1 << 17
 GATHER_S = 0.01
 """Seconds to let output gather after a small read: a child that prints line by line costs 100 wake-ups a second, not 5,000."""
@@ -34,13 +36,14 @@ class Output:
     def __init__(self, spool: DiskSpool | None) -> None:
         self._spool = spool
         self._unended = b""
+        self._heard = 0
 
     def attach(self, readable: int, inbox: Inbox) -> None:
         """Returns at the end of the output. Nothing here waits for anything but the child."""
         try:
             while chunk := os.read(readable, READ_BYTES):
                 if self._spool is not None:
-                    self._spool.write(chunk)
+                    self._spooled(self._spool, chunk)
                 self._listen(chunk, inbox)
                 if len(chunk) < READ_BYTES // 4:
                     time.sleep(GATHER_S)
@@ -49,13 +52,23 @@ class Output:
             self._listen(b"\n", inbox)
             inbox.post(OutputEnded())
 
+    @staticmethod
+    def _spooled(spool: DiskSpool, chunk: bytes) -> None:
+        """Whatever happens to the spool's files, the runner's output is read on."""
+        try:
+            spool.write(chunk)
+        except (OSError, LookupError):
+            spool.lost(chunk)
+
     def _listen(self, chunk: bytes, inbox: Inbox) -> None:
         whole, ending, rest = (self._unended + chunk).rpartition(b"\n")
         self._unended = rest[: announcements.LONGEST_LINE]
         if ending and announcements.worth_reading(whole):
             for line in whole.split(b"\n"):
                 for announcement in announcements.read(line):
-                    inbox.post(Heard(announcement))
+                    self._heard += 1
+                    if self._heard <= MOST_ANNOUNCEMENTS:
+                        inbox.post(Heard(announcement))
 
 
 class DiskSpool:
@@ -114,7 +127,9 @@ class DiskSpool:
             while self._pending > 0 and taken < most_bytes:
                 descriptor, path = self._segments[0]
                 header = os.pread(descriptor, _HEADER.size, self._read_at)
-                if not header:
+                if len(header) < _HEADER.size:
+                    if len(self._segments) == 1:
+                        self._pending, self._written_in_segment = 0, SEGMENT_BYTES  # truncated by somebody: start anew
                     os.close(descriptor)
                     path.unlink(missing_ok=True)
                     self._segments.popleft()
@@ -139,6 +154,12 @@ class DiskSpool:
         with self._filled:
             self._sealed = True
             self._filled.notify_all()
+
+    def lost(self, chunk: bytes) -> None:
+        """Count what could not be written; a fresh segment comes next."""
+        with self._filled:
+            self._dropped += chunk.count(b"\n")
+            self._written_in_segment = SEGMENT_BYTES
 
     def lines_dropped(self) -> int:
         """Lines that were never written."""
@@ -188,7 +209,7 @@ class DiskSpool:
         return self._room_on_disk and not self._full and not self._sealed
 
     def _segment(self) -> int:
-        if self._written_in_segment >= SEGMENT_BYTES:
+        if self._written_in_segment >= SEGMENT_BYTES or not self._segments:
             path = self._directory / f"{self._serial:08}.spool"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._segments.append((descriptor, path))

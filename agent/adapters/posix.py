@@ -8,6 +8,7 @@ import fcntl
 import os
 import pwd
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -23,6 +24,8 @@ PR_SET_CHILD_SUBREAPER = 36
 TAIL_BYTES = 16_384
 PIPE_BYTES = 1 << 20
 """The output pipe's size: room for a burst while we write the last one to disk. Source: F_SETPIPE_SZ in fcntl(2)."""
+QUIET_S = 0.03
+"""Seconds without any descendant, living or just ended, after which none is left."""
 CHILD_OOM_SCORE = 500
 """The job is killed before the agent when memory runs out; the runner gives its steps the same."""
 LISTENER = "Runner.Listener"
@@ -36,6 +39,7 @@ class Reaper:
         self._expected: dict[int, Callable[[int], None] | None] = {}
         self._changed = threading.Condition()
         self._running = False
+        self._adopted_at_s = 0.0
 
     def spawn(
         self, start: Callable[[], subprocess.Popen[bytes]], ended: Callable[[int], None] | None = None
@@ -56,6 +60,10 @@ class Reaper:
             self._changed.wait_for(lambda: pid in self._codes, within_s)
             return self._codes.pop(pid, None)
 
+    def adopted_since(self, moment_s: float) -> bool:
+        """Whether an orphan that came to us ended after that moment: then there may be more where it came from."""
+        return self._adopted_at_s >= moment_s
+
     def _reap(self) -> None:
         while True:
             try:
@@ -72,6 +80,8 @@ class Reaper:
             code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
             with self._changed:
                 known = found.si_pid in self._expected
+                if not known:
+                    self._adopted_at_s = time.monotonic()
                 ended = self._expected.pop(found.si_pid, None)
                 if known and ended is None:
                     self._codes[found.si_pid] = code
@@ -90,6 +100,7 @@ class PosixProcesses:
 
     def run(self, launch: Launch, within_s: float) -> Finished:
         """Start, wait, and kill the whole session of what is still there then."""
+        become_subreaper()
         readable, writable = os.pipe2(os.O_CLOEXEC)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, readable)
@@ -124,7 +135,21 @@ class PosixProcesses:
             Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(CHILD_OOM_SCORE), encoding="ascii")
         child.returncode = 0  # the reaper waits for it, not Popen
         threading.Thread(target=self._attach, args=(readable, self._inbox), name="output", daemon=True).start()
-        return PosixRunner(child.pid)
+        return PosixRunner(child.pid, self._reaper)
+
+    def sweep(self, within_s: float) -> int:
+        """Everything that descends from us, whoever started it."""
+        return _swept(self._reaper, within_s)
+
+    def read_plain(self, path: Path, most: int) -> bytes:
+        """Opened without following a link and without waiting for a pipe's other end."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(f"{path} is not a plain file")
+            return os.read(descriptor, most)
+        finally:
+            os.close(descriptor)
 
     def user_home(self, user: str | None) -> Path:
         """From the password database."""
@@ -156,8 +181,8 @@ class _Descriptor:
 class PosixRunner:
     """Runner (ports)."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, reaper: Reaper) -> None:
+        self._pid, self._reaper = pid, reaper
 
     def interrupt(self) -> bool:
         """SIGINT to the listener alone: the runner cancels its job and says so to GitHub."""
@@ -168,19 +193,8 @@ class PosixRunner:
         return self._signal(signal.SIGTERM)
 
     def sweep(self, within_s: float) -> int:
-        """Kill every descendant of this process, adopted ones too, until none is found twice in a row."""
-        until_s = time.monotonic() + within_s
-        killed: set[int] = set()
-        while time.monotonic() < until_s:
-            alive = descendants(os.getpid())
-            if not alive:
-                break
-            for process in alive:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(process, signal.SIGKILL)
-                killed.add(process)
-            time.sleep(0.002)
-        return len(killed)
+        """Whatever descends from the runner, wherever it hid."""
+        return _swept(self._reaper, within_s)
 
     def _signal(self, number: signal.Signals) -> bool:
         listener = next((pid for pid in descendants(self._pid) if _is_listener(pid)), None)
@@ -192,6 +206,31 @@ class PosixRunner:
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+
+def _swept(reaper: Reaper, within_s: float) -> int:
+    """Kill every descendant of this process, adopted ones too, until none was seen for a while.
+
+    A process that forks and exits without end is between two scans more often than in one: so the kernel's own list of our
+    children is read as well, and a single empty look proves nothing.
+    """
+    until_s = time.monotonic() + within_s
+    killed: set[int] = set()
+    quiet_since_s = None
+    while (now_s := time.monotonic()) < until_s:
+        alive = {*_children_now(), *descendants(os.getpid())}
+        for process in alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        killed |= alive
+        if alive or reaper.adopted_since(now_s - QUIET_S):
+            quiet_since_s = None
+            continue
+        quiet_since_s = quiet_since_s or now_s
+        if now_s - quiet_since_s >= QUIET_S:
+            break
+        time.sleep(0.001)
+    return len(killed)
 
 
 def become_subreaper() -> None:
@@ -259,8 +298,8 @@ def descendants(root: int) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                stat = Path(entry.path, "stat").read_bytes()
-                state, parent = stat[stat.rindex(b")") + 2 :].split(b" ", 2)[:2]
+                told = Path(entry.path, "stat").read_bytes()
+                state, parent = told[told.rindex(b")") + 2 :].split(b" ", 2)[:2]
                 if state not in (b"Z", b"X") or _has_living_threads(entry.path):
                     children.setdefault(int(parent), []).append(int(entry.name))
     found, ahead = [], list(children.get(root, []))
@@ -268,6 +307,23 @@ def descendants(root: int) -> list[int]:
         found.append(ahead[0])
         ahead += children.get(ahead.pop(0), [])
     return found
+
+
+def _children_now() -> list[int]:
+    """Our direct children by the kernel's own list, zombies left out. Source: /proc/pid/task/tid/children in proc(5)."""
+    found: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
+        for task in os.listdir("/proc/self/task"):
+            found += [int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_bytes().split()]
+    return [pid for pid in found if not _is_zombie(pid)]
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes()
+        return told[told.rindex(b")") + 2 :][:1] in (b"Z", b"X") and not _has_living_threads(f"/proc/{pid}")
+    except (OSError, ValueError):
+        return True
 
 
 def _has_living_threads(process: str) -> bool:

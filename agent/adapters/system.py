@@ -57,9 +57,10 @@ class QueueInbox:
         self._events.put(event)
 
     def wait(self, until_s: float) -> Event | None:
-        """The next event, or None at `until_s`; what is already here is given even when the time is up."""
+        """The next event, or None at `until_s`, however much is still waiting: a flood of events must not stop the clock."""
+        left_s = until_s - time.monotonic()
         try:
-            return self._events.get(timeout=min(max(0.0, until_s - time.monotonic()), threading.TIMEOUT_MAX))
+            return self._events.get(timeout=min(left_s, threading.TIMEOUT_MAX)) if left_s > 0 else None
         except queue.Empty:
             return None
 
@@ -133,7 +134,7 @@ class TextJournal:
         try:
             self._stream.write(self.cleaned(text) + "\n")
             self._stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):
             return
 
     def phase(self, phase: Phase) -> None:

@@ -5,7 +5,9 @@ Source: GitHub REST, "Self-hosted runners" and "Authenticating as a GitHub App i
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -40,13 +42,15 @@ class GitHubApp:
         if status == 409:
             return None
         self._expect(status, 201, "generate-jitconfig", answer)
-        return Minted(int(answer["runner"]["id"]), Secret(answer["encoded_jit_config"]))
+        with _readable("generate-jitconfig"):
+            return Minted(int(answer["runner"]["id"]), Secret(str(answer["encoded_jit_config"])))
 
     def find(self, scope: Scope, name: str) -> int | None:
         """By exact name."""
         status, answer = self._call("GET", scope, "", params={"name": name, "per_page": "100"})
         self._expect(status, 200, "list runners", answer)
-        return next((int(runner["id"]) for runner in answer["runners"] if runner["name"] == name), None)
+        with _readable("list runners"):
+            return next((int(runner["id"]) for runner in answer["runners"] if runner["name"] == name), None)
 
     def remove(self, scope: Scope, runner_id: int) -> bool:
         """204 and 404: gone; 422: it runs a job."""
@@ -59,7 +63,10 @@ class GitHubApp:
 
     def _call(self, method: str, scope: Scope, path: str, **extra: Any) -> tuple[int, Any]:
         url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions/runners" + (f"/{path}" if path else "")
-        return self._exchange(method, url, self._token(scope), **extra)
+        status, answer = self._exchange(method, url, self._token(scope), **extra)
+        if status == 401:
+            self._tokens.pop(scope.installation_id or f"{scope.owner}/{scope.repo}", None)
+        return status, answer
 
     def _token(self, scope: Scope) -> str:
         key = scope.installation_id or f"{scope.owner}/{scope.repo}"
@@ -69,15 +76,17 @@ class GitHubApp:
             url = f"{self._api_url}/app/installations/{installation}/access_tokens"
             status, answer = self._exchange("POST", url, self._jwt())
             self._expect(status, 201, "installation token", answer)
-            token = str(answer["token"])
-            ends_at = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00")).timestamp()
+            with _readable("installation token"):
+                token = str(answer["token"])
+                ends_at = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00")).timestamp()
             self._tokens[key] = (token, ends_at)
         return token
 
     def _installation(self, scope: Scope) -> str:
         status, answer = self._exchange("GET", f"{self._api_url}/repos/{scope.owner}/{scope.repo}/installation", self._jwt())
         self._expect(status, 200, "installation lookup", answer)
-        return str(answer["id"])
+        with _readable("installation lookup"):
+            return str(answer["id"])
 
     def _jwt(self) -> str:
         now = int(time.time())
@@ -99,3 +108,12 @@ class GitHubApp:
         if status != wanted:
             told = answer.get("message", "") if isinstance(answer, dict) else ""
             raise ServiceFailed(f"github:{action}", str(status), str(told))
+
+
+@contextlib.contextmanager
+def _readable(action: str) -> Iterator[None]:
+    """An answer of another shape than GitHub's is a failed call, not a crash."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ServiceFailed(f"github:{action}", "Unreadable", repr(error)) from error

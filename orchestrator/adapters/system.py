@@ -30,8 +30,14 @@ class TextJournal:
     def event(self, name: str, **fields: object) -> None:
         """Time, name, fields."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        sys.stderr.write(" ".join([f"{stamp}Z {name}", *(f"{key}={value!s}" for key, value in fields.items())]) + "\n")
+        sys.stderr.write(" ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())]) + "\n")
         sys.stderr.flush()
+
+
+def _shown(value: object) -> str:
+    """Whatever others chose stays on one line."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 class Wheels:

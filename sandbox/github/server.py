@@ -79,7 +79,11 @@ class StandInGitHub:
         self._keys: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(4)
         self._threads = [
             threading.Thread(target=target, daemon=True, name=name)
-            for name, target in (("github", self._server.serve_forever), ("webhooks", self._deliver), ("keys", self._make_keys))
+            for name, target in (
+                ("github", lambda: self._server.serve_forever(0.02)),
+                ("webhooks", self._deliver),
+                ("keys", self._make_keys),
+            )
         ]
 
     def start(self) -> StandInGitHub:

@@ -201,9 +201,11 @@ class GitHubState:
             self._completed(run, job, conclusion)
 
     def cancel(self, run_id: int) -> None:
-        """Cancel a run: queued jobs end at once, running ones are told."""
+        """Cancel a run: queued jobs end at once, running ones are told. Raises: Refusal 404."""
         with self.lock:
-            run = self.runs[run_id]
+            run = self.runs.get(run_id)
+            if run is None:
+                raise Refusal(404, "Not Found")
             for job in run.jobs:
                 if job.status == "in_progress":
                     job.cancelled = True

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.adapters.output import SEGMENT_BYTES, DiskSpool
 from agent.adapters.machine import PosixMeters, is_amazon_ec2
+from agent.adapters.output import SEGMENT_BYTES, DiskSpool
 from agent.adapters.posix import PosixProcesses
 from agent.adapters.system import QueueInbox
 from agent.logs import Lines

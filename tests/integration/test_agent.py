@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -376,3 +377,74 @@ def test_the_module_and_the_script_are_the_same(house: House) -> None:
         agent.process.wait(30)
 
     assert (agent.code, house.word().status) == (0, Status.SUCCESS)
+
+
+def test_a_process_that_forks_and_exits_without_end_does_not_outlive_the_job(house: House) -> None:
+    house.configure()
+    hopper = house.root / "hopper.py"
+    mark = house.root / "hopping"
+    hopper.write_text(
+        f"import os\nos.setsid()\nopen({str(mark)!r}, 'w').close()\nwhile True:\n    if os.fork():\n        os._exit(0)\n",
+        "utf-8",
+    )
+    house.play(f"env -i {sys.executable} -SE {hopper} >/dev/null 2>&1 </dev/null & while [ ! -e {mark} ]; do sleep 0.01; done")
+
+    house.live()
+
+    try:
+        assert subprocess.run(["pgrep", "-f", str(hopper)], check=False, capture_output=True).stdout == b""
+    finally:
+        subprocess.run(["pkill", "-9", "-f", str(hopper)], check=False)
+
+
+def test_a_flood_of_forged_announcements_holds_nothing_up(house: House) -> None:
+    house.configure(max_runtime_minutes=0.05)
+    line = "Runner listener exit with 0 return code"
+    house.play(
+        f"yes '{line}' | head -n 300000 > /proc/$(pgrep -f {house.runner_dir}/bin/Runner.Listener | head -1)/fd/1; sleep 60"
+    )
+
+    with house.agent(RUNS_FLEET_GRACE_SECONDS="1") as agent:
+        agent.process.wait(45)
+
+    assert house.word().status is Status.TIMEOUT
+
+
+def test_a_forged_green_line_before_the_listener_is_killed_is_no_success(house: House) -> None:
+    house.configure()
+    pid = f"$(pgrep -f {house.runner_dir}/bin/Runner.Listener | head -1)"
+    green = "2026-01-01 00:00:00Z: Job build completed with result: Succeeded"
+    house.play(f"pid={pid}; echo '{green}' > /proc/$pid/fd/1; kill -9 $pid; sleep 5")
+
+    house.live()
+
+    word = house.word()
+    assert (word.status, word.reason) == (Status.FAILURE, "listener_killed")
+
+
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_a_log_that_cannot_be_written_changes_nothing(house: House, where: str) -> None:
+    house.configure()
+    house.play("true")
+
+    with house.agent(["bash", "-c", f"exec {sys.executable} -m agent {where}"]) as agent:
+        agent.process.wait(30)
+
+    assert (agent.code, house.word().status, house.state()) == (0, Status.SUCCESS, "terminated")
+
+
+def test_a_registration_that_is_interrupted_leaves_no_process(house: House) -> None:
+    house.configure(jit_config=None, jit_token="AREGtoken12345", labels=["x"])
+    mark = house.root / "registering"
+    (house.runner_dir / "config.sh").write_text(f"#!/bin/bash\necho $$ > {mark}\nsleep 500\n", "utf-8")
+
+    with house.agent() as agent:
+        agent.says("phase.entered phase=registering")
+        waiting = threading.Event()
+        while not (mark.exists() and mark.read_text("utf-8").strip()):
+            waiting.wait(0.02)
+        agent.process.send_signal(signal.SIGTERM)
+        agent.process.wait(30)
+
+    assert house.word().status is Status.INTERRUPTED
+    assert not Path(f"/proc/{mark.read_text('utf-8').strip()}").exists()

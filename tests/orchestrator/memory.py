@@ -268,6 +268,12 @@ class MemoryQueue:
         self._messages.pop(receipt, None)
         self._calls.note("queue.delete")
 
+    def forget(self) -> None:
+        """Empty, and as if nothing had ever been sent."""
+        self._messages.clear()
+        self._in_flight.clear()
+        self._seen.clear()
+
     def time_out(self) -> None:
         """What was received and not deleted comes again."""
         self._in_flight.clear()

@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, write_config
@@ -34,6 +34,9 @@ def test_another_stack_job_or_attempt_is_another_session() -> None:
 
 
 @given(st.text("abcdefgh-123", min_size=1, max_size=100))
+@example("s" * 41)
+@example("s" * 42)
+@example("s" * 200)
 def test_a_runner_name_has_at_most_64_characters_and_all_of_its_unique_part(stack: str) -> None:
     session = session_id(stack, a_job())
 

@@ -129,7 +129,7 @@ def test_a_job_queued_while_a_runner_waits_reaches_it(tmp_path: Path) -> None:
     runner = rules.runner(*labels)
     runner.labels = labels
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(rules.state.next_job, runner.session, 3600.0)
+        waiting = pool.submit(rules.state.next_job, runner.session, 2 * PATIENCE_S)
         labels.looked_at.wait(PATIENCE_S)
 
         run = rules.state.dispatch(single(tmp_path, "fast"))
@@ -142,7 +142,7 @@ def test_an_idle_runner_that_is_deregistered_hears_so_in_its_poll() -> None:
     runner = rules.runner(*labels)
     runner.labels = labels
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(rules.state.next_job, runner.session, 3600.0)
+        waiting = pool.submit(rules.state.next_job, runner.session, 2 * PATIENCE_S)
         labels.looked_at.wait(PATIENCE_S)
 
         rules.state.remove(runner.id)

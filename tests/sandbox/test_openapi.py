@@ -109,6 +109,14 @@ def github() -> Iterator[StandInGitHub]:
     standin.stop()
 
 
+THREE_STATES = """
+jobs:
+  skipped: {runs-on: x, if: false, steps: [{run: echo}]}
+  pending: {runs-on: x, needs: queued, steps: [{run: echo}]}
+  queued: {runs-on: x, steps: [{run: echo}]}
+"""
+
+
 @pytest.fixture(scope="module")
 def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Exchange]:
     """Every answer the stand-in can give, by what it is about."""
@@ -121,8 +129,7 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
 
     runs = f"{app.repository}/actions/runs"
     jobs = f"{app.repository}/actions/jobs"
-    skipping = "jobs:\n  a: {runs-on: x, if: false, steps: [{run: a}]}\n  b: {runs-on: y, needs: c, steps: [{run: b}]}\n  c: {runs-on: z, steps: [{run: c}]}\n"  # fmt: skip
-    mixed = github.state.dispatch(workflow(directory, skipping))
+    mixed = github.state.dispatch(workflow(directory, THREE_STATES))
     lived = github.state.dispatch(single(directory, "lived"))
     taken = github.state.dispatch(single(directory, "taken"))
     idle, busy = app.register("idle"), app.register("taken")
@@ -147,8 +154,8 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
     ask("runner.busy.delete", "DELETE", f"{app.runners}/{busy.id}")
     ask("runner.delete", "DELETE", f"{app.runners}/{idle.id}")
     ask("runner.delete.again", "DELETE", f"{app.runners}/{idle.id}")
-    for word, job in zip(("skipped", "pending", "queued"), mixed.jobs, strict=True):
-        ask(f"job.{word}", "GET", f"{jobs}/{job.id}")
+    for job in mixed.jobs:
+        ask(f"job.{job.plan.key}", "GET", f"{jobs}/{job.id}")
     ask("job.in_progress", "GET", f"{jobs}/{taken.jobs[0].id}")
     ask("job.completed", "GET", f"{jobs}/{lived.jobs[0].id}")
     ask("job.unknown", "GET", f"{jobs}/999999")
@@ -164,8 +171,10 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
     ("about", "status"),
     [
         ("token", 201), ("token.refused", 401), ("installation", 200), ("jitconfig", 201), ("jitconfig.taken", 409),
-        ("jitconfig.invalid", 422), ("registration-token", 201), ("runners", 200), ("runners.none", 200), ("runners.refused", 401),
-        ("runner.offline", 200), ("runner.online", 200), ("runner.busy", 200), ("runner.unknown", 404), ("runner.busy.delete", 422),
+        ("jitconfig.invalid", 422), ("registration-token", 201), ("runners", 200), ("runners.none", 200),
+        ("runners.refused", 401),
+        ("runner.offline", 200), ("runner.online", 200), ("runner.busy", 200), ("runner.unknown", 404),
+        ("runner.busy.delete", 422),
         ("runner.delete", 204), ("runner.delete.again", 404), ("job.skipped", 200), ("job.pending", 200), ("job.queued", 200),
         ("job.in_progress", 200), ("job.completed", 200), ("job.unknown", 404), ("run.jobs", 200), ("run.cancel", 202),
         ("release", 200), ("release.tagged", 200), ("release.unknown", 404),

@@ -97,7 +97,8 @@ def test_labels_are_one_or_a_list_or_those_of_a_group(runs_on: str, labels: tupl
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("true", "true"), ("True", "true"), ("false", "false"), ("yes", "yes"), ("off", "off"), ("1", "1"), ("1.5", "1.5"), ("1.50", "1.5"),
+        ("true", "true"), ("True", "true"), ("false", "false"), ("yes", "yes"), ("off", "off"),
+        ("1", "1"), ("1.5", "1.5"), ("1.50", "1.5"),
         ("~", ""), ("", ""),
         ('"true"', "true"), ("text", "text"), ("2026-01-31", "2026-01-31"), ("'${{ github.sha }}'", "${{ github.sha }}"),
     ],
@@ -234,7 +235,8 @@ def test_an_unknown_key_is_refused_at_its_line_with_the_supported_ones(
 
 JOB_LINES = "jobs:\n  a:\n    runs-on: x\n"
 EXPRESSIONS = [
-    ("hashFiles('x')", "hashFiles"), ("fromJSON('[]')", "fromJSON"), ("contains('a', 'b')", "contains"), ("toJSON(github)", "toJSON"),
+    ("hashFiles('x')", "hashFiles"), ("fromJSON('[]')", "fromJSON"), ("contains('a', 'b')", "contains"),
+    ("toJSON(github)", "toJSON"),
     ("secrets.TOKEN", "the context secrets is not supported; supported are github, env, matrix, steps, needs, runner"),
     ("vars.X", "the context vars"), ("inputs.x", "the context inputs"), ("strategy.job-index", "the context strategy"),
     ("1 < 2", "<"), ("github.sha ==", "ends too early"), ("steps.*.outcome", "*"),
@@ -371,7 +373,8 @@ def test_needs_that_can_never_be_met_are_refused(needs: dict[str, str], told: st
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [("jobs:\n  a: [\n", 3), ("jobs:\n\ta: b\n", 2), ("a: b: c\n", 1), ("jobs: *unknown\n", 1), ("a: 1\n...\nb: 'x\n", 3)]
+    ("text", "line"),
+    [("jobs:\n  a: [\n", 3), ("jobs:\n\ta: b\n", 2), ("a: b: c\n", 1), ("jobs: *unknown\n", 1), ("a: 1\n...\nb: 'x\n", 3)],
 )  # fmt: skip
 def test_what_is_not_yaml_is_refused_at_its_line(text: str, line: int, tmp_path: Path) -> None:
     found, sentence = refusal(tmp_path, text)

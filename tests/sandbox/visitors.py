@@ -49,7 +49,8 @@ class App:
         """One call; redirects are not followed."""
         authorization = {"Authorization": f"Bearer {self.token if bearer is None else bearer}"}
         return requests.request(
-            method, self._github.url + path, json=body, headers={**authorization, **(headers or {})}, timeout=30, allow_redirects=False
+            method, self._github.url + path, json=body, headers={**authorization, **(headers or {})}, timeout=30,
+            allow_redirects=False,
         )  # fmt: skip
 
     def register(self, *labels: str, name: str = "") -> Registered:

@@ -1,0 +1,124 @@
+"""A crash after every call of a normal run: what follows makes one instance and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from agent.contract.config import read_config
+from agent.contract.names import parameter_name
+from orchestrator.errors import Unanswered
+from orchestrator.model import SessionState
+from orchestrator.ports import Received
+from orchestrator.webhook import JobEvent
+from tests.orchestrator.memory import Calls, Crash, World, an_event, consume, final_fields
+
+ROUNDS = 60
+WORDS = ("started", "busy", "success")
+
+
+class Run:
+    """One job from its delivery to a closed session; whoever crashes is started again in the next round."""
+
+    def __init__(self, calls: Calls) -> None:
+        self.world = World(calls)
+        self.accepted = False
+        self.minds: dict[str, str] = {}
+        self.said: dict[str, int] = {}
+
+    def to_its_end(self) -> World:
+        for _ in range(ROUNDS):
+            for turn in (self._delivery, self._jobs, self._machines, self._agents, self.world.turns.on_tick):
+                try:
+                    turn()
+                except (Crash, Unanswered):
+                    continue
+            self.world.clock.at += 5.0
+            self.world.queue.time_out()
+            self.world.terminations.time_out()
+            sessions = list(self.world.records.sessions())
+            if sessions and all(session.state is SessionState.CLOSED for session in sessions):
+                break
+        return self.world
+
+    def _delivery(self) -> None:
+        if not self.accepted:
+            self.world.turns.on_webhook(b"the delivery", an_event())
+            self.accepted = True
+
+    def _jobs(self) -> None:
+        turns = self.world.turns
+        consume(self.world.queue, lambda message: turns.on_job_event(msgspec.json.decode(message.body, type=JobEvent)))
+
+    def _agents(self) -> None:
+        consume(self.world.terminations, self.world.turns.on_agent_message)
+
+    def _machines(self) -> None:
+        """Each machine reads its configuration once it is there, says one word a round, and is gone after the last."""
+        world = self.world
+        for instance_id, state in list(world.compute.instances.items()):
+            text = world.parameters.values.get(parameter_name(instance_id))
+            if text is not None:
+                self.minds.setdefault(instance_id, read_config(text).session_id)
+            at = self.said.get(instance_id, 0)
+            if state != "running" or instance_id not in self.minds:
+                continue
+            if at == len(WORDS):
+                world.github.runners = {n: r for n, r in world.github.runners.items() if not r.busy}
+                world.compute.instances[instance_id] = "terminated"
+                continue
+            told = {"instance_id": instance_id, "session_id": self.minds[instance_id], "job_id": "1", "status": WORDS[at]}
+            for runner in world.github.runners.values():
+                runner.busy = WORDS[at] == "busy" or runner.busy
+            world.terminations.put(json.dumps(told | (final_fields("success") if WORDS[at] == "success" else {})))
+            self.said[instance_id] = at + 1
+
+
+def calls_of_a_normal_run() -> list[str]:
+    calls = Calls()
+    Run(calls).to_its_end()
+    return calls.made
+
+
+NORMAL = calls_of_a_normal_run()
+
+
+def test_a_normal_run_makes_every_kind_of_call() -> None:
+    wanted = {
+        "queue.send", "queue.receive", "queue.delete", "records.job", "records.save_job", "records.session",
+        "records.save_session", "records.open_sessions", "compute.launch", "compute.states", "github.mint", "github.find",
+        "parameters.exists", "parameters.put", "parameters.delete",
+    }  # fmt: skip
+
+    assert wanted <= set(NORMAL)
+
+
+@pytest.mark.parametrize("failure", [Crash, Unanswered])
+@pytest.mark.parametrize("fatal", range(1, len(NORMAL) + 1), ids=[f"{n}-{name}" for n, name in enumerate(NORMAL, 1)])
+def test_after_a_call_whose_answer_is_never_heard_one_machine_was_made_and_nothing_is_left(
+    fatal: int, failure: type[Exception]
+) -> None:
+    calls = Calls(fatal=fatal, failure=failure)
+
+    world = Run(calls).to_its_end()
+
+    assert len(calls.made) >= fatal
+    assert (world.compute.launched, set(world.compute.instances.values())) == (1, {"terminated"})
+    assert (world.session.state, world.session.status) == (SessionState.CLOSED, "success")
+    assert (world.parameters.values, world.github.runners) == ({}, {})
+    assert world.queue.bodies == world.terminations.bodies == []
+
+
+@pytest.mark.parametrize("fatal", range(1, len(NORMAL) + 1, 3))
+def test_a_delivery_that_is_repeated_after_a_crash_changes_nothing(fatal: int) -> None:
+    world = Run(Calls(fatal=fatal)).to_its_end()
+    before = world.session
+
+    world.turns.on_job_event(an_event())
+    world.turns.on_agent_message(
+        Received(json.dumps({"instance_id": before.instance_id, "job_id": "1", "status": "started"}), "receipt")
+    )
+
+    assert (world.session, world.compute.launched, world.parameters.values) == (before, 1, {})

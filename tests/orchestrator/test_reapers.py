@@ -1,0 +1,69 @@
+"""What the tick does about a session: the whole table of its state, EC2's word and the time."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.model import SessionState
+from orchestrator.reapers import UNSEEN_S, WORD_S, Measure, measure
+from tests.orchestrator.memory import a_session
+
+TIMES = {"young": 100.0, "settled": 400.0, "past its deadline": 900.0, "past its life": 2000.0}
+"""Seconds after the launch, on a session whose deadline is 900 and whose life ends at 2,000."""
+LETTERS = {
+    "n": Measure.NOTHING, "a": Measure.ADVANCE, "g": Measure.NOTE_GONE, "e": Measure.END, "t": Measure.TERMINATE,
+    "c": Measure.CLOSE,
+}  # fmt: skip
+LIVING, DEAD, DOWN = ("pending", "running"), ("shutting-down", "terminated"), ("stopping", "stopped")
+TABLE: dict[SessionState, dict[str, str]] = {
+    SessionState.LAUNCHING: {"unknown": "aaae", "living": "aaae", "dead": "aaae", "down": "aaae"},
+    SessionState.LAUNCHED: {"unknown": "aggg", "living": "aaae", "dead": "gggg", "down": "gggg"},
+    SessionState.CONFIGURED: {"unknown": "ngee", "living": "nnee", "dead": "ggee", "down": "ggee"},
+    SessionState.READY: {"unknown": "ngee", "living": "nnee", "dead": "ggee", "down": "ggee"},
+    SessionState.BUSY: {"unknown": "ngee", "living": "nnee", "dead": "ggee", "down": "ggee"},
+    SessionState.ENDED: {"unknown": "nccc", "living": "nntt", "dead": "cccc", "down": "nntt"},
+    SessionState.CLOSED: {"unknown": "nnnn", "living": "nnnn", "dead": "nnnn", "down": "nnnn"},
+}
+WORDS: dict[str, tuple[str | None, ...]] = {"unknown": (None,), "living": LIVING, "dead": DEAD, "down": DOWN}
+CASES = [
+    pytest.param(state, word, at, LETTERS[row[column]], id=f"{state}-{word}-{time}")
+    for state, rows in TABLE.items()
+    for kind, row in rows.items()
+    for word in WORDS[kind]
+    for column, (time, at) in enumerate(TIMES.items())
+]
+ALIVE = [SessionState.LAUNCHED, SessionState.CONFIGURED, SessionState.READY, SessionState.BUSY]
+
+
+def test_the_table_has_a_row_for_every_state() -> None:
+    assert set(TABLE) == set(SessionState)
+
+
+@pytest.mark.parametrize(("state", "word", "at", "wanted"), CASES)
+def test_the_measure_follows_from_state_instance_and_time(
+    state: SessionState, word: str | None, at: float, wanted: Measure
+) -> None:
+    session = a_session(state=state, instance_id="i-1", launched_at=0.0, deadline=900.0, expires_at=2000.0)
+
+    assert measure(session, word, at) is wanted
+
+
+@pytest.mark.parametrize("word", [None, *DEAD, *DOWN])
+@pytest.mark.parametrize("state", ALIVE)
+def test_a_vanished_instance_is_waited_for_and_then_ended(state: SessionState, word: str | None) -> None:
+    session = a_session(state=state, launched_at=0.0, deadline=9000.0, expires_at=9000.0, gone_at=1000.0)
+
+    assert measure(session, word, 1000.0 + WORD_S - 0.1) is Measure.NOTHING
+    assert measure(session, word, 1000.0 + WORD_S) is Measure.END
+
+
+@pytest.mark.parametrize("state", ALIVE[1:])
+def test_an_instance_that_ec2_does_not_know_yet_is_believed_in_for_a_while(state: SessionState) -> None:
+    session = a_session(state=state, launched_at=50.0, deadline=9000.0, expires_at=9000.0)
+
+    assert measure(session, None, 50.0 + UNSEEN_S - 0.1) is Measure.NOTHING
+    assert measure(session, None, 50.0 + UNSEEN_S) is Measure.NOTE_GONE
+
+
+def test_an_ended_session_that_never_had_an_instance_is_closed() -> None:
+    assert measure(a_session(state=SessionState.ENDED, deadline=900.0), None, 0.0) is Measure.CLOSE

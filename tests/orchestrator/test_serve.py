@@ -1,0 +1,179 @@
+"""The webhook over real HTTP: how much is read, who is believed, and what is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+import uvicorn
+
+from orchestrator.serve import application
+from orchestrator.webhook import LIMIT_BYTES
+from orchestrator.wiring import Orchestrator
+from tests.orchestrator.memory import World
+
+PATIENCE_S = 10.0
+"""Seconds after which an answer counts as missing; nothing here takes longer when it works."""
+JOB = {
+    "id": 1, "run_id": 7, "run_attempt": 1, "name": "build", "labels": ["runs-fleet"], "created_at": "2026-01-31T12:00:00Z",
+}  # fmt: skip
+DELIVERY = json.dumps(
+    {"action": "queued", "workflow_job": JOB, "repository": {"name": "widgets", "owner": {"login": "octo"}}}
+).encode()
+
+
+@dataclass
+class Served:
+    """A server, and the world it acts on."""
+
+    port: int
+    world: World
+
+    def post(self, body: bytes, event: str = "workflow_job", secret: str = "hush", **headers: str) -> tuple[int, Any]:
+        """Deliver as GitHub does."""
+        signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        told = {"X-GitHub-Event": event, "X-Hub-Signature-256": signature, **headers}
+        answer = requests.post(f"http://127.0.0.1:{self.port}/webhook", body, headers=told, timeout=PATIENCE_S)
+        return answer.status_code, answer.json()
+
+    def raw(self, head: str, *pieces: bytes) -> int:
+        """The status that comes for a request sent by hand, piece by piece."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S) as connection:
+            connection.sendall(f"POST /webhook HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
+            for piece in pieces:
+                connection.sendall(piece)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    """One server for all tests here."""
+    world = World()
+    parts = Orchestrator(world.settings, world.turns, world.queue, world.terminations, world.records, world.journal)
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = uvicorn.Server(uvicorn.Config(application(parts), log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=serving.run, args=([listening],), daemon=True)
+    thread.start()
+    yield Served(listening.getsockname()[1], world)
+    serving.should_exit = True
+    thread.join(PATIENCE_S)
+    listening.close()
+
+
+@pytest.fixture
+def served(server: Served) -> Served:
+    """The server with nothing in its queue."""
+    server.world.queue.refuses = False
+    server.world.queue.forget()
+    return server
+
+
+def test_a_genuine_delivery_is_taken_and_queued(served: Served) -> None:
+    assert served.post(DELIVERY) == (200, {"taken": True})
+    assert [json.loads(body)["job_id"] for body in served.world.queue.bodies] == ["1"]
+
+
+def test_a_delivery_for_somebody_elses_runner_is_answered_and_not_queued(served: Served) -> None:
+    body = DELIVERY.replace(b"runs-fleet", b"ubuntu-24.04")
+
+    assert served.post(body) == (200, {"taken": False})
+    assert served.world.queue.bodies == []
+
+
+@pytest.mark.parametrize("event", ["ping", "push", "workflow_run", ""])
+def test_only_workflow_job_is_acted_on(served: Served, event: str) -> None:
+    status, answer = served.post(DELIVERY, event)
+
+    assert (status, answer["taken"], served.world.queue.bodies) == (200, False, [])
+
+
+def test_a_wrong_secret_is_answered_with_401(served: Served) -> None:
+    status, _ = served.post(DELIVERY, secret="hash")
+
+    assert (status, served.world.queue.bodies) == (401, [])
+
+
+@pytest.mark.parametrize("signature", ["", "sha256=", "sha256=\xfc", "sha1=abc"])
+def test_a_signature_of_another_shape_is_answered_with_401(served: Served, signature: str) -> None:
+    status, _ = served.post(DELIVERY, **{"X-Hub-Signature-256": signature})
+
+    assert status == 401
+
+
+def test_no_signature_at_all_is_answered_with_401(served: Served) -> None:
+    assert served.raw(f"Content-Length: {len(DELIVERY)}\r\nX-GitHub-Event: workflow_job", DELIVERY) == 401
+
+
+def test_a_wrong_signature_is_refused_before_the_event_is_looked_at(served: Served) -> None:
+    assert served.post(DELIVERY, event="ping", secret="hash")[0] == 401
+
+
+NONSENSE = [
+    b"",
+    b"nonsense",
+    b"[]",
+    b"{}",
+    b"\xff\xfe",
+    b"[" * 200_000,
+    DELIVERY.replace(b'"run_attempt": 1', b'"run_attempt": 1e999'),
+]
+
+
+@pytest.mark.parametrize("body", NONSENSE, ids=["nothing", "text", "list", "object", "bytes", "deep", "infinite"])
+def test_genuine_nonsense_is_answered_with_400(served: Served, body: bytes) -> None:
+    status, answer = served.post(body)
+
+    assert (status, list(answer)) == (400, ["error"])
+
+
+def test_a_queue_that_refuses_is_answered_with_503_so_that_it_is_delivered_again(served: Served) -> None:
+    served.world.queue.refuses = True
+    first, _ = served.post(DELIVERY)
+    served.world.queue.refuses = False
+
+    assert (first, served.post(DELIVERY)[0], len(served.world.queue.bodies)) == (503, 200, 1)
+
+
+def test_a_redelivery_is_queued_once(served: Served) -> None:
+    assert [served.post(DELIVERY)[0] for _ in range(3)] == [200, 200, 200]
+    assert len(served.world.queue.bodies) == 1
+
+
+def test_a_declared_length_beyond_the_limit_is_refused_before_anything_is_sent(served: Served) -> None:
+    assert served.raw(f"Content-Length: {LIMIT_BYTES + 1}") == 413
+
+
+def test_a_body_of_undeclared_length_is_counted_and_refused_at_the_limit(served: Served) -> None:
+    piece = b"%x\r\n%b\r\n" % (LIMIT_BYTES // 8, b"x" * (LIMIT_BYTES // 8))
+
+    status = served.raw("Transfer-Encoding: chunked", *[piece] * 8, b"1\r\nx\r\n")
+
+    assert status == 413
+
+
+def test_a_body_of_exactly_the_limit_is_read(served: Served) -> None:
+    body = DELIVERY + b" " * (LIMIT_BYTES - len(DELIVERY))
+
+    assert served.post(body) == (200, {"taken": True})
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_only_post_delivers(served: Served, method: str) -> None:
+    assert requests.request(method, f"http://127.0.0.1:{served.port}/webhook", timeout=PATIENCE_S).status_code == 405
+
+
+def test_health_says_that_it_is_up(served: Served) -> None:
+    answer = requests.get(f"http://127.0.0.1:{served.port}/health", timeout=PATIENCE_S)
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "up"})

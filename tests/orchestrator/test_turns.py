@@ -1,0 +1,361 @@
+"""What a delivery and an agent's messages set off, up to the end of the session."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.contract.config import read_config
+from agent.contract.names import parameter_name
+from orchestrator.errors import Conflict, NoCapacity, ServiceFailed
+from orchestrator.model import JobState, SessionState
+from orchestrator.ports import Received, Scope
+from orchestrator.webhook import JobEvent
+from tests.orchestrator.memory import MORNING, World, a_session, an_event, final_fields
+
+
+def test_a_delivery_is_queued_once_however_often_it_comes() -> None:
+    world = World()
+
+    taken = [world.turns.on_webhook(b"the same bytes", an_event()) for _ in range(3)]
+
+    assert taken == [True, True, True]
+    assert [msgspec.json.decode(body, type=JobEvent) for body in world.queue.bodies] == [an_event()]
+
+
+@pytest.mark.parametrize("changes", [{"action": "waiting"}, {"labels": ("windows-latest",)}, {"labels": ()}])
+def test_a_delivery_that_is_not_ours_is_not_queued(changes: dict[str, object]) -> None:
+    world = World()
+
+    assert not world.turns.on_webhook(b"", an_event(**{"action": "queued", **changes}))
+    assert world.queue.bodies == []
+
+
+def test_an_aliased_label_is_ours() -> None:
+    assert World().turns.on_webhook(b"", an_event(labels=("ubuntu-latest",)))
+
+
+def test_a_delivery_that_cannot_be_stored_is_not_taken() -> None:
+    world = World()
+    world.queue.refuses = True
+
+    with pytest.raises(ServiceFailed):
+        world.turns.on_webhook(b"", an_event())
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_queued_delivery_repeated_launches_once(times: int) -> None:
+    world = World()
+
+    for _ in range(times):
+        world.turns.on_job_event(an_event())
+
+    assert (world.compute.launched, len(world.github.runners), len(world.parameters.values)) == (1, 1, 1)
+
+
+def test_a_repeated_delivery_takes_a_launch_up_where_it_was_cut_off() -> None:
+    world = World()
+    world.compute.full = True
+    with pytest.raises(NoCapacity):
+        world.turns.on_job_event(an_event())
+
+    world.compute.full = False
+    world.turns.on_job_event(an_event())
+
+    assert (world.compute.launched, world.session.state) == (1, SessionState.CONFIGURED)
+
+
+def test_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
+    world = World()
+
+    session = world.launched()
+
+    name = parameter_name(session.instance_id)
+    config = read_config(world.parameters.values[name])
+    assert session.state is SessionState.CONFIGURED
+    assert world.parameters.tags[name] == (session.instance_id, "tests")
+    assert (config.session_id, config.job_id, config.runner_name) == (session.session_id, "1", session.runner_name)
+    assert world.github.runners[session.runner_id].labels == session.labels
+
+
+def test_a_completed_delivery_before_the_queued_one_launches_nothing() -> None:
+    world = World()
+
+    world.turns.on_job_event(an_event("completed", conclusion="cancelled"))
+    world.turns.on_job_event(an_event("queued"))
+
+    job = world.records.job("1")
+    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "cancelled")
+    assert world.compute.launched == 0
+
+
+def test_two_jobs_make_two_sessions() -> None:
+    world = World()
+
+    for job_id in ("1", "2"):
+        world.turns.on_job_event(an_event(job_id=job_id))
+
+    assert (world.compute.launched, len(list(world.records.sessions()))) == (2, 2)
+
+
+def test_what_runs_a_job_is_told_by_github_and_not_by_the_session_launched_for_it() -> None:
+    world = World()
+    world.launched()
+
+    world.turns.on_job_event(an_event("in_progress", runner_name="somebody-else", at=MORNING + 9))
+
+    job = world.records.job("1")
+    assert job is not None and (job.runner_name, job.started_at) == ("somebody-else", MORNING + 9)
+    assert world.session.runner_name != "somebody-else"
+
+
+def test_without_capacity_the_wish_stays_and_the_next_tick_fulfils_it() -> None:
+    world = World()
+    world.compute.full = True
+    with pytest.raises(NoCapacity):
+        world.turns.on_job_event(an_event())
+
+    world.compute.full = False
+    world.tick()
+
+    assert (world.compute.launched, world.session.state) == (1, SessionState.CONFIGURED)
+
+
+def test_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> None:
+    world = World()
+    world.compute.full = True
+    with pytest.raises(NoCapacity):
+        world.turns.on_job_event(an_event())
+    lost = world.github.mint(Scope("3", "octo", "widgets"), world.session.runner_name, (), 1)
+
+    world.compute.full = False
+    world.tick()
+
+    assert lost is not None and list(world.github.runners) == [world.session.runner_id] != [lost.runner_id]
+
+
+def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open() -> None:
+    world = World()
+    world.compute.full = True
+    with pytest.raises(NoCapacity):
+        world.turns.on_job_event(an_event())
+    world.github.mint(Scope("3", "octo", "widgets"), world.session.runner_name, (), 1)
+    world.github.runners[1].busy = True
+
+    world.compute.full = False
+    world.tick()
+
+    assert (world.session.state, world.parameters.values) == (SessionState.LAUNCHED, {})
+    assert "session.unattended" in world.journal.names
+
+
+def test_started_deletes_the_secret() -> None:
+    world = World()
+    world.launched()
+
+    world.hear("started")
+
+    assert (world.session.state, world.session.started_at, world.parameters.values) == (SessionState.READY, MORNING, {})
+
+
+def test_busy_says_which_job_was_taken() -> None:
+    world = World()
+    world.launched()
+
+    world.hear("busy", ran_job="build")
+
+    assert (world.session.state, world.session.ran_job) == (SessionState.BUSY, "build")
+
+
+def test_a_started_that_comes_after_busy_takes_nothing_back() -> None:
+    world = World()
+    world.launched()
+    world.hear("busy")
+
+    world.hear("started")
+
+    assert (world.session.state, world.parameters.values) == (SessionState.BUSY, {})
+
+
+@pytest.mark.parametrize("status", ["started", "busy"])
+def test_a_notice_while_the_session_is_still_only_launched_is_accepted_and_it_keeps_its_whole_life(status: str) -> None:
+    world = World()
+    session = world.launched()
+    cut_off = msgspec.structs.replace(session, state=SessionState.LAUNCHED, deadline=MORNING + 900, runner_id=0)
+    world.records.save_session(cut_off)
+
+    world.hear(status)
+    world.tick(after_s=3600.0)
+
+    assert world.session.state in (SessionState.READY, SessionState.BUSY)
+    assert world.compute.instances[session.instance_id] == "running"
+
+
+def test_an_interrupting_notice_is_logged_and_moves_nothing() -> None:
+    world = World()
+    before = world.launched()
+
+    world.hear("interrupting", reason="spot")
+
+    assert world.session == before and world.journal.names[-1] == "session.interrupting"
+
+
+@pytest.mark.parametrize("status", ["success", "failure", "timeout", "interrupted"])
+def test_the_final_word_ends_the_session(status: str) -> None:
+    world = World()
+    world.launched()
+
+    world.hear_the_end(status, reason="why", log_outcome="shipped", log_lines_shipped=9, phases_ms={"boot": 7}, ran_job="build")
+
+    session = world.session
+    assert (session.state, session.status, session.reason, session.ended_at) == (SessionState.ENDED, status, "why", MORNING)
+    assert (session.log_outcome, session.log_lines, session.phases_ms, session.ran_job) == ("shipped", 9, {"boot": 7}, "build")
+
+
+def test_a_final_word_that_names_no_job_keeps_the_one_that_busy_named() -> None:
+    world = World()
+    world.launched()
+    world.hear("busy", ran_job="build")
+
+    world.hear_the_end()
+
+    assert world.session.ran_job == "build"
+
+
+def test_the_first_final_word_stands() -> None:
+    world = World()
+    world.launched()
+    world.hear_the_end("failure", reason="disk")
+
+    world.hear_the_end("success")
+
+    assert (world.session.status, world.session.reason) == ("failure", "disk")
+
+
+def test_a_machine_that_could_not_boot_ends_its_session() -> None:
+    world = World()
+    world.launched()
+
+    world.hear("bootstrap_failed", error="no agent here")
+
+    session = world.session
+    assert (session.state, session.status, session.reason) == (SessionState.ENDED, "failure", "bootstrap_failed")
+
+
+def test_an_agent_that_never_read_its_configuration_is_known_by_its_instance() -> None:
+    world = World()
+    world.launched()
+
+    world.hear_the_end("failure", session_id="", job_id="")
+
+    assert world.session.state is SessionState.ENDED
+
+
+@pytest.mark.parametrize(
+    ("sender", "heard"),
+    [("", True), ("AIDAEXAMPLE", True), ("AROAEXAMPLE:i-00000000000000001", True), ("AROAEXAMPLE:i-00000000000000002", False)],
+)
+def test_a_message_sent_by_another_instance_is_forged(sender: str, heard: bool) -> None:
+    world = World()
+    world.launched()
+
+    world.hear_the_end(sender=sender)
+
+    assert (world.session.state is SessionState.ENDED) is heard
+    assert ("agent_message.forged" in world.journal.names) is not heard
+
+
+def test_a_session_named_by_another_instance_is_not_its_own() -> None:
+    world = World()
+    before = world.launched()
+
+    world.hear_the_end(instance_id="i-00000000000000009")
+
+    assert world.session == before and world.journal.names[-1] == "agent_message.unknown_session"
+
+
+def test_a_message_of_an_unknown_session_is_dropped() -> None:
+    world = World()
+
+    body = json.dumps({"status": "success", "instance_id": "i-1", "job_id": "1", **final_fields("success")})
+    world.turns.on_agent_message(Received(body, "receipt"))
+
+    assert world.journal.names == ["agent_message.unknown_session"]
+
+
+POISON = [
+    "",
+    "nonsense",
+    "[]",
+    "7",
+    "{}",
+    '{"status": "started"}',
+    '{"status": ["success"]}',
+    '{"status": "unheard-of"}',
+    "[" * 50_000,
+]
+
+
+@pytest.mark.parametrize("body", POISON, ids=range(len(POISON)))
+def test_a_message_nobody_can_read_is_logged_and_dropped(body: str) -> None:
+    world = World()
+    before = world.launched()
+
+    world.turns.on_agent_message(Received(body, "receipt"))
+
+    assert world.session == before and world.journal.names[-1] == "agent_message.unusable"
+
+
+fields = st.sampled_from(["status", "instance_id", "job_id", "session_id", "exit_code", "phases_ms", "error", "started_at"])
+values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
+
+
+@given(st.sampled_from(["started", "busy", "success"]), st.dictionaries(fields, values))
+def test_no_message_whatever_raises(status: str, changes: dict[str, object]) -> None:
+    world = World()
+    session = world.launched()
+    told = {"status": status, "instance_id": session.instance_id, "job_id": "1", **final_fields("success"), **changes}
+
+    world.turns.on_agent_message(Received(json.dumps(told), "receipt"))
+
+
+def test_a_record_that_somebody_else_wrote_is_a_conflict_and_not_overwritten() -> None:
+    world = World()
+    read = world.launched()
+    world.hear("busy", ran_job="build")
+
+    with pytest.raises(Conflict):
+        world.records.save_session(msgspec.structs.replace(read, ran_job="other"))
+
+    assert world.session.ran_job == "build"
+
+
+def test_one_session_that_fails_does_not_keep_the_others_waiting() -> None:
+    world = World()
+    for job_id in ("1", "2"):
+        world.turns.on_job_event(an_event(job_id=job_id))
+    first, second = world.records.sessions()
+    world.compute.broken = {first.instance_id}
+
+    world.tick(after_s=10 * 86_400.0)
+
+    assert world.compute.instances[second.instance_id] == "terminated"
+
+
+def test_one_session_that_cannot_be_configured_does_not_keep_the_others_waiting() -> None:
+    world = World()
+    too_long = a_session(session_id="s-0", expires_at=MORNING + 9e9, request="{}", runner_name="r", labels=("x" * 5000,))
+    world.records.save_session(too_long)
+    world.compute.full = True
+    with pytest.raises(NoCapacity):
+        world.turns.on_job_event(an_event())
+
+    world.compute.full = False
+    world.tick()
+
+    assert {s.session_id: s.state for s in world.records.sessions()}.pop("s-0") is SessionState.LAUNCHED
+    assert [s.state for s in world.records.sessions() if s.session_id != "s-0"] == [SessionState.CONFIGURED]
