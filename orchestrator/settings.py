@@ -116,7 +116,7 @@ class _Reader:
             return ""
         try:
             decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except (binascii.Error, ValueError):
             decoded = ""
         if "-----BEGIN" not in decoded:
             self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
@@ -128,7 +128,7 @@ class _Reader:
             self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
         return found
 
-    def number(self, name: str, default: float, *, least: float = 1e-9, most: float = 1e9, whole: bool = False) -> float:
+    def number(self, name: str, default: float, *, least: float = 1e-9, most: float = 999_999_999.0, whole: bool = False) -> float:
         raw = self.text(name, "")
         try:
             value = float(raw) if raw else default

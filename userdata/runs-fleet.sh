@@ -21,4 +21,5 @@ export RUNS_FLEET_INSTANCE_ID AWS_REGION RUNS_FLEET_POWER_OFF
 
 mkdir -p "$(dirname "$environment")"
 (umask 077 && env | grep -E '^(RUNS_FLEET_|AWS_REGION=|AWS_ENDPOINT_URL|AWS_EC2_METADATA_SERVICE_ENDPOINT=)' > "$environment")
-eval "${RUNS_FLEET_START:-systemctl start runs-fleet-agent}"
+# shellcheck disable=SC2086  # a command line, split on purpose
+${RUNS_FLEET_START:-systemctl start runs-fleet-agent}

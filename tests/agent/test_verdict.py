@@ -63,9 +63,13 @@ def test_of_several_codes_the_worst_counts_because_a_job_can_print_a_good_one(co
     assert verdict.of(replace(done("Succeeded"), listener_codes=codes)).status is Status.FAILURE
 
 
-@pytest.mark.parametrize("code", [0, 137])
-def test_an_exit_code_that_is_no_result_leaves_the_runners_line_alone(code: int) -> None:
-    assert verdict.of(replace(done("Succeeded"), listener_codes=(code,))).status is Status.SUCCESS
+def test_an_exit_code_that_is_no_result_leaves_the_runners_line_alone() -> None:
+    assert verdict.of(replace(done("Succeeded"), listener_codes=(0,))).status is Status.SUCCESS
+
+
+@pytest.mark.parametrize("code", [137, 143])
+def test_a_green_line_of_a_listener_that_was_killed_is_no_success(code: int) -> None:
+    assert verdict.of(replace(done("Succeeded"), listener_codes=(code,))).reason == "listener_killed"
 
 
 @pytest.mark.parametrize(
