@@ -47,7 +47,7 @@ def application(orchestrator: Orchestrator) -> Starlette:
 
 def serve(orchestrator: Orchestrator) -> None:
     """Until SIGTERM or SIGINT; turns that run then are let finish."""
-    wheels = Wheels(orchestrator.journal)
+    wheels = Wheels(orchestrator.journal, orchestrator.settings.poll_s)
     turns = orchestrator.turns
 
     def on_job(received: Received) -> None:

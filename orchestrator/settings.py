@@ -56,6 +56,8 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8080
     tick_s: float = 15.0
+    poll_s: int = 10
+    """Seconds of one long poll, at most 20; short enough that stopping does not take long."""
 
 
 def read_settings(environment: Mapping[str, str]) -> ServerSettings:
@@ -88,6 +90,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         host=reader.text("HOST", "127.0.0.1"),
         port=int(reader.number("PORT", 8080.0, least=0.0, most=65_535.0, whole=True)),
         tick_s=reader.number("TICK_SECONDS", 15.0),
+        poll_s=int(reader.number("POLL_SECONDS", 10.0, least=1.0, most=20.0, whole=True)),
     )
     if reader.problems:
         raise SettingsInvalid(tuple(reader.problems))
@@ -128,7 +131,9 @@ class _Reader:
             self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
         return found
 
-    def number(self, name: str, default: float, *, least: float = 1e-9, most: float = 999_999_999.0, whole: bool = False) -> float:
+    def number(
+        self, name: str, default: float, *, least: float = 1e-9, most: float = 999_999_999.0, whole: bool = False
+    ) -> float:
         raw = self.text(name, "")
         try:
             value = float(raw) if raw else default

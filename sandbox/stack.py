@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import random
 import socket
 from dataclasses import dataclass, field
 
@@ -68,7 +70,8 @@ def deploy(
         "RUNS_FLEET_SUBNET_IDS": subnet, "RUNS_FLEET_STACK_ID": name,
         "RUNS_FLEET_JOBS_TABLE": f"{name}-jobs", "RUNS_FLEET_SESSIONS_TABLE": f"{name}-sessions",
         "RUNS_FLEET_LAUNCH_TEMPLATE_NAME": f"{name}-runner", "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
-        "RUNS_FLEET_TICK_SECONDS": "0.5", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
+        "RUNS_FLEET_TICK_SECONDS": "0.5",
+        "RUNS_FLEET_POLL_SECONDS": "2", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
         "HOME": os.environ.get("HOME", "/"),
     }  # fmt: skip
     return Stack(queue, terminations, port, environment)
@@ -81,6 +84,9 @@ def _image(ec2: object) -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on, below those the kernel hands out by itself: it must still be free after a restart."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -48,9 +48,11 @@ class Reaper:
         with self._changed:
             child = start()
             self._expected[child.pid] = ended
-            if not self._running:
+            if ended is not None and not self._running:
                 self._running = True
                 threading.Thread(target=self._reap, name="reaper", daemon=True).start()
+            elif not self._running:
+                threading.Thread(target=self._reap_one, args=(child.pid,), name="reaper of one", daemon=True).start()
             self._changed.notify_all()
         return child
 
@@ -64,6 +66,28 @@ class Reaper:
         """Whether an orphan that came to us ended after that moment: then there may be more where it came from."""
         return self._adopted_at_s >= moment_s
 
+    def _reap_one(self, pid: int) -> None:
+        """Before there is a runner nobody else's child is touched; once there is one, whoever waits first notes the code."""
+        try:
+            found = os.waitid(os.P_PID, pid, os.WEXITED)
+        except ChildProcessError:
+            return
+        if found is not None:
+            self._note(found)
+
+    def _note(self, found: os.waitid_result) -> None:
+        code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        with self._changed:
+            known = found.si_pid in self._expected
+            if not known:
+                self._adopted_at_s = time.monotonic()
+            ended = self._expected.pop(found.si_pid, None)
+            if known and ended is None:
+                self._codes[found.si_pid] = code
+                self._changed.notify_all()
+        if ended is not None:
+            ended(code)
+
     def _reap(self) -> None:
         while True:
             try:
@@ -75,19 +99,8 @@ class Reaper:
                         return
                     self._changed.wait(0.05)
                 continue
-            if found is None:
-                continue
-            code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-            with self._changed:
-                known = found.si_pid in self._expected
-                if not known:
-                    self._adopted_at_s = time.monotonic()
-                ended = self._expected.pop(found.si_pid, None)
-                if known and ended is None:
-                    self._codes[found.si_pid] = code
-                    self._changed.notify_all()
-            if ended is not None:
-                ended(code)
+            if found is not None:
+                self._note(found)
 
 
 class PosixProcesses:

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from orchestrator.errors import Conflict, NoCapacity, OrchestratorError
 from orchestrator.ports import Journal, Queue, Received
 
-WAIT_S = 10
-"""Seconds of one long poll; short enough that stopping does not take long."""
 AFTER_FAILURE_S = 1.0
 
 
@@ -43,8 +41,8 @@ def _shown(value: object) -> str:
 class Wheels:
     """Two consumers and a tick, one turn at a time: a turn reads, decides and commits without another between."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, poll_s: int) -> None:
+        self._journal, self._poll_s = journal, poll_s
         self._turn = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -53,7 +51,7 @@ class Wheels:
         """Handle each message, then delete it; what fails in passing is left to come again."""
 
         def turn() -> float:
-            for message in queue.receive(WAIT_S):
+            for message in queue.receive(self._poll_s):
                 try:
                     with self._turn:
                         handle(message)

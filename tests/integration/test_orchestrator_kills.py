@@ -85,6 +85,7 @@ class Scenario:
             **self.stack.environment,
             "LOG": str(self.ground.root / f"{self.name}.log"),
             "RUNS_FLEET_TICK_SECONDS": "0.2",
+            "RUNS_FLEET_POLL_SECONDS": "1",
         }
         if watched:
             environment |= {"AWS_ENDPOINT_URL": self.aws.url, "RUNS_FLEET_GITHUB_API_URL": self.api.url}

@@ -219,7 +219,8 @@ def test_a_hook_knows_the_job_and_stands_in_the_workspace(standin: Standin, tmp_
 
 def test_orphans_that_carry_the_tracking_id_are_killed_and_others_are_not(standin: Standin, tmp_path: Path) -> None:
     quiet = "> /dev/null 2>&1 < /dev/null & echo $! >> pids"
-    steps = f"cd {tmp_path}\nsetsid sleep 300 {quiet}\nRUNNER_TRACKING_ID= setsid sleep 300 {quiet}\n"
+    cleared_itself = "until tr '\\0' '\\n' < /proc/$!/environ | grep -qx RUNNER_TRACKING_ID=; do :; done"
+    steps = f"cd {tmp_path}\nsetsid sleep 300 {quiet}\nRUNNER_TRACKING_ID= setsid sleep 300 {quiet}\n{cleared_itself}\n"
 
     standin.configured(job=job(steps)).start()
 
