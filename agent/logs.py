@@ -233,7 +233,7 @@ class CloudTranscript:
         shipped = self.shipped
         lost = max(0, self.spool.lines_accepted() - shipped) + self.spool.lines_dropped()
         outcome = "shipped" if not lost else "partial" if shipped else "lost"
-        cause = self.cause if self.stream else "the stream was never opened"
+        cause = (self.cause or "the time was up before the service answered") if self.stream else "the stream was never opened"
         return TranscriptReport(outcome, shipped, lost, cause if lost else "")
 
     def _shipped(self, batch: list[LogEvent]) -> bool:

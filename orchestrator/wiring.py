@@ -25,9 +25,9 @@ class Orchestrator:
     journal: Journal
 
 
-def orchestrator(settings: ServerSettings) -> Orchestrator:
+def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Orchestrator:
     """On AWS and GitHub, as the settings say."""
-    clients, journal = Clients(), TextJournal()
+    clients, journal = clients or Clients(), TextJournal()
     job_queue = SqsQueue(clients, settings.queue_url)
     records = DynamoRecords(clients, settings.jobs_table, settings.sessions_table)
     turns = Turns(

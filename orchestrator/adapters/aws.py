@@ -26,8 +26,9 @@ LONG_POLL_READ_S = 30.0
 class Clients:
     """One client per service, made when first needed."""
 
-    def __init__(self) -> None:
-        self._session = boto3.session.Session()
+    def __init__(self, session: boto3.session.Session | None = None) -> None:
+        """`session` may be one that has already loaded what its clients need."""
+        self._session = session or boto3.session.Session()
         self._made: dict[str, Any] = {}
 
     def get(self, service: str) -> Any:

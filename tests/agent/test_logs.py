@@ -311,7 +311,7 @@ def test_a_refused_endpoint_loses_every_line_and_counts_it(endpoint: Callable[[s
     life.transcript.open("77")
     life.spool.write(b"line\n" * 500 + b"last words")
 
-    report = life.transcript.finish(0.5)
+    report = life.transcript.finish(3.0)
 
     assert (report.outcome, report.lines_shipped, report.lines_lost) == ("lost", 0, 501)
     assert "Unreachable" in report.cause

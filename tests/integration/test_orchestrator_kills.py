@@ -24,7 +24,7 @@ from sandbox.stack import deploy
 from sandbox.workflow import PlannedJob, Workflow
 from tests.integration.killing import KillingProxy, PuppetFleet, Watch, spawn
 
-ENDS_WITHIN_S = 40.0
+ENDS_WITHIN_S = 90.0
 NORMAL_RUN = [
     ("SendMessage", 1), ("ReceiveMessage", 1), ("ReceiveMessage", 2), ("ReceiveMessage", 3), ("Scan", 1), ("Scan", 2),
     ("GetItem", 1), ("GetItem", 2), ("GetItem", 3), ("PutItem", 1), ("PutItem", 2), ("PutItem", 3), ("PutItem", 4),

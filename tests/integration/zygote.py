@@ -17,8 +17,12 @@ def main() -> None:
     import orchestrator.serve
     import orchestrator.wiring
     from orchestrator.settings import read_settings
+    from sandbox.cloud import CREDENTIALS, REGION
 
-    loaded = (boto3, jwt, uvicorn, orchestrator.adapters.aws)
+    session = boto3.session.Session(**CREDENTIALS, region_name=REGION)
+    for service in ("sqs", "ssm", "dynamodb", "ec2"):
+        session.client(service)
+    loaded = (jwt, uvicorn)
     print(f"ready {len(loaded)}", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
@@ -31,7 +35,8 @@ def main() -> None:
             log = os.open(environment["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            orchestrator.serve.serve(orchestrator.wiring.orchestrator(read_settings(os.environ)))
+            clients = orchestrator.adapters.aws.Clients(session)
+            orchestrator.serve.serve(orchestrator.wiring.orchestrator(read_settings(os.environ), clients))
             os._exit(0)
         print(pid, flush=True)
 
