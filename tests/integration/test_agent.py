@@ -309,14 +309,23 @@ def test_rq4_the_release_comes_from_s3_and_its_digest_is_the_recorded_one(house:
     assert not list(house.work.glob("runner-*"))
 
 
-@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.RUNNING, Phase.SETTLING, Phase.TERMINATING])
+HELD = [Phase.WAKING, Phase.PREPARING, Phase.REGISTERING, Phase.RUNNING, Phase.SETTLING, Phase.REPORTING, Phase.TERMINATING]
+"""The phases that can be held open from outside; `starting` and `cleaning` are over before anybody could strike."""
+
+
+@pytest.mark.parametrize("phase", HELD)
 def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(house: House, phase: Phase, hung: str) -> None:
     house.play("while :; do sleep 0.05; done" if phase is Phase.RUNNING else "true")
-    if phase is not Phase.PREPARING:
+    if phase is Phase.REGISTERING:
+        house.configure(jit_config=None, jit_token="AREGtoken12345", labels=["x"])
+        (house.runner_dir / "config.sh").write_text("#!/bin/bash\nexec sleep 60\n", "utf-8")
+    elif phase is not Phase.PREPARING:
         house.configure()
     wrapped = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
-    slow = {
+    slow: dict[Phase, dict[str, Any]] = {
+        Phase.WAKING: {"RUNS_FLEET_INSTANCE_ID": None, "AWS_EC2_METADATA_SERVICE_ENDPOINT": hung},
         Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": hung, "RUNS_FLEET_LOG_GROUP": GROUP},
+        Phase.REPORTING: {"AWS_ENDPOINT_URL_SQS": hung},
         Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": hung},
     }
 
