@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.contract.names import release_key
 from agent.errors import ServiceError
 from agent.ports import Body, Clock, Objects
-from agent.retries import PASSING, Patience, persist
+from agent.retries import Patience, is_passing, persist
 
 DIGEST_FIELD = "sha256"
 """The object metadata in which the uploader records the digest it verified."""
@@ -67,13 +67,9 @@ class Upload:
         try:
             if cache is None:
                 return "disabled"
-            stored = persist(lambda: cache.store(version, archive, sha256), _passing, UPLOAD_PATIENCE, self.clock)
+            stored = persist(lambda: cache.store(version, archive, sha256), is_passing, UPLOAD_PATIENCE, self.clock)
             return "uploaded" if stored else "already_there"
         except (ServiceError, OSError) as error:
             return f"upload_failed: {error}"
         finally:
             archive.unlink(missing_ok=True)
-
-
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, ServiceError) and error.code in PASSING

@@ -28,7 +28,6 @@ from agent.ports import (
     Meters,
     NoticeCame,
     Processes,
-    Runner,
     Transcript,
     TranscriptReport,
 )
@@ -97,7 +96,7 @@ class Life:
                 verdicts.of_failure("internal", f"the agent failed: {type(error).__name__}: {error}"),
             )
         if self._facts.runner_exit_code is None:
-            self._rooms.processes.sweep(SWEEP_S)  # a registration cut short leaves children too
+            self._rooms.processes.sweep(SWEEP_S)  # nobody has watched over what was started to its end
         if failure or broken:
             self._journal.event("life.failed", reason=verdict.reason, error=verdict.error)
         delivered = self._said_goodbye(verdict, for_certain=broken)
@@ -157,17 +156,6 @@ class Life:
             settings.idle_timeout_s,
         )
         runner = rooms.executor.start(launch)
-        watched = False
-        try:
-            verdict = self._watched(runner, limits, config, release)
-            watched = True
-            return verdict
-        finally:
-            if not watched:
-                runner.sweep(SWEEP_S)
-
-    def _watched(self, runner: Runner, limits: Limits, config: RunnerConfig, release: Release) -> Verdict:
-        rooms = self._rooms
         self._facts.started_at, self._facts.started_s = self._clock.now(), self._clock.monotonic_s()
         rooms.stopwatch.begin("to_exec", rooms.born_s)
         rooms.stopwatch.end("to_exec", self._facts.started_s)

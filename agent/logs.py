@@ -184,7 +184,6 @@ class CloudTranscript:
     lines: Lines = field(init=False)
     stream: str = ""
     shipped: int = 0
-    rejected: int = 0
     cause: str = ""
     made: bool = False
     sealing: bool = False
@@ -259,7 +258,6 @@ class CloudTranscript:
             self.made = True
         rejected = service.put(self.group, self.stream, batch)
         self.shipped += sum(type(event.message) is not Continued for event in batch) - rejected
-        self.rejected += rejected
 
     def _note(self, error: ServiceError) -> None:
         if str(error) != self.cause:

@@ -18,7 +18,7 @@ from agent.contract.names import release_asset
 from agent.downloader import Download
 from agent.errors import DigestMismatch, ReleaseRefused, ReleaseUnavailable, ServiceError
 from agent.ports import Body, Clock, Crew, Journal, Launch, Processes, Web
-from agent.retries import PASSING, Patience, persist
+from agent.retries import Patience, is_passing, persist
 from agent.unpack import holds_runner, unpack
 
 API_PATIENCE = Patience(within_s=15.0, first_s=0.5, longest_s=4.0, tries=4)
@@ -129,11 +129,11 @@ class Releases:
             return "unknown"
 
     def _from_cache(self, cache: ReleaseCache, version: str | None, sha256: str | None) -> Release | None:
-        version = version or persist(cache.newest, _passing, API_PATIENCE, self._clock)
+        version = version or persist(cache.newest, is_passing, API_PATIENCE, self._clock)
         if version is None:
             return None
         wanted = version
-        found = persist(lambda: cache.find(wanted), _passing, API_PATIENCE, self._clock)
+        found = persist(lambda: cache.find(wanted), is_passing, API_PATIENCE, self._clock)
         if found is None:
             return None
         digest, vouched = self._trusted(found, sha256)
@@ -181,7 +181,7 @@ class Releases:
     def _published(self, version: str | None) -> _Published:
         which = f"tags/v{version}" if version else "latest"
         url = f"{self._api_url}/repos/actions/runner/releases/{which}"
-        answer = persist(lambda: self._web_of().get_json(url), _passing, API_PATIENCE, self._clock)
+        answer = persist(lambda: self._web_of().get_json(url), is_passing, API_PATIENCE, self._clock)
         try:
             tag = str(answer["tag_name"]).removeprefix("v")
             name = release_asset(tag, self._architecture)
@@ -230,10 +230,6 @@ class Releases:
 def _tried(note: str) -> str:
     """What the cache had to say before GitHub was asked."""
     return f"S3: {note}; and " if note else ""
-
-
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, ServiceError) and error.code in PASSING
 
 
 def _digest(asset: dict[str, Any], body: str, architecture: str) -> str | None:

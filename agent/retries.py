@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from agent.errors import ServiceError
+
 Answer = TypeVar("Answer")
 
 THROTTLED = frozenset(
@@ -43,6 +45,11 @@ PASSING = THROTTLED | {
     "504",
 }
 """Codes after which the same call may succeed: the service, the network or the credentials were not there just now."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may succeed a little later."""
+    return isinstance(error, ServiceError) and error.code in PASSING
 
 
 class Pace(Protocol):

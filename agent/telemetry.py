@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from agent.contract.messages import Message, write_message
 from agent.desk import Desk
-from agent.errors import ServiceError
 from agent.ports import Clock, Journal, Queue
-from agent.retries import PASSING, Patience, persist
+from agent.retries import Patience, is_passing, persist
 
 NOTICE_PATIENCE = Patience(within_s=60.0, first_s=1.0, longest_s=10.0)
 FINAL_PATIENCE = Patience(within_s=14.0, first_s=0.5, longest_s=4.0)
@@ -82,8 +81,4 @@ class Telemetry:
     def _send(self, message: Message, patience: Patience) -> None:
         body = self.journal.cleaned(write_message(message))
         queue = self.queue()
-        persist(lambda: queue.send(body), _passing, patience, self.clock)
-
-
-def _passing(error: BaseException) -> bool:
-    return isinstance(error, ServiceError) and error.code in PASSING
+        persist(lambda: queue.send(body), is_passing, patience, self.clock)

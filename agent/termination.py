@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.desk import Desk
 from agent.errors import ServiceError
 from agent.ports import Clock, Journal, Machine
-from agent.retries import PASSING, THROTTLED, Patience, persist
+from agent.retries import THROTTLED, Patience, is_passing, persist
 
 ASKING = Patience(within_s=6.0, first_s=0.3, longest_s=2.0, tries=4)
 ASKING_WITHIN_S = 9.0
@@ -75,4 +75,4 @@ class Termination:
 
 def _worth_repeating(error: BaseException) -> bool:
     """Passing faults are; a throttled account is not: other machines wait too, and the power switch needs no permission."""
-    return isinstance(error, ServiceError) and error.code in PASSING and error.code not in THROTTLED
+    return is_passing(error) and isinstance(error, ServiceError) and error.code not in THROTTLED

@@ -65,11 +65,11 @@ class GitHubApp:
         url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions/runners" + (f"/{path}" if path else "")
         status, answer = self._exchange(method, url, self._token(scope), **extra)
         if status == 401:
-            self._tokens.pop(scope.installation_id or f"{scope.owner}/{scope.repo}", None)
+            self._tokens.pop(_token_key(scope), None)
         return status, answer
 
     def _token(self, scope: Scope) -> str:
-        key = scope.installation_id or f"{scope.owner}/{scope.repo}"
+        key = _token_key(scope)
         token, ends_at = self._tokens.get(key, ("", 0.0))
         if ends_at - time.time() < RENEW_BEFORE_S:
             installation = scope.installation_id or self._installation(scope)
@@ -108,6 +108,11 @@ class GitHubApp:
         if status != wanted:
             told = answer.get("message", "") if isinstance(answer, dict) else ""
             raise ServiceFailed(f"github:{action}", str(status), str(told))
+
+
+def _token_key(scope: Scope) -> str:
+    """Which token serves this scope: one per installation."""
+    return scope.installation_id or f"{scope.owner}/{scope.repo}"
 
 
 @contextlib.contextmanager
