@@ -15,7 +15,7 @@ run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… 
 	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)")
 
 test: $(READY)         ## every test that needs no root
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 check: $(READY)        ## style, types, floors, secrets, known vulnerabilities
 	$(BIN)/ruff check .
