@@ -37,6 +37,10 @@ CLOSE_S = 60.0
 """Seconds after the last job in which every machine must be gone and everything removed."""
 STALLED_S = 45.0
 """Seconds in which a waiting job must get its machine; a job that runs is bounded by its own timeout."""
+EXPLAINED = (
+    "times after the first job was queued; to exec, running: the agent's own; log lines: the runner's and the agent's in CloudWatch"
+    " (what steps print goes to GitHub)"
+)
 GREEN, RED, DIM = "green", "red", "dim"
 
 
@@ -210,6 +214,7 @@ def show(path: Path, *, keep: bool = False, before_proof: Callable[[World], None
         before_proof(up)
         left = up.leftovers()
         console.print(_summary(run, sessions))
+        _show_skipped_steps(console, run)
         _show_red_jobs(console, run)
     ends = left.none and all(session.status for session in sessions)
     word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
@@ -236,7 +241,7 @@ def _progress(up: World, run: RunRecord) -> Table:
 
 def _summary(run: RunRecord, sessions: list[Session]) -> Table:
     """One row a job. The machine shown is the one that ran it; times are seconds since the job was queued."""
-    table = Table(title=None)
+    table = Table(caption=EXPLAINED, caption_justify="left")
     for column in (
         "job",
         "result",
@@ -264,6 +269,14 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
         cells += [str(session.log_lines) if session else "-", session.instance_id if session else "-"]
         table.add_row(*cells)
     return table
+
+
+def _show_skipped_steps(console: Console, run: RunRecord) -> None:
+    """Steps that use an action are not run here; whoever looks at a green job must see it."""
+    for job in run.jobs:
+        used = [step.get("uses") for step in job.plan.steps if step.get("uses") and job.conclusion != "skipped"]
+        if used:
+            console.print(f"[{DIM}]{escape(job.plan.name)}: skipped here, actions are not run: {escape(', '.join(map(str, used)))}[/]", highlight=False)  # fmt: skip
 
 
 def _show_red_jobs(console: Console, run: RunRecord) -> None:

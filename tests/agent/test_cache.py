@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from agent.adapters.http import MetadataService
 from agent.cache import UPLOAD_PATIENCE, CachedRelease, ReleaseCache, Upload
 from agent.contract.names import release_key
 from agent.errors import ServiceError, Unreachable
+from tests.agent import uploaders
 from tests.agent.httpd import Site
 from tests.conftest import Moto, VirtualClock
 
@@ -90,17 +89,7 @@ def test_a_stored_release_is_found_with_the_digest_its_uploader_recorded(bucket:
 
 
 def test_rq4_twenty_machines_at_once_leave_one_version_and_one_of_them_knows_it_was_it(bucket: Moto, archive: Path) -> None:
-    barrier = threading.Barrier(20)
-    clients = Clients(Region(bucket.environment, MetadataService({})))
-    caches = [ReleaseCache(S3Objects(clients, "config"), "x64") for _ in range(20)]
-
-    def upload(cache: ReleaseCache) -> bool:
-        cache.find("2.10.0")
-        barrier.wait(30)
-        return cache.store("2.10.0", archive, SHA256)
-
-    with ThreadPoolExecutor(20) as fleet:
-        stored = list(fleet.map(upload, caches))
+    stored = uploaders.offer(20, bucket.environment, "config", "2.10.0", archive, SHA256)
 
     versions = bucket.client("s3").list_object_versions(Bucket="config").get("Versions", [])
     assert (stored.count(True), stored.count(False), len(versions)) == (1, 19, 1)

@@ -24,6 +24,7 @@ from tests.conftest import Moto
 from tests.integration.house import CHECKOUT, KEY, House, blob
 
 GROUP = "/runs-fleet/agent"
+WRAPPED = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
 
 
 @pytest.fixture
@@ -235,7 +236,12 @@ def test_the_worker_killed_is_a_failed_job(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("version_too_old", "version_refused"), ("deleted", "registration_deleted"), ("lost", "job_lost")],
+    [
+        ("version_too_old", "version_refused"),
+        ("deleted", "registration_deleted"),
+        ("session_conflict", "session_conflict"),
+        ("lost", "job_lost"),
+    ],
 )
 def test_what_the_runner_refuses_is_named(house: House, fault: str, reason: str) -> None:
     house.configure()
@@ -248,9 +254,22 @@ def test_what_the_runner_refuses_is_named(house: House, fault: str, reason: str)
     assert word.error
 
 
-def test_a_runner_that_nobody_claims_is_stopped_at_the_idle_limit(house: House) -> None:
+def test_a_runner_that_updates_itself_all_the_same_still_runs_its_job(house: House) -> None:
     house.configure()
-    house.play(fault="never")
+    house.play("true", fault="update")
+
+    house.live(RUNS_FLEET_LOG_GROUP=GROUP)
+
+    lines = house.log_lines(GROUP)
+    assert any(line.startswith("Runner update in progress") for line in lines)
+    assert sum(line.endswith("Listening for Jobs") for line in lines) == 1
+    assert house.word().status is Status.SUCCESS
+
+
+@pytest.mark.parametrize("fault", ["never", "hang_after_acknowledge"])
+def test_a_runner_that_nobody_claims_or_that_hangs_with_its_claim_is_stopped_at_the_idle_limit(house: House, fault: str) -> None:
+    house.configure()
+    house.play("true", fault=fault)
 
     agent = house.live(RUNS_FLEET_IDLE_TIMEOUT_SECONDS="0.5")
 
@@ -312,7 +331,16 @@ def test_rq4_the_release_comes_from_s3_and_its_digest_is_the_recorded_one(house:
 
 
 HELD = [Phase.WAKING, Phase.PREPARING, Phase.REGISTERING, Phase.RUNNING, Phase.SETTLING, Phase.REPORTING, Phase.TERMINATING]
-"""The phases that can be held open from outside; `starting` and `cleaning` are over before anybody could strike."""
+"""The phases that can be held open from outside."""
+BRIEF = {Phase.STARTING: ("subprocess.Popen", "run.sh"), Phase.CLEANING: ("shutil.rmtree", "_work")}
+"""The others are over before anybody could strike; there the interpreter strikes, when it reports this call of the agent's."""
+STRIKE = """
+import os, signal, sys
+def strike(event, words):
+    if event == {event!r} and {word!r} in str(words):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(strike)
+"""
 
 
 @pytest.mark.parametrize("phase", HELD)
@@ -323,7 +351,6 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(house: House, pha
         (house.runner_dir / "config.sh").write_text("#!/bin/bash\nexec sleep 60\n", "utf-8")
     elif phase is not Phase.PREPARING:
         house.configure()
-    wrapped = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
     slow: dict[Phase, dict[str, Any]] = {
         Phase.WAKING: {"RUNS_FLEET_INSTANCE_ID": None, "AWS_EC2_METADATA_SERVICE_ENDPOINT": hung},
         Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": hung, "RUNS_FLEET_LOG_GROUP": GROUP},
@@ -331,7 +358,7 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(house: House, pha
         Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": hung},
     }
 
-    with house.agent(wrapped, **slow.get(phase, {})) as agent:
+    with house.agent(WRAPPED, **slow.get(phase, {})) as agent:
         agent.says(f"phase.entered phase={phase.value}")
         killed = subprocess.run(["pgrep", "-P", str(agent.process.pid)], capture_output=True, text=True, check=True)
         os.kill(int(killed.stdout.split()[0]), signal.SIGKILL)
@@ -339,6 +366,26 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(house: House, pha
 
     assert house.off.exists()
     subprocess.run(["pkill", "-9", "-f", str(house.runner_dir)], check=False)
+
+
+@pytest.mark.parametrize("phase", BRIEF)
+def test_a18_an_agent_killed_in_a_brief_phase_leaves_no_machine_up(house: House, phase: Phase) -> None:
+    house.configure()
+    house.play("true")
+    event, word = BRIEF[phase]
+    (house.root / "sitecustomize.py").write_text(STRIKE.format(event=event, word=word), "utf-8")
+
+    with house.agent(WRAPPED, PYTHONPATH=f"{house.root}:{CHECKOUT}") as agent:
+        agent.process.wait(30)
+    entered = [line.rpartition("=")[2].strip() for line in agent.log.splitlines() if "phase.entered" in line]
+
+    assert entered[-1:] == [phase.value], agent.log
+    assert agent.code == 128 + signal.SIGKILL
+    assert house.off.exists()
+
+
+def test_the_brief_phases_and_those_held_open_are_all_there_are() -> None:
+    assert {*HELD, *BRIEF} == set(Phase)
 
 
 @pytest.mark.parametrize("broken", ["boto3 is not importable", "no instance id"])

@@ -45,6 +45,7 @@ def test_the_example_runs_from_webhook_to_nothing_left(tmp_path: Path) -> None:
     assert "0 instances, 0 registrations, 0 SSM parameters" in shown.stdout
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.stdout.splitlines() if line.startswith("│")}
     assert rows == {"build": "success", "test": "success", "broken": "failure"}
+    assert "build: skipped here, actions are not run: actions/checkout@v4" in shown.stdout
     assert list(tmp_path.iterdir()) == []
 
 
