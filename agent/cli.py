@@ -15,6 +15,7 @@ from agent.errors import Exit
 from agent.settings import Settings, read_settings
 
 BORN_S = time.monotonic()
+VERSION = "0.1.0"
 YOUNG_OBJECTS = 50_000
 """A life is short and its objects live to the end: collecting garbage every 700 allocations is a tenth of start-up."""
 LAST_RESORT_S = 20.0
@@ -23,7 +24,9 @@ SWITCH = ("systemctl", "poweroff")
 
 
 def main() -> int:
-    """Live one life; never returns to a caller that could keep the process alive."""
+    """Live one life, unless a word says otherwise; never returns to a caller that could keep the process alive."""
+    if len(sys.argv) > 1:
+        return _asked(sys.argv[1:])
     gc.set_threshold(YOUNG_OBJECTS, 50, 100)
     if sys.stderr is None:  # closed by whoever started us: the log goes nowhere, the life goes on
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - open until the end
@@ -35,6 +38,22 @@ def main() -> int:
         _broke(settings, error)
     finally:
         _exit(code)
+
+
+def _asked(words: list[str]) -> int:
+    """`selfcheck [--image]` and `--version` look and tell; anything else is a mistake. None of them ends a machine."""
+    if words == ["--version"]:
+        print(VERSION)  # noqa: T201 - what was asked for
+        return 0
+    if words[0] == "selfcheck" and set(words[1:]) <= {"--image"}:
+        from agent import selfcheck
+        from agent.adapters.inspection import look
+
+        findings = selfcheck.judge(look(image="--image" in words, version=VERSION))
+        print(selfcheck.render(findings))  # noqa: T201
+        return 0 if selfcheck.fit(findings) else 1
+    sys.stderr.write(f"runs-fleet-agent takes no words (one life), --version, or selfcheck [--image]; found: {' '.join(words)}\n")
+    return int(Exit.SETTINGS)
 
 
 def _live(settings: Settings) -> int:

@@ -16,6 +16,7 @@ from agent.contract.config import RunnerConfig
 from agent.contract.messages import FinalWord
 from agent.desk import Desk, Overdue
 from agent.errors import ServiceError
+from agent.letters import Letters
 from agent.phases import Stopwatch
 from agent.ports import Clock, Journal, Transcript, TranscriptReport
 from agent.telemetry import Telemetry
@@ -25,6 +26,8 @@ from agent.verdict import Verdict
 Value = TypeVar("Value")
 FLUSH_S = 10.0
 """Seconds for the last log lines; also what the errands beside it get."""
+LETTERS_S = 2.0
+"""Seconds for a file of no bytes to be safe on the disk."""
 CLEAN_S = 5.0
 """Seconds for removing traces: the disk dies with the machine anyway."""
 ERROR_CHARACTERS = 2_000
@@ -66,6 +69,7 @@ class Farewell:
     """Ships the runner's diagnostic logs; None: nobody asked for them."""
     work_dir: Path
     homes: frozenset[Path]
+    letters: Letters
     word_delivered: bool = False
 
     def settle(self) -> tuple[TranscriptReport, str]:
@@ -91,6 +95,7 @@ class Farewell:
         try:
             self.telemetry.final_word(self._word(verdict, logs, diagnostics))
             self.word_delivered = True
+            self._tried("letters", self.letters.withdraw, LETTERS_S)
             self.journal.event("final_word.delivered", status=verdict.status.value, reason=verdict.reason)
         except Exception as error:  # noqa: BLE001 - a net: an unsaid word must not keep the machine alive
             self.facts.broken |= not isinstance(error, ServiceError | Overdue)

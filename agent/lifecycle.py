@@ -18,6 +18,7 @@ from agent.desk import Desk, Overdue
 from agent.errors import AgentError, Exit, ServiceError, SettingsError
 from agent.executor import SWEEP_S, Executor, ask
 from agent.farewell import Facts, Farewell
+from agent.letters import Letters
 from agent.phases import Phase, Stopwatch
 from agent.ports import (
     Clock,
@@ -65,6 +66,7 @@ class Rooms:
     registration: Registration
     executor: Executor
     farewell: Farewell
+    letters: Letters
     upload: Upload
     floors: Floors = field(default_factory=Floors)
     born_s: float = 0.0
@@ -112,6 +114,7 @@ class Life:
         self._wake()
         self._journal.phase(Phase.PREPARING)
         self._facts.config = config = rooms.preparation.configured()
+        self._leave_letters(config)
         release = rooms.preparation.released(config)
         self._facts.runner_dir, self._facts.digest = release.directory, release.digest
         self._facts.cache_outcome = _cache_outcome(release)
@@ -136,6 +139,15 @@ class Life:
         if complaints:
             raise SettingsError(tuple(complaints))
         self._rooms.machine.watch_notices()
+
+    def _leave_letters(self, config: RunnerConfig) -> None:
+        """A disk that takes no letter takes no job either, but that is for others to find out."""
+        try:
+            self._rooms.letters.leave(config, self._facts.instance_id or "", self._facts.started_at, self._clock.new_id())
+            if config.max_runtime_minutes is not None:
+                self._rooms.letters.allow(config.max_runtime_minutes)
+        except OSError as error:
+            self._facts.degraded.append(f"letters: {error}")
 
     def _registered(self, config: RunnerConfig, release: Release) -> Launch:
         self._rooms.stopwatch.begin("registration", self._clock.monotonic_s())

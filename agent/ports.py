@@ -188,6 +188,8 @@ class Launch:
     environment: Mapping[str, str]
     user: str | None = None
     """None: the agent's own."""
+    stdin: bytes = b""
+    """What it may read; nothing else."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,10 @@ class Settings:
     """None: the runner's diagnostic logs are not kept."""
     power_off: tuple[str, ...] | None
     """The command as an argument vector; None: decided by the machine."""
+    job_unit: str | None = None
+    """The transient systemd unit the job runs in; None: the job is a child of ours."""
+    state_dir: Path | None = None
+    """Where letters are left for those who outlive us; None: nowhere."""
     complaints: tuple[str, ...] = ()
     """Every wrong or missing variable: its name, what was expected, what came."""
 
@@ -89,6 +93,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         idle_timeout_s=reader.number("IDLE_TIMEOUT_SECONDS", 240.0, "seconds", least=0.0, most=864_000.0),
         logs_bucket=reader.text("LOGS_BUCKET"),
         power_off=reader.command("POWER_OFF"),
+        job_unit=reader.parsed("JOB_UNIT", _unit),
+        state_dir=reader.parsed("STATE_DIR", _path),
         complaints=tuple(reader.complaints),
     )
 
@@ -141,6 +147,12 @@ class _Reader:
 
     def _complain(self, name: str, expected: str, found: Any) -> None:
         self.complaints.append(f"{PREFIX}{name}: expected {expected}, found {found!r}")
+
+
+def _unit(raw: str) -> str:
+    if not raw.replace("-", "").isalnum():
+        raise ValueError("a unit's name of letters, digits and hyphens, without .service")
+    return raw
 
 
 def _url(raw: str) -> str:

@@ -27,6 +27,7 @@ from agent.errors import ServiceError
 from agent.executor import Executor
 from agent.farewell import Facts, Farewell
 from agent.hosts.ec2 import Ec2Machine
+from agent.letters import Letters
 from agent.lifecycle import Life, Rooms
 from agent.logs import CloudTranscript, LogService, SilentTranscript, Spool
 from agent.phases import Stopwatch
@@ -102,6 +103,7 @@ def assemble(world: World) -> Life:
 
     facts.degraded += _absent(settings)
     transcript = _LateTranscript(lambda: world.transcript(own_id()))
+    letters = Letters(settings.state_dir)
     telemetry = Telemetry(lambda: world.queue(own_id()), desk, clock, journal)
     termination = Termination(world.machine, settings.power_off, desk, clock, journal)
     configuration = _LateConfiguration(world, own_id)
@@ -118,6 +120,7 @@ def assemble(world: World) -> Life:
         diagnose,
         settings.work_dir,
         world.homes,
+        letters,
     )
     return Life(
         Rooms(
@@ -135,6 +138,7 @@ def assemble(world: World) -> Life:
             registration=Registration(settings, world.environment, world.processes, clock, journal),
             executor=Executor(world.processes, desk, clock, journal),
             farewell=farewell,
+            letters=letters,
             upload=Upload(release_cache, clock),
             born_s=world.born_s,
         )
@@ -151,7 +155,7 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
     credentials, region = CredentialChain(environment, metadata), Region(environment, metadata)
     clients = Clients(region)
     spool = _spool(settings)
-    processes = PosixProcesses(inbox, Output(spool).attach)
+    processes = _processes(settings, inbox, spool)
     ending = SelfTermination(SignedCalls("ec2", environment, credentials, region, clock.now))
 
     def transcript(instance_id: str) -> Transcript:
@@ -233,6 +237,15 @@ def _absent(settings: Settings) -> list[str]:
     """What the operator left off, for the final word."""
     off = {"RUNS_FLEET_LOG_GROUP": settings.log_group, "RUNS_FLEET_CONFIG_BUCKET": settings.config_bucket}
     return [f"{name}: not set, so that part is off" for name, value in off.items() if value is None]
+
+
+def _processes(settings: Settings, inbox: Inbox, spool: DiskSpool | None) -> Processes:
+    children = PosixProcesses(inbox, Output(spool).attach)
+    if settings.job_unit is None:
+        return children
+    from agent.adapters.systemd import JobUnits, machine_memory_bytes
+
+    return JobUnits(children, settings.job_unit, machine_memory_bytes())
 
 
 def _spool(settings: Settings) -> DiskSpool | None:

@@ -93,6 +93,7 @@ class Instances:
             "RUNS_FLEET_START": started, "RUNS_FLEET_ENVIRONMENT_FILE": str(directory / "etc" / "agent.env"),
             "RUNS_FLEET_POWER_OFF": f"{sys.executable} -m sandbox.power {directory}",
             "RUNS_FLEET_RUNNER_DIR": str(directory / "opt" / "actions-runner"), "RUNS_FLEET_WORK_DIR": str(directory / "opt" / "work"),
+            "RUNS_FLEET_STATE_DIR": str(directory / "state"),
         }  # fmt: skip
         (directory / "home").mkdir()
         return environment

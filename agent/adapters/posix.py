@@ -12,7 +12,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ class PosixRunner:
         return _swept(self._reaper, within_s)
 
     def _signal(self, number: signal.Signals) -> bool:
-        listener = next((pid for pid in descendants(self._pid) if _is_listener(pid)), None)
+        listener = next((pid for pid in descendants(self._pid) if is_named(pid, LISTENER)), None)
         try:
             if listener is not None:
                 os.kill(listener, number)
@@ -206,17 +206,30 @@ def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:
             "group": entry.pw_gid,
             "extra_groups": os.getgrouplist(launch.user, entry.pw_gid),
         }
-    return subprocess.Popen(
-        launch.command,
-        cwd=launch.directory,
-        env=dict(launch.environment),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-        start_new_session=True,
-        close_fds=True,
-        **identity,
-    )
+    with _readable(launch.stdin) as readable:
+        return subprocess.Popen(
+            launch.command,
+            cwd=launch.directory,
+            env=dict(launch.environment),
+            stdin=readable,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=True,
+            **identity,
+        )
+
+
+@contextlib.contextmanager
+def _readable(content: bytes) -> Iterator[int]:
+    """A descriptor that gives `content`, from memory alone."""
+    if not content:
+        yield subprocess.DEVNULL
+        return
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
 
 
 def _keep_tail(readable: int, tail: bytearray) -> None:
@@ -273,9 +286,10 @@ def _has_living_threads(process: str) -> bool:
     return len(os.listdir(f"{process}/task")) > 1
 
 
-def _is_listener(pid: int) -> bool:
+def is_named(pid: int, program: str) -> bool:
+    """Whether it runs `program`, directly or by an interpreter."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4]
     except OSError:
         return False
-    return any(word.rpartition(b"/")[2] == LISTENER.encode() for word in words)
+    return any(word.rpartition(b"/")[2] == program.encode() for word in words)

@@ -221,7 +221,7 @@ def test_the_boot_scripts_are_sound_and_short(script: Path) -> None:
 
 
 def test_the_last_line_of_the_boot_script_starts_the_agent() -> None:
-    assert BOOT.read_text("utf-8").splitlines()[-1] == "${RUNS_FLEET_START:-systemctl start runs-fleet-agent}"
+    assert BOOT.read_text("utf-8").splitlines()[-1] == "${RUNS_FLEET_START:-systemctl start --no-block runs-fleet-agent}"
 
 
 def test_user_data_is_the_real_script_after_the_operators_settings() -> None:
@@ -240,6 +240,8 @@ def booted(metadata: Metadata, tmp_path: Path) -> subprocess.CompletedProcess[st
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
         "RUNS_FLEET_ENVIRONMENT_FILE": str(tmp_path / "etc" / "agent.env"), "RUNS_FLEET_START": "env",
         "AWS_SECRET_ACCESS_KEY": "not-for-the-agent", "RUNS_FLEET_LOG_GROUP": "/group",
+        "RUNS_FLEET_STATE_DIR": str(tmp_path / "state"),
+        "RUNS_FLEET_POWER_OFF": f"touch {tmp_path}/off",
     }  # fmt: skip
     return subprocess.run(["bash", str(BOOT)], env=environment, capture_output=True, text=True, timeout=30, check=False)
 
@@ -249,7 +251,7 @@ def test_the_boot_script_tells_the_agent_who_it_is(booted: subprocess.CompletedP
 
     assert booted.returncode == 0, booted.stderr
     assert {"RUNS_FLEET_INSTANCE_ID=i-0123456789abcdef0", "AWS_REGION=us-east-1", "RUNS_FLEET_LOG_GROUP=/group"} <= set(lines)
-    assert "RUNS_FLEET_POWER_OFF=systemctl poweroff" in lines
+    assert any(line.startswith("RUNS_FLEET_POWER_OFF=touch ") for line in lines)
 
 
 def test_the_agents_environment_file_holds_no_secret_and_is_its_owners(
@@ -267,12 +269,17 @@ def test_without_a_metadata_service_the_boot_script_starts_nothing(tmp_path: Pat
     """With static identity absent there is nobody to be; curl's tries are cut short by a curl that refuses at once."""
     (tmp_path / "curl").write_text("#!/bin/bash\nexit 7\n", encoding="utf-8")
     (tmp_path / "curl").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RUNS_FLEET_START": f"touch {tmp_path}/started"}
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "RUNS_FLEET_START": f"touch {tmp_path}/started",
+        "RUNS_FLEET_STATE_DIR": f"{tmp_path}/state", "RUNS_FLEET_ENVIRONMENT_FILE": f"{tmp_path}/agent.env",
+        "RUNS_FLEET_POWER_OFF": f"touch {tmp_path}/off",
+    }  # fmt: skip
 
     told = subprocess.run(["bash", str(BOOT)], env=environment, capture_output=True, text=True, timeout=30, check=False)
 
     assert told.returncode == 1
     assert not (tmp_path / "started").exists()
+    assert (tmp_path / "off").exists()
 
 
 # The wrapper

@@ -1,0 +1,156 @@
+"""Looks at this machine for `selfcheck`; nothing is changed, and whatever cannot be seen is left out."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import platform
+import pwd
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.selfcheck import SECRETS, UNIT, Observed
+
+JOB_USER = "runner"
+RUNNER = Path("/opt/actions-runner")
+IMAGE = Path("/etc/runs-fleet/runs-fleet-image.json")
+OWN = ("/var/lib/runs-fleet", "/etc/runs-fleet/agent.env")
+SEARCHED = ("/etc/runs-fleet", "/var/lib/runs-fleet", "/var/lib/cloud/instance/user-data.txt", "/opt/runs-fleet", "/tmp")  # noqa: S108 - looked through, not written
+LARGEST_SEARCHED = 1 << 20
+METADATA = "http://169.254.169.254/latest/api/token"
+UNITS = ("runs-fleet-agent.service", "runs-fleet-power-off.service", "runs-fleet-deadline.service", "runs-fleet-deadline.timer")
+
+
+def look(*, image: bool, version: str) -> Observed:
+    """Everything; `image`: the machine is being baked, so what only a booted machine has is not looked for."""
+    booted = not image and Path("/run/systemd/system").is_dir()
+    baked = _image()
+    job = _job_user()
+    return Observed(
+        versions={
+            "agent": version,
+            "python": platform.python_version(),
+            **({"runner": str(baked["runner_version"])} if baked.get("runner_version") else {}),
+        },
+        runner_digest=_text(RUNNER / ".runs-fleet-digest"),
+        image_digest=str(baked.get("runner_sha256", "")),
+        runner_executable=os.access(RUNNER / "bin" / "Runner.Listener", os.X_OK),
+        unit=_unit() if booted else {},
+        unit_verified=_verified(),
+        timer=_said("systemctl", "is-active" if booted else "is-enabled", "runs-fleet-deadline.timer").strip() or None,
+        firewall=(_said("nft", "list", "table", "inet", "runs_fleet") or "none") if booted and os.geteuid() == 0 else None,
+        root_reaches_metadata=_reached(None) if booted else None,
+        job_reaches_metadata=_reached(job) if booted and job else None,
+        job_uid=job.pw_uid if job else None,
+        job_groups=_groups(job) if job else (),
+        job_sudo=_sudo() if job else "",
+        secrets=tuple(_secrets()),
+        modes={path: Path(path).stat().st_mode & 0o777 for path in OWN if Path(path).exists()},
+        now=datetime.now(UTC).isoformat(timespec="seconds"),
+        built_at=str(baked.get("baked_at", "")),
+        synchronised=_said("timedatectl", "show", "--property=NTPSynchronized", "--value").strip() == "yes" if booted else None,
+        disk_free_bytes=shutil.disk_usage("/opt" if Path("/opt").exists() else "/").free,
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def _image() -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(IMAGE.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _job_user() -> pwd.struct_passwd | None:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(JOB_USER)
+    return None
+
+
+def _groups(job: pwd.struct_passwd) -> tuple[str, ...]:
+    names = []
+    for number in os.getgrouplist(job.pw_name, job.pw_gid):
+        with contextlib.suppress(KeyError):
+            names.append(grp.getgrgid(number).gr_name)
+    return tuple(names)
+
+
+def _sudo() -> str:
+    """What sudo would let the job do; empty: nothing."""
+    told = _said("sudo", "-n", "-l", "-U", JOB_USER)
+    return told if "may run" in told else ""
+
+
+def _unit() -> dict[str, str]:
+    told = _said("systemctl", "show", "runs-fleet-agent.service", *(f"--property={name}" for name in UNIT))
+    return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+
+def _verified() -> str | None:
+    if shutil.which("systemd-analyze") is None:
+        return None
+    units = [f"/etc/systemd/system/{name}" for name in UNITS]
+    try:
+        told = subprocess.run(("systemd-analyze", "verify", *units), capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return " ".join(line for line in told.stderr.splitlines() if "runs-fleet" in line)
+
+
+def _reached(job: pwd.struct_passwd | None) -> bool:
+    """Whether that user (None: we) gets a token of the metadata service."""
+    words = [
+        "curl",
+        "-s",
+        "--fail",
+        "--max-time",
+        "2",
+        "-o",
+        "/dev/null",
+        "-X",
+        "PUT",
+        "-H",
+        "X-aws-ec2-metadata-token-ttl-seconds: 60",
+        METADATA,
+    ]
+    identity = {"user": job.pw_uid, "group": job.pw_gid, "extra_groups": []} if job else {}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(words, timeout=5, check=False, env={"PATH": os.defpath}, cwd="/", **identity).returncode == 0  # type: ignore[call-overload, no-any-return]
+    return False
+
+
+def _secrets() -> Iterator[str]:
+    own = {os.getpid(), os.getppid()}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and int(entry.name) not in own:
+            for what in ("environ", "cmdline"):
+                with contextlib.suppress(OSError):
+                    if SECRETS.search(Path(entry.path, what).read_bytes()):
+                        yield f"{'environment' if what == 'environ' else 'command line'} of pid {entry.name}"
+    for top in map(Path, SEARCHED):
+        for path in (top,) if top.is_file() else top.rglob("*") if top.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if (
+                    path.is_file()
+                    and not path.is_symlink()
+                    and path.stat().st_size <= LARGEST_SEARCHED
+                    and SECRETS.search(path.read_bytes())
+                ):
+                    yield str(path)
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8").strip()
+    return ""
+
+
+def _said(*words: str) -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(words, capture_output=True, text=True, timeout=10, check=False).stdout
+    return ""

@@ -1,0 +1,170 @@
+"""The job in a transient unit of its own: started by systemd, so that nothing of the agent's hardening falls on it.
+
+Source: systemd-run(1), systemd.resource-control(5), systemd.kill(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from agent.adapters.posix import LISTENER, PosixProcesses, descendants, is_named
+from agent.ports import Finished, Launch, Runner
+
+LAUNCH = "/usr/local/lib/runs-fleet/job-launch"
+"""Becomes the command with the environment it reads from standard input."""
+RESERVED_BYTES = 300 << 20
+"""Memory kept for the agent and the system; the rest is the job's."""
+MOST_TASKS = 16_384
+"""Far more than a build needs, far fewer than the kernel has: a fork bomb ends in the job's unit."""
+OOM_SCORE = 500
+ASK_S = 5.0
+_PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+class JobUnits:
+    """Processes (ports): what has a user of its own runs in a unit of its own, everything else as a child of ours."""
+
+    def __init__(self, children: PosixProcesses, unit: str, memory_bytes: int) -> None:
+        """`unit` is the transient unit's name without `.service`; `memory_bytes` is the machine's memory."""
+        self._children, self._unit = children, unit
+        self._most_memory = max(memory_bytes - RESERVED_BYTES, memory_bytes // 2)
+        self._runner: UnitRunner | None = None
+
+    def run(self, launch: Launch, within_s: float) -> Finished:
+        """As promised; a launch with a user runs in `UNIT-setup`, which is killed whole when its time is up."""
+        if launch.user is None:
+            return self._children.run(launch, within_s)
+        unit = Unit(self._children, f"{self._unit}-setup")
+        finished = self._children.run(self._wrapped(launch, unit.name), within_s)
+        if finished.code is None:
+            unit.kill()
+        return finished
+
+    def start(self, launch: Launch) -> Runner:
+        """The runner in its unit; what we hold is systemd-run, which stays until the unit is over and has its exit code."""
+        if launch.user is None:
+            return self._children.start(launch)
+        held = self._children.start(self._wrapped(launch, self._unit))
+        self._runner = UnitRunner(held, Unit(self._children, self._unit), pwd.getpwnam(launch.user).pw_uid)
+        return self._runner
+
+    def sweep(self, within_s: float) -> int:
+        """The unit first, then whatever else is ours."""
+        until_s = time.monotonic() + within_s
+        killed = self._runner.sweep(within_s) if self._runner else 0
+        return killed + self._children.sweep(max(0.1, until_s - time.monotonic()))
+
+    def read_plain(self, path: Path, most: int) -> bytes:
+        """As the children's."""
+        return self._children.read_plain(path, most)
+
+    def user_home(self, user: str | None) -> Path:
+        """As the children's."""
+        return self._children.user_home(user)
+
+    def own(self, path: Path, user: str | None) -> None:
+        """As the children's."""
+        self._children.own(path, user)
+
+    def _wrapped(self, launch: Launch, unit: str) -> Launch:
+        properties = {
+            "WorkingDirectory": launch.directory, "KillMode": "control-group", "KillSignal": "SIGKILL", "TimeoutStopSec": "5",
+            "MemoryMax": self._most_memory, "TasksMax": MOST_TASKS, "CPUWeight": 100, "OOMScoreAdjust": OOM_SCORE,
+            "OOMPolicy": "continue", "LimitNOFILE": "65536:524288", "Before": "runs-fleet-agent.service",
+        }  # fmt: skip
+        words = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", f"--unit={unit}"]
+        words += [f"--uid={launch.user}", *(f"--property={name}={value}" for name, value in properties.items())]
+        return replace(
+            launch,
+            command=(*words, "--", LAUNCH, *launch.command),
+            environment=_PATH,
+            directory=Path("/"),
+            user=None,
+            stdin=b"".join(f"{name}={value}\0".encode() for name, value in launch.environment.items()),
+        )
+
+
+class Unit:
+    """One transient unit, asked and told through systemctl."""
+
+    def __init__(self, children: PosixProcesses, name: str) -> None:
+        self._children, self.name = children, name
+
+    def main_pid(self) -> int:
+        """0 if there is none."""
+        told = self._systemctl("show", "--property=MainPID", "--value").strip()
+        return int(told) if told.isdigit() else 0
+
+    def kill(self) -> None:
+        """SIGKILL to all of its control group."""
+        self._systemctl("kill", "--kill-whom=all", "--signal=SIGKILL")
+
+    def _systemctl(self, *words: str) -> str:
+        try:
+            return self._children.run(Launch(("systemctl", *words, f"{self.name}.service"), Path("/"), _PATH), ASK_S).tail
+        except OSError:
+            return ""
+
+
+class UnitRunner:
+    """Runner (ports) in a transient unit."""
+
+    def __init__(self, held: Runner, unit: Unit, uid: int) -> None:
+        self._held, self._unit, self._uid = held, unit, uid
+
+    def interrupt(self) -> bool:
+        """SIGINT to the listener alone."""
+        return self._signal(signal.SIGINT)
+
+    def terminate(self) -> bool:
+        """SIGTERM, likewise."""
+        return self._signal(signal.SIGTERM)
+
+    def sweep(self, within_s: float) -> int:
+        """Everything of the unit, whatever the job's user has elsewhere (cron, at, a user manager), and systemd-run."""
+        until_s = time.monotonic() + within_s
+        killed: set[int] = set()
+        while (alive := set(_processes_of(self._uid))) and time.monotonic() < until_s:
+            killed |= alive
+            self._unit.kill()
+            for pid in alive:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+        return len(killed) + self._held.sweep(max(0.1, until_s - time.monotonic()))
+
+    def _signal(self, number: signal.Signals) -> bool:
+        main = self._unit.main_pid()
+        if not main:
+            return False
+        listener = next((pid for pid in descendants(main) if is_named(pid, LISTENER)), main)
+        try:
+            os.kill(listener, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def machine_memory_bytes() -> int:
+    """All of it. Source: sysconf(3)."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processes_of(uid: int) -> Iterable[int]:
+    """Living processes of that user; nobody's for root, whose processes are the machine's."""
+    for entry in os.scandir("/proc") if uid else ():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if entry.name.isdigit() and entry.stat().st_uid == uid and not _is_dead(entry.path):
+                yield int(entry.name)
+
+
+def _is_dead(process: str) -> bool:
+    told = Path(process, "stat").read_bytes()
+    return told[told.rindex(b")") + 2 :][:1] in (b"Z", b"X")

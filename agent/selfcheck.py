@@ -1,0 +1,224 @@
+"""Decide whether a machine is fit to run a stranger's job: observations go in, a scored list comes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+LEAST_DISK_BYTES = 500_000_000
+COMFORTABLE_DISK_BYTES = 4_000_000_000
+LEAST_MEMORY_BYTES = 500_000_000
+EARLIEST = "2026-01-01"
+"""No machine runs this code before; a clock that says so makes every signed request fail."""
+SECRETS = re.compile(
+    rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|ACTIONS_RUNNER_INPUT_(?:JITCONFIG|TOKEN)=.|AWS_(?:SECRET_ACCESS_KEY|SESSION_TOKEN)=."
+)
+"""What may lie in no environment, command line or file. Source: "IAM identifiers" of the IAM user guide; actions/runner."""
+UNIT = {
+    "LoadState": "loaded",
+    "SuccessAction": "poweroff",
+    "FailureAction": "poweroff",
+    "KillMode": "mixed",
+    "OOMPolicy": "continue",
+    "Restart": "no",
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen; None or an absent key: it could not be looked at (an image that is not booted, a missing right)."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    runner_digest: str = ""
+    image_digest: str = ""
+    runner_executable: bool = False
+    unit: Mapping[str, str] = field(default_factory=dict)
+    unit_verified: str | None = None
+    """What `systemd-analyze verify` complained of; empty: nothing."""
+    timer: str | None = None
+    """The deadline timer's state: `active` when booted, `enabled` in an image."""
+    firewall: str | None = None
+    """The rules as the kernel has them; None: cannot be asked here."""
+    root_reaches_metadata: bool | None = None
+    job_reaches_metadata: bool | None = None
+    metadata_status: int | None = None
+    job_uid: int | None = None
+    job_groups: tuple[str, ...] = ()
+    job_sudo: str = ""
+    secrets: tuple[str, ...] = ()
+    """Where something that looks like a secret lies: `environment of pid 7`, a path; never the secret."""
+    modes: Mapping[str, int] = field(default_factory=dict)
+    """Permission bits of the paths that are only root's."""
+    now: str = ""
+    """ISO date and time, UTC."""
+    built_at: str = ""
+    synchronised: bool | None = None
+    disk_free_bytes: int | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the list. `passed` None: it could not be looked at, which fails nothing and is said."""
+
+    name: str
+    must: bool
+    passed: bool | None
+    detail: str
+
+
+def judge(seen: Observed) -> list[Finding]:
+    """Every check, in the order of the list."""
+    return [check(seen) for check in _CHECKS]
+
+
+def fit(findings: list[Finding]) -> bool:
+    """Whether no must failed."""
+    return not any(finding.must and finding.passed is False for finding in findings)
+
+
+def render(findings: list[Finding]) -> str:
+    """The list as text, with the score in the last line."""
+    words = {True: "ok", False: "FAIL", None: "-"}
+    lines = [f"{words[f.passed]:<5}{'must' if f.must else 'should':<8}{f.name:<10}{f.detail}" for f in findings]
+    looked = [f for f in findings if f.passed is not None]
+    failed = sum(f.must and f.passed is False for f in findings)
+    unseen = len(findings) - len(looked)
+    score = f"{sum(bool(f.passed) for f in looked)} of {len(looked)} hold, {failed} musts failed"
+    return "\n".join([*lines, score + (f", {unseen} could not be looked at here" if unseen else "")])
+
+
+def _metadata(seen: Observed) -> Finding:
+    if seen.root_reaches_metadata is None or seen.job_reaches_metadata is None:
+        return Finding("metadata", True, None, "no metadata service, or no job user, to try it with")
+    if not seen.root_reaches_metadata:
+        return Finding("metadata", True, not seen.job_reaches_metadata, "root itself gets no answer: switched off, or not EC2")
+    told = "gets the role's credentials like root" if seen.job_reaches_metadata else "gets no answer, root does"
+    return Finding("metadata", True, not seen.job_reaches_metadata, f"the job's user {told}")
+
+
+def _firewall(seen: Observed) -> Finding:
+    if seen.firewall is None:
+        return Finding("firewall", True, None, "the kernel's rules cannot be read here")
+    wanted = ("169.254.169.254", "fd00:ec2::254", "hook output", "hook forward")
+    missing = [word for word in wanted if word not in seen.firewall]
+    return Finding(
+        "firewall", True, not missing, f"missing: {', '.join(missing)}" if missing else "both addresses, own and forwarded"
+    )
+
+
+def _user(seen: Observed) -> Finding:
+    if seen.job_uid is None:
+        return Finding("user", True, False, "there is no user `runner`: install.sh makes it")
+    return Finding("user", True, seen.job_uid != 0, f"the job runs as uid {seen.job_uid}")
+
+
+def _rights(seen: Observed) -> Finding:
+    granted = [
+        *(["sudo"] if seen.job_sudo else []),
+        *(group for group in seen.job_groups if group in ("docker", "sudo", "wheel", "lxd")),
+    ]
+    void = "so it is root when it wants to be: what keeps it from the metadata service and the agent is void"
+    return Finding("rights", False, not granted, f"the job has {', '.join(granted)}, {void}" if granted else "no sudo, no docker")
+
+
+def _secrets(seen: Observed) -> Finding:
+    told = f"something that looks like a secret lies in: {', '.join(seen.secrets[:5])}"
+    return Finding("secrets", True, not seen.secrets, told if seen.secrets else "none in environments, command lines, files")
+
+
+def _files(seen: Observed) -> Finding:
+    open_ = [f"{path} ({mode:o})" for path, mode in seen.modes.items() if mode & 0o077]
+    return Finding(
+        "files", True, not open_, f"others may enter: {', '.join(open_)}" if open_ else "the agent's own are root's alone"
+    )
+
+
+def _unit(seen: Observed) -> Finding:
+    if not seen.unit:
+        return Finding("unit", True, None, "systemd does not run here")
+    wrong = [f"{name}={seen.unit.get(name, '')} (not {value})" for name, value in UNIT.items() if seen.unit.get(name) != value]
+    return Finding("unit", True, not wrong, ", ".join(wrong) if wrong else "however the agent ends, the power goes off; hardened")
+
+
+def _verified(seen: Observed) -> Finding:
+    if seen.unit_verified is None:
+        return Finding("syntax", True, None, "systemd-analyze is not here")
+    return Finding(
+        "syntax", True, not seen.unit_verified, seen.unit_verified[:200] or "systemd finds nothing wrong with the units"
+    )
+
+
+def _timer(seen: Observed) -> Finding:
+    return Finding(
+        "deadline", True, seen.timer in ("active", "enabled"), f"the hard deadline's timer is {seen.timer or 'missing'}"
+    )
+
+
+def _clock(seen: Observed) -> Finding:
+    sane = seen.now >= max(EARLIEST, seen.built_at)
+    return Finding(
+        "clock",
+        True,
+        sane,
+        f"it is {seen.now}" + ("" if sane else f", before this image was built ({seen.built_at or EARLIEST})"),
+    )
+
+
+def _synchronised(seen: Observed) -> Finding:
+    return Finding(
+        "time sync",
+        False,
+        seen.synchronised,
+        "" if seen.synchronised is None else "synchronised" if seen.synchronised else "not yet",
+    )
+
+
+def _disk(seen: Observed) -> Finding:
+    free = seen.disk_free_bytes
+    return Finding("disk", True, None if free is None else free >= LEAST_DISK_BYTES, f"{(free or 0) / 1e9:.1f} GB free")
+
+
+def _room(seen: Observed) -> Finding:
+    free = seen.disk_free_bytes
+    return Finding(
+        "room",
+        False,
+        None if free is None else free >= COMFORTABLE_DISK_BYTES,
+        f"{COMFORTABLE_DISK_BYTES / 1e9:.0f} GB is little for a build",
+    )
+
+
+def _memory(seen: Observed) -> Finding:
+    total = seen.memory_bytes
+    return Finding("memory", True, None if total is None else total >= LEAST_MEMORY_BYTES, f"{(total or 0) / 1e9:.1f} GB")
+
+
+def _runner(seen: Observed) -> Finding:
+    if not seen.runner_digest and not seen.runner_executable:
+        return Finding("runner", False, None, "none is baked: the agent will fetch one")
+    if not seen.runner_executable:
+        return Finding("runner", True, False, "its listener cannot be executed")
+    same = bool(seen.runner_digest) and seen.image_digest in ("", seen.runner_digest)
+    return Finding(
+        "runner",
+        True,
+        same,
+        f"digest {seen.runner_digest[:12] or 'unknown'}… "
+        + ("as baked" if same else f"but the image says {seen.image_digest[:12]}…"),
+    )
+
+
+def _versions(seen: Observed) -> Finding:
+    return Finding(
+        "versions", True, bool(seen.versions.get("agent")), ", ".join(f"{name} {value}" for name, value in seen.versions.items())
+    )
+
+
+_CHECKS: tuple[Callable[[Observed], Finding], ...] = (
+    _metadata, _firewall, _user, _rights, _secrets, _files, _unit, _verified, _timer, _clock, _synchronised, _disk, _room,
+    _memory, _runner, _versions,
+)  # fmt: skip

@@ -1,0 +1,39 @@
+#!/bin/bash
+# Installs the agent beside which this file lies: programs, units, firewall, the job's user. Idempotent.
+# Run by packer when an image is baked, by the tests on a root file system, and by the boot script on a stock image.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+library=/usr/local/lib/runs-fleet
+
+for python in python3.13 python3.12 python3.11 python3; do
+    python=$(command -v "$python") && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' && break
+    python=
+done
+[ -n "$python" ] || { echo "no Python of 3.11 or newer: install one before the agent (Amazon Linux: dnf install python3.11)" >&2; exit 1; }
+built_for=$(cat "$here/python-version")
+[ "$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" = "$built_for" ] || python=$(command -v "python$built_for") \
+    || { echo "this bundle was built for Python $built_for, which is not here: build one for $("$python" -V)" >&2; exit 1; }
+for tool in nft systemctl curl; do
+    command -v "$tool" >/dev/null || { echo "$tool is missing: packer/scripts/base.sh installs what the agent needs" >&2; exit 1; }
+done
+
+id runner >/dev/null 2>&1 || useradd --create-home --user-group --shell /bin/bash runner
+install -d -m 0755 "$library" /etc/runs-fleet /opt/runs-fleet
+install -d -m 0700 /var/lib/runs-fleet
+rm -rf "$library/agent.new" && cp -r "$here/agent" "$library/agent.new"
+[ -n "$(find "$library/agent.new" -name '*.pyc' -print -quit)" ] || "$python" -m compileall -q "$library/agent.new"
+rm -rf "$library/agent" && mv "$library/agent.new" "$library/agent"
+ln -sfn "$python" "$library/python"
+install -m 0755 "$here"/{deadline,power-off,last-words,job-launch} "$library/"
+install -m 0755 "$here/runs-fleet-agent" /usr/local/bin/
+install -m 0644 "$here/firewall.nft" /etc/runs-fleet/
+install -m 0644 "$here"/units/runs-fleet-* /etc/systemd/system/
+for stage in cloud-init-local cloud-init cloud-init-network cloud-init-main cloud-config cloud-final; do
+    install -D -m 0644 "$here/units/cloud-init-failed.conf" "/etc/systemd/system/$stage.service.d/runs-fleet.conf"
+done
+systemctl enable --quiet runs-fleet-deadline.timer runs-fleet-firewall.service
+if [ -d /run/systemd/system ]; then  # this machine is up already: a stock image in its boot
+    systemctl daemon-reload
+    systemctl start --no-block runs-fleet-deadline.timer
+    systemctl start runs-fleet-firewall.service
+fi

@@ -1,0 +1,23 @@
+#!/bin/bash
+# The last step of a bake: says what is inside, lets the agent check the image, and removes what must be new on every machine.
+set -euo pipefail
+: "${SOURCE_IMAGE:=unknown}"
+python=/usr/local/lib/runs-fleet/python
+cat > /etc/runs-fleet/runs-fleet-image.json <<JSON
+{
+  "agent": "$("$python" -I /usr/local/lib/runs-fleet/agent --version)",
+  "python": "$("$python" -c 'import platform; print(platform.python_version())')",
+  "runner_version": "${RUNNER_VERSION:-}",
+  "runner_sha256": "$(cat /opt/actions-runner/.runs-fleet-digest 2>/dev/null || true)",
+  "architecture": "$(uname -m)",
+  "system": "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' /etc/os-release)",
+  "source_image": "$SOURCE_IMAGE",
+  "docker": $(command -v dockerd >/dev/null && echo true || echo false),
+  "baked_at": "$(date -u +%FT%TZ)"
+}
+JSON
+runs-fleet-agent selfcheck --image
+rm -rf /var/lib/runs-fleet && install -d -m 0700 /var/lib/runs-fleet
+rm -rf /var/lib/cloud/instance /var/lib/cloud/instances /var/lib/cloud/data /var/log/cloud-init* /var/log/journal/* /tmp/runs-fleet* 2>/dev/null || true
+rm -f /etc/ssh/ssh_host_*
+: > /etc/machine-id
