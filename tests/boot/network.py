@@ -1,140 +1,150 @@
-"""A machine's whole world: one network namespace that holds its metadata service and its cloud, and one for the machine.
+"""A cloud's network without a way out: a gateway that machines reach, the metadata service, and ports that lead to this process.
 
-The services are served by this process; only their sockets live in the namespace. Nothing leads anywhere else.
+    machine eth0 10.77.0.N, fd00:77::N  ---  bridge 10.77.0.1, fd00:77::1, 169.254.169.254, fd00:ec2::254
+
+It is a network namespace without any other interface: what is addressed elsewhere is answered "unreachable" at once.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import socket
-import subprocess
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 
-CLOUD, MACHINE, METADATA, METADATA6 = "10.77.0.1", "10.77.0.2", "169.254.169.254", "fd00:ec2::254"
-CLONE_NEWNET = 0x40000000
+from tests.boot.doors import Door, to_port
+from tests.boot.imds import Metadata, MetadataService
+from tests.boot.namespaces import NetworkNamespace
+
+GATEWAY = "10.77.0.1"
+METADATA_ADDRESSES = ("169.254.169.254", "fd00:ec2::254")
+"""Source: EC2 user guide, access instance metadata."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where one machine is, for as long as it exists."""
+
+    number: int
+
+    @property
+    def v4(self) -> str:
+        """Its IPv4 address."""
+        return f"10.77.0.{self.number}"
+
+    @property
+    def v6(self) -> str:
+        """Its IPv6 address."""
+        return f"fd00:77::{self.number:x}"
+
+    @property
+    def mac(self) -> str:
+        """Its hardware address; the same at every boot, or neighbours would have to learn anew."""
+        return f"02:00:0a:4d:00:{self.number:02x}"
 
 
 class Network:
-    """Two namespaces and the wire between them; gone after `close`."""
+    """One cloud. Everything of it is gone after `close`, and also if the process ends without."""
 
-    def __init__(self, name: str) -> None:
-        """`name`: at most 8 characters, unused."""
-        self.cloud, self.machine = f"{name}-c", f"{name}-m"
-        self._forwards: list[Forward] = []
-        near, far = f"{name}0", f"{name}1"
-        for words in (
-            f"netns add {self.cloud}", f"netns add {self.machine}",
-            f"link add {near} netns {self.cloud} type veth peer name {far} netns {self.machine}",
-            f"-n {self.machine} link set {far} name host0",
-            f"-n {self.cloud} addr add {CLOUD}/24 dev {near}", f"-n {self.cloud} addr add {METADATA}/32 dev {near}",
-            f"-n {self.cloud} -6 addr add {METADATA6}/64 dev {near} nodad", f"-n {self.cloud} link set {near} up", f"-n {self.cloud} link set lo up",
-            f"-n {self.machine} addr add {MACHINE}/24 dev host0", f"-n {self.machine} -6 addr add fd00:ec2::2/64 dev host0 nodad",
-            f"-n {self.machine} link set host0 up", f"-n {self.machine} link set lo up", f"-n {self.machine} route add {METADATA} dev host0",
-        ):  # fmt: skip
-            subprocess.run(["ip", *words.split()], check=True)
+    def __init__(self) -> None:
+        """Raises: OSError without root."""
+        self._namespace = NetworkNamespace()
+        self._numbers = itertools.count(10)
+        self._wires = itertools.count(1)
+        self._doors: list[Door] = []
+        self._namespace.do(_answer_unreachable)
+        self._namespace.ip(
+            "link set lo up",
+            "link add br0 type bridge",
+            f"addr add {GATEWAY}/24 dev br0",
+            "addr add fd00:77::1/64 dev br0 nodad",
+            *(f"addr add {address}/{128 if ':' in address else 32} dev br0 nodad" for address in METADATA_ADDRESSES),
+            "link set br0 up",
+            "route add unreachable default",
+            "-6 route add unreachable default",
+        )
+        self.metadata_service = MetadataService()
+        self.imds = [self._door(address, 80, self.metadata_service) for address in METADATA_ADDRESSES]
+        """The doors of the metadata service: IPv4, IPv6."""
 
-    def forward(self, address: str, port: int, target: tuple[str, int]) -> Forward:
-        """What connects to `address` in the machine's world reaches `target` in ours."""
-        made = Forward(self._listening(address, port), target)
-        self._forwards.append(made)
-        return made
+    def __enter__(self) -> Network:
+        return self
 
-    def cut(self) -> None:
-        """The wire is dead: nothing arrives, nothing is refused."""
-        subprocess.run(["ip", "-n", self.machine, "link", "set", "host0", "down"], check=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def forward(self, port: int, to_loopback_port: int) -> Door:
+        """Let machines reach a server on this process's 127.0.0.1 at `url(port)`."""
+        return self._door(GATEWAY, port, to_port(to_loopback_port))
+
+    def url(self, port: int) -> str:
+        """What machines call a forwarded port."""
+        return f"http://{GATEWAY}:{port}"
+
+    def imds_refuses(self, for_s: float | None = None) -> None:
+        """No metadata service, for some seconds or until restored."""
+        for door in self.imds:
+            door.refuse(for_s)
+
+    def imds_hangs(self, for_s: float | None = None) -> None:
+        """A metadata service that takes connections and is silent."""
+        for door in self.imds:
+            door.hang(for_s)
+
+    def imds_restored(self) -> None:
+        """A metadata service as it should be."""
+        for door in self.imds:
+            door.restore()
+
+    def admit(self, instance_id: str) -> tuple[Address, Metadata]:
+        """An address for a new machine, and what the metadata service says there."""
+        address = Address(next(self._numbers))
+        metadata = Metadata(instance_id, address.v4)
+        self.metadata_service.machines.update({address.v4: metadata, address.v6: metadata})
+        return address, metadata
+
+    def dismiss(self, address: Address) -> None:
+        """The machine is gone for good."""
+        self.metadata_service.machines.pop(address.v4, None)
+        self.metadata_service.machines.pop(address.v6, None)
+
+    def plug(self, address: Address) -> NetworkNamespace:
+        """A fresh namespace with eth0 at `address`, on this network. Closing it, with no process left in it, unplugs it."""
+        inside = NetworkNamespace()
+        wire = f"wire{next(self._wires)}"
+        try:
+            self._namespace.run(
+                *("ip", "link", "add", wire, "type", "veth"),
+                *("peer", "name", "eth0", "address", address.mac, "netns", inside.path()),
+                fds=(inside.fd,),
+            )
+            self._namespace.ip(f"link set {wire} master br0 up")
+            inside.ip(
+                "link set lo up",
+                f"addr add {address.v4}/24 dev eth0",
+                f"addr add {address.v6}/64 dev eth0 nodad",
+                "link set eth0 up",
+                f"route add default via {GATEWAY}",
+                "-6 route add default via fd00:77::1",
+            )
+        except BaseException:
+            inside.close()
+            raise
+        return inside
 
     def close(self) -> None:
-        """Both namespaces and everything in them."""
-        for forward in self._forwards:
-            forward.close()
-        for name in (self.machine, self.cloud):
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        """Shut every door and let go of the network. Closing twice is fine."""
+        for door in self._doors:
+            door.close()
+        self._namespace.close()
 
-    def _listening(self, address: str, port: int) -> socket.socket:
-        """Made by a thread of its own that has entered the namespace: entering is for the thread, the socket stays there."""
-
-        def made() -> socket.socket:
-            with open(f"/run/netns/{self.cloud}") as namespace:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "setns")
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            listener = socket.create_server((address, port), family=family, backlog=64)
-            return listener
-
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(made).result()
+    def _door(self, address: str, port: int, answer: object) -> Door:
+        door = Door(self._namespace, address, port, answer)  # type: ignore[arg-type]
+        self._doors.append(door)
+        return door
 
 
-class Forward:
-    """Connections, passed on; or refused, or taken and never answered."""
-
-    def __init__(self, listener: socket.socket, target: tuple[str, int]) -> None:
-        self._listener, self._target = listener, target
-        self.mode = "on"
-        """`on`, `refuse` or `hang`; for new connections."""
-        self.flaky: Callable[[int], str] | None = None
-        """Decides by the connection's number; None: `mode` does."""
-        self.connections = 0
-        self._held: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """No more, and what is held is let go."""
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self._listener.close()
-        for held in self._held:
-            held.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            mode = self.flaky(self.connections) if self.flaky else self.mode
-            if mode == "refuse":
-                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                near.close()
-            elif mode == "hang":
-                self._held.append(near)
-            else:
-                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
-
-    def _carry(self, near: socket.socket) -> None:
-        try:
-            far = socket.create_connection(self._target, 10)
-            far.settimeout(None)
-        except OSError:
-            near.close()
-            return
-        back = threading.Thread(target=_pump, args=(far, near), daemon=True)
-        back.start()
-        _pump(near, far)
-        back.join()
-        near.close()
-        far.close()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while piece := source.recv(1 << 16):
-            sink.sendall(piece)
-    except OSError:
-        pass
-    finally:
-        try:
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-
-def short_name() -> str:
-    """Fit for a network interface, unlike any other of this machine."""
-    return f"rf{os.urandom(2).hex()}"
+def _answer_unreachable() -> None:
+    """A host that forwards says "unreachable" where one that does not would be silent, and clients would wait for minutes."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1", "ascii")
+    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1", "ascii")

@@ -45,4 +45,4 @@ def test_a_green_job_on_a_baked_image(ground: Ground) -> None:
     ground.machine.wait_off(30)
 
     word = ground.word()
-    assert (word.status, word.error, ground.state()) == (Status.SUCCESS, "", "terminated"), f"{word}\n{ground.machine.console}"
+    assert (word.status, word.error, ground.state()) == (Status.SUCCESS, "", "terminated"), f"{word.error}\n{ground.machine.console}"

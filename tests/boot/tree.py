@@ -22,6 +22,8 @@ PACKAGES = (
     "util-linux", "git", "openssh-server", "sudo", "cron", "at",
 )  # fmt: skip
 """What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
+KEPT = 3
+"""Trees of one kind that stay beside the newest."""
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "ifupdown", "isc-dhcp-client")
 RUNNER_VERSION = "2.996.0"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -91,10 +93,11 @@ def _kept(name: str) -> Iterator[Path | None]:
         aside.mkdir(mode=0o755)
         yield aside
         aside.rename(final)
+        os.utime(final)
         kind = name.partition("-")[0]
-        for old in sorted(CACHE.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime)[:-4]:
-            if old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
+        older = [path for path in CACHE.glob(f"{kind}-*") if path.is_dir() and path != final]
+        for path in sorted(older, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _digest(*words: str) -> str:

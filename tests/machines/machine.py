@@ -1,0 +1,147 @@
+"""A machine that boots: systemd as its first process, in a container with its own disk, network and limits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from tests.machines.network import CLOUD, Network
+
+CONTROLLERS = ("memory", "pids", "cpu")
+ENTER = Path(__file__).with_name("enter.sh")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
+
+
+class Machine:
+    """Boots from `tree`, which it never changes. `disk_mb` and `memory_mb` bound what it may use of this one."""
+
+    def __init__(self, name: str, tree: Path, network: Network, directory: Path, *, disk_mb: int = 512, memory_mb: int = 1500) -> None:
+        self.name, self.network = name, network
+        self._tree, self._directory = tree, directory
+        self._disk_mb, self._memory_mb = disk_mb, memory_mb
+        self._process: subprocess.Popen[bytes] | None = None
+        self._written = bytearray()
+        self._more = threading.Condition()
+        self._begun_s = 0.0
+        self.added = directory / "added"
+        """What lies here when it boots lies over the tree."""
+        self.added.mkdir(parents=True)
+
+    def put(self, path: str, text: str, mode: int = 0o644) -> None:
+        """A file that the machine finds on its disk."""
+        file = self.added / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+        file.chmod(mode)
+
+    def boot(self, user_data: str) -> None:
+        """Power on. cloud-init finds `user_data`."""
+        seed = "var/lib/cloud/seed/nocloud"
+        self.put(f"{seed}/meta-data", f"instance-id: {self.name}\n")
+        self.put(f"{seed}/user-data", user_data)
+        master, slave = pty.openpty()
+        words = [str(ENTER), self.name, str(self._tree), str(self._directory), self.network.machine, str(self._disk_mb), str(self._memory_mb)]
+        self._begun_s = time.monotonic()
+        self._process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        threading.Thread(target=self._read, args=(master,), daemon=True).start()
+
+    @property
+    def console(self) -> str:
+        """Everything printed so far, without colours."""
+        return ESCAPES.sub("", bytes(self._written).decode("utf-8", "replace"))
+
+    @property
+    def boots(self) -> int:
+        """How often it started."""
+        return self.console.count("== power on")
+
+    def shows(self, words: str, within_s: float = 20.0) -> float:
+        """Wait until the console shows `words`; seconds since power-on."""
+        until_s = time.monotonic() + within_s
+        with self._more:
+            while words not in self.console:
+                left_s = until_s - time.monotonic()
+                assert left_s > 0 and self.on, f"never showed {words!r}:\n{self.console[-6000:]}"
+                self._more.wait(min(left_s, 1.0))
+        return time.monotonic() - self._begun_s
+
+    @property
+    def on(self) -> bool:
+        """Whether its first process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def wait_off(self, within_s: float) -> float:
+        """Seconds from power-on to off. Raises: AssertionError with the end of the console if it stays on."""
+        assert self._process is not None
+        try:
+            self._process.wait(max(0.1, within_s - (time.monotonic() - self._begun_s)))
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still on after {within_s} s:\n{self.console[-8000:]}") from None
+        return time.monotonic() - self._begun_s
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Inside, as its root, while it is on."""
+        outer = ["nsenter", f"--target={self._first_process()}", "--all", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *words]
+        return subprocess.run(outer, capture_output=True, text=True, timeout=30, check=False)
+
+    def file(self, path: str) -> str:
+        """What its disk holds there, on or off; empty if nothing."""
+        with contextlib.suppress(OSError):
+            return (self._directory / "kept" / path.lstrip("/")).read_text("utf-8")
+        return ""
+
+    def destroy(self) -> None:
+        """Nothing of it is left: processes, mounts, control groups."""
+        until_s = time.monotonic() + 10
+        while (alive := self._inhabitants()) and time.monotonic() < until_s:
+            for pid in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+        for controller in (*CONTROLLERS, "systemd", "unified"):
+            top = Path("/sys/fs/cgroup", controller, self.name)
+            for directory in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True) if top.is_dir() else ():
+                directory.rmdir()
+            if top.is_dir():
+                top.rmdir()
+
+    def _inhabitants(self) -> list[int]:
+        top = Path("/sys/fs/cgroup/memory", self.name)
+        found: list[int] = []
+        for path in [top, *top.rglob("*")] if top.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if path.is_dir():
+                    found += [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
+        return found
+
+    def _first_process(self) -> int:
+        """The container's pid 1, as we see it."""
+        for pid in self._inhabitants():
+            with contextlib.suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                if re.search(r"^NSpid:\s+\d+\s+1$", status, re.M):
+                    return pid
+        raise AssertionError(f"{self.name} is off:\n{self.console[-3000:]}")
+
+    def _read(self, master: int) -> None:
+        with contextlib.suppress(OSError), os.fdopen(master, "rb", buffering=0) as console:
+            while piece := console.read(1 << 16):
+                with self._more:
+                    self._written += piece
+                    self._more.notify_all()
+        with self._more:
+            self._more.notify_all()
+
+
+__all__ = ["CLOUD", "Machine"]

@@ -1,0 +1,108 @@
+"""Root file systems for machines that really boot: a plain one, as a stock image is, and one provisioned by packer's scripts."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sandbox.runner import release
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("RUNS_FLEET_BOOT_CACHE", "/var/cache/runs-fleet-boot"))
+SUITE = "bookworm"
+PACKAGES = (
+    "systemd", "systemd-sysv", "udev", "dbus", "cloud-init", "python3", "curl", "ca-certificates", "iproute2", "nftables", "procps",
+    "util-linux", "git", "openssh-server", "sudo", "cron", "at",
+)  # fmt: skip
+"""What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
+KEPT = 3
+"""Trees of one kind that stay beside the newest."""
+KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "ifupdown", "isc-dhcp-client")
+RUNNER_VERSION = "2.996.0"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def stock(*, kernel: bool = False) -> Path:
+    """A plain Debian. Half a minute the first time; then there."""
+    packages = (*PACKAGES, *KERNEL) if kernel else PACKAGES
+    with _kept(f"stock-{_digest(SUITE, *packages)}") as aside:
+        if aside is not None:
+            words = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", SUITE, str(aside)]
+            subprocess.run(words, check=True)
+    return CACHE / f"stock-{_digest(SUITE, *packages)}"
+
+
+def baked(bundle: Path, *, kernel: bool = False) -> Path:
+    """The plain one after packer's scripts, in packer's order, with the stand-in's release."""
+    archive = release.archive(RUNNER_VERSION)
+    scripts = sorted((ROOT / "packer" / "scripts").glob("*.sh"))
+    key = f"baked-{_digest(str(stock(kernel=kernel)), _sum(bundle), archive.sha256, *map(_sum, scripts))}"
+    with _kept(key) as aside:
+        if aside is not None:
+            subprocess.run(["cp", "-a", "--reflink=auto", f"{stock(kernel=kernel)}/.", str(aside)], check=True)
+            given = aside / "tmp" / "runs-fleet"
+            given.mkdir(parents=True)
+            (given / "runner.tar.gz").write_bytes(archive.content)
+            subprocess.run(["tar", "-xzf", str(bundle), "-C", str(given)], check=True)
+            for script in scripts:
+                shutil.copy2(script, given)
+            facts = {
+                "RUNNER_VERSION": RUNNER_VERSION, "RUNNER_SHA256": archive.sha256, "SOURCE_IMAGE": f"debian {SUITE}",
+                "RUNNER_URL": "file:///tmp/runs-fleet/runner.tar.gz",
+            }  # fmt: skip
+            for word in ("base.sh", "install.sh", "runner.sh", "seal.sh"):
+                run_in(aside, [f"/tmp/runs-fleet/{word}"], facts)
+    return CACHE / key
+
+
+def bundle(out: Path) -> Path:
+    """The agent's bundle for the trees' Python."""
+    python = "3.11"
+    subprocess.run(
+        [sys.executable, str(ROOT / "packer" / "bundle.py"), "--out", str(out), "--python", python], check=True, capture_output=True
+    )
+    return next(out.glob("*.tar.gz"))
+
+
+def run_in(root: Path, words: list[str], environment: dict[str, str]) -> str:
+    """Run a command inside the tree, as packer's shell would. Raises: AssertionError with what it said if it fails."""
+    outer = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={root}", "--mount-proc", "--", *words]
+    told = subprocess.run(outer, env={"PATH": PATH, "HOME": "/root", **environment}, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, f"{words} ended with {told.returncode}:\n{told.stdout}{told.stderr}"
+    return told.stdout
+
+
+@contextmanager
+def _kept(name: str) -> Iterator[Path | None]:
+    """A directory to fill if there is none of that name yet; nobody else fills it meanwhile, and half of one is never seen."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    final, aside = CACHE / name, CACHE / f"{name}.new"
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if final.exists():
+            yield None
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(mode=0o755)
+        yield aside
+        aside.rename(final)
+        os.utime(final)
+        kind = name.partition("-")[0]
+        older = [path for path in CACHE.glob(f"{kind}-*") if path.is_dir() and path != final]
+        for path in sorted(older, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
