@@ -12,6 +12,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MODULES = ("__init__.py", "expressions.py", "wire.py", "worker.py", "listener.py")
 VERSION = "2.999.0"
+PYTHON = str(getattr(sys, "_base_executable", None) or sys.executable)
+"""What runs the stand-in on this machine: outside of any virtual environment, which another user may not enter."""
 _SHIM = """#!{python} -SE
 import sys
 from pathlib import Path
@@ -35,13 +37,13 @@ class Archive:
         return hashlib.sha256(self.content).hexdigest()
 
 
-def files(version: str = VERSION) -> dict[str, tuple[bytes, int]]:
-    """Every file of the release: name -> (content, mode)."""
+def files(version: str = VERSION, python: str = PYTHON) -> dict[str, tuple[bytes, int]]:
+    """Every file of the release: name -> (content, mode). `python` runs the stand-in where it is installed."""
     tree: dict[str, tuple[bytes, int]] = {}
     for script in sorted((HERE / "scripts").iterdir()):
         tree[script.name] = (script.read_bytes(), 0o755)
-    tree["bin/Runner.Listener"] = (_shim("listener", f"root, {version!r}"), 0o755)
-    tree["bin/Runner.Worker"] = (_shim("worker", "root"), 0o755)
+    tree["bin/Runner.Listener"] = (_shim("listener", f"root, {version!r}", python), 0o755)
+    tree["bin/Runner.Worker"] = (_shim("worker", "root", python), 0o755)
     tree["bin/installdependencies.sh"] = (b"#!/bin/bash\nexit 0\n", 0o755)
     tree["bin/standin/sandbox/__init__.py"] = (b"", 0o644)
     for module in MODULES:
@@ -57,11 +59,11 @@ def links() -> dict[str, str]:
     return {f"externals/{node}/bin/npm": "../lib/node_modules/npm/bin/npm-cli.js" for node in ("node20", "node24")}
 
 
-def archive(version: str = VERSION, extra: dict[str, bytes] | None = None) -> Archive:
+def archive(version: str = VERSION, extra: dict[str, bytes] | None = None, python: str = PYTHON) -> Archive:
     """The .tar.gz: entries begin with `./`, no directory of its own on top."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as tar:
-        tree = files(version)
+        tree = files(version, python)
         tree.update({name: (content, 0o644) for name, content in (extra or {}).items()})
         directories = sorted({str(parent) for name in [*tree, *links()] for parent in Path(name).parents if str(parent) != "."})
         for name in ["", *directories]:
@@ -93,6 +95,5 @@ def install(directory: Path, version: str = VERSION) -> Path:
     return directory
 
 
-def _shim(module: str, arguments: str) -> bytes:
-    python = getattr(sys, "_base_executable", None) or sys.executable
+def _shim(module: str, arguments: str, python: str) -> bytes:
     return _SHIM.format(python=python, module=module, arguments=arguments).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from tests.machines.network import METADATA, METADATA6, Network, short_name
 from tests.conftest import Moto
 from tests.integration.house import blob
 
-AWS_PORT, GITHUB_PORT = 5000, 5001
+AWS_PORT, HUNG_PORT = 5000, 5003
 FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=\nOnUnitInactiveSec=1s\n"
 CONSOLE = "[Journal]\nForwardToConsole=yes\nTTYPath=/dev/console\nMaxLevelConsole=info\nRateLimitIntervalSec=0\n"
 
@@ -48,7 +49,15 @@ class Ground:
 
     def configure(self, **fields: Any) -> None:
         """The job's configuration, where the instance will look for it."""
-        document = {"org": "octo", "repo": "sandbox", "job_id": 7, "session_id": "s-1", "attempt": 2, "jit_config": blob(), **fields}
+        document = {
+            "org": "octo",
+            "repo": "sandbox",
+            "job_id": 7,
+            "session_id": "s-1",
+            "attempt": 2,
+            "jit_config": blob(),
+            **fields,
+        }
         name = parameter_name(self.instance_id)
         self.moto.client("ssm").put_parameter(Name=name, Value=json.dumps(document), Type="SecureString")
 
@@ -88,6 +97,22 @@ class Ground:
         """What EC2 says of the instance."""
         found = self.moto.client("ec2").describe_instances(InstanceIds=[self.instance_id])
         return str(found["Reservations"][0]["Instances"][0]["State"]["Name"])
+
+    def listen(self, port: int) -> Callable[[], str]:
+        """What the job tells that port of the cloud."""
+        return self.network.listen(port)
+
+    @property
+    def aws_hung(self) -> str:
+        """An endpoint of the cloud that takes connections and never answers."""
+        hung = self.network.forward(CLOUD, HUNG_PORT, ("", 0))
+        hung.mode = "hang"
+        return f"http://{CLOUD}:{HUNG_PORT}"
+
+    @staticmethod
+    def nameless() -> str:
+        """A drop-in by which the agent has to ask who it is, and is not told."""
+        return "[Service]\nEnvironment=AWS_EC2_METADATA_SERVICE_ENDPOINT=\nExecStartPre=/bin/sed -i -e /INSTANCE_ID/d -e /EC2_METADATA/d -e '$aAWS_EC2_METADATA_SERVICE_ENDPOINT=http://10.77.0.9' /etc/runs-fleet/agent.env\n"
 
     def close(self) -> None:
         """Nothing is left."""

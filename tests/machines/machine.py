@@ -22,7 +22,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 class Machine:
     """Boots from `tree`, which it never changes. `disk_mb` and `memory_mb` bound what it may use of this one."""
 
-    def __init__(self, name: str, tree: Path, network: Network, directory: Path, *, disk_mb: int = 512, memory_mb: int = 1500) -> None:
+    def __init__(
+        self, name: str, tree: Path, network: Network, directory: Path, *, disk_mb: int = 512, memory_mb: int = 1500
+    ) -> None:
         self.name, self.network = name, network
         self._tree, self._directory = tree, directory
         self._disk_mb, self._memory_mb = disk_mb, memory_mb
@@ -41,13 +43,27 @@ class Machine:
         file.write_text(text, "utf-8")
         file.chmod(mode)
 
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link on its disk."""
+        link = self.added / path.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+
     def boot(self, user_data: str) -> None:
         """Power on. cloud-init finds `user_data`."""
         seed = "var/lib/cloud/seed/nocloud"
         self.put(f"{seed}/meta-data", f"instance-id: {self.name}\n")
         self.put(f"{seed}/user-data", user_data)
         master, slave = pty.openpty()
-        words = [str(ENTER), self.name, str(self._tree), str(self._directory), self.network.machine, str(self._disk_mb), str(self._memory_mb)]
+        words = [
+            str(ENTER),
+            self.name,
+            str(self._tree),
+            str(self._directory),
+            self.network.machine,
+            str(self._disk_mb),
+            str(self._memory_mb),
+        ]
         self._begun_s = time.monotonic()
         self._process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
         os.close(slave)
@@ -89,7 +105,16 @@ class Machine:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Inside, as its root, while it is on."""
-        outer = ["nsenter", f"--target={self._first_process()}", "--all", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *words]
+        outer = [
+            "nsenter",
+            f"--target={self.first_process()}",
+            "--all",
+            "--",
+            "env",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            *words,
+        ]
         return subprocess.run(outer, capture_output=True, text=True, timeout=30, check=False)
 
     def file(self, path: str) -> str:
@@ -125,7 +150,7 @@ class Machine:
                     found += [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
         return found
 
-    def _first_process(self) -> int:
+    def first_process(self) -> int:
         """The container's pid 1, as we see it."""
         for pid in self._inhabitants():
             with contextlib.suppress(OSError):

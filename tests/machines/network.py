@@ -5,6 +5,7 @@ The services are served by this process; only their sockets live in the namespac
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -53,6 +54,26 @@ class Network:
         for name in (self.machine, self.cloud):
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
+    def listen(self, port: int) -> Callable[[], str]:
+        """A place to tell something once; the answer is what was told to it by then."""
+        listener, heard = self._listening(CLOUD, port), bytearray()
+
+        def hear() -> None:
+            with contextlib.suppress(OSError):
+                near, _ = listener.accept()
+                while piece := near.recv(1 << 16):
+                    heard.extend(piece)
+
+        thread = threading.Thread(target=hear, daemon=True)
+        thread.start()
+
+        def told() -> str:
+            thread.join(5)
+            assert not thread.is_alive(), "nobody told anything"
+            return heard.decode()
+
+        return told
+
     def _listening(self, address: str, port: int) -> socket.socket:
         """Made by a thread of its own that has entered the namespace: entering is for the thread, the socket stays there."""
 
@@ -78,8 +99,15 @@ class Forward:
         self.flaky: Callable[[int], str] | None = None
         """Decides by the connection's number; None: `mode` does."""
         self.connections = 0
+        self._open: list[socket.socket] = []
         self._held: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def drop(self) -> None:
+        """Cut the connections that are open."""
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """No more, and what is held is let go."""
@@ -114,6 +142,7 @@ class Forward:
         except OSError:
             near.close()
             return
+        self._open += [near, far]
         back = threading.Thread(target=_pump, args=(far, near), daemon=True)
         back.start()
         _pump(near, far)

