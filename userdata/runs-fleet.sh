@@ -45,7 +45,7 @@ export RUNS_FLEET_INSTANCE_ID AWS_REGION RUNS_FLEET_POWER_OFF
 [ ! -e "$state/said" ] || exit 1  # this machine has had its life
 [ ! -s "$state/letter-rebooted" ] || { letter rebooted; exit 1; }
 if [ -z "${RUNS_FLEET_START:-}" ] && ! systemctl cat runs-fleet-agent > /dev/null; then
-    systemd-run --quiet --unit=runs-fleet-install-limit --on-active=15min systemctl poweroff --force
+    systemd-run -q --no-block -u runs-fleet-install-limit -p DefaultDependencies=no --timer-property=DefaultDependencies=no --on-active=15min systemctl poweroff --force
     new=$(mktemp -d) && signed s3 --max-time 120 -o "$new/bundle" "${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-https://s3.$AWS_REGION.amazonaws.com}}/${RUNS_FLEET_CONFIG_BUCKET:?}/${RUNS_FLEET_AGENT_BUNDLE:?}" \
         && sha256sum --check --quiet <<< "${RUNS_FLEET_AGENT_SHA256:?}  $new/bundle" >&2 && tar -xzf "$new/bundle" -C "$new" && "$new/install.sh" >&2 || exit 1
     rm -rf "$new" && systemctl stop runs-fleet-install-limit.timer
@@ -53,6 +53,6 @@ fi
 limit=${RUNS_FLEET_MAX_RUNTIME:-360} && echo $((${limit%.*} + 45)) > "$state/limit-minutes"
 (umask 077 && env -0 | grep -zE '^(RUNS_FLEET_|AWS_REGION=|AWS_ENDPOINT_URL|AWS_EC2_METADATA_SERVICE_ENDPOINT=)' \
     | sed -z 's/[\\"]/\\&/g; s/=/="/; s/$/"/' | tr '\0' '\n' > "$environment")
-exec 2>&3
+[ -z "${RUNS_FLEET_START:-}" ] || exec 2>&3
 # shellcheck disable=SC2086  # a command line, split on purpose
 ${RUNS_FLEET_START:-systemctl start --no-block runs-fleet-agent}

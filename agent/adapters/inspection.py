@@ -23,7 +23,13 @@ OWN = ("/var/lib/runs-fleet", "/etc/runs-fleet/agent.env")
 SEARCHED = ("/etc/runs-fleet", "/var/lib/runs-fleet", "/var/lib/cloud/instance/user-data.txt", "/opt/runs-fleet", "/tmp")  # noqa: S108 - looked through, not written
 LARGEST_SEARCHED = 1 << 20
 METADATA = "http://169.254.169.254/latest/api/token"
-UNITS = ("runs-fleet-agent.service", "runs-fleet-power-off.service", "runs-fleet-deadline.service", "runs-fleet-deadline.timer")
+UNITS = (
+    "runs-fleet-agent.service",
+    "runs-fleet-power-off.service",
+    "runs-fleet-deadline.service",
+    "runs-fleet-deadline.timer",
+    "runs-fleet-boot-failed.service",
+)
 
 
 def look(*, image: bool, version: str) -> Observed:

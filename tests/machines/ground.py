@@ -14,12 +14,12 @@ from agent.contract.names import parameter_name
 from sandbox.imds import Metadata
 from sandbox.instances import user_data
 from tests.machines.machine import CLOUD, Machine
-from tests.machines.network import METADATA, METADATA6, Network, short_name
+from tests.machines.network import METADATA, METADATA6, Forward, Network, short_name
 from tests.conftest import Moto
 from tests.integration.house import blob
 
 AWS_PORT, HUNG_PORT = 5000, 5003
-FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=\nOnUnitInactiveSec=1s\n"
+FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\n"  # the empty one forgets both
 CONSOLE = "[Journal]\nForwardToConsole=yes\nTTYPath=/dev/console\nMaxLevelConsole=info\nRateLimitIntervalSec=0\n"
 
 
@@ -31,6 +31,7 @@ class Ground:
         self.network = Network(self.name)
         queue = moto.client("sqs").create_queue(QueueName="terminations")["QueueUrl"]
         self._queue = queue
+        self._hung: Forward | None = None
         launched = moto.client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
         self.instance_id: str = launched["Instances"][0]["InstanceId"]
         self.metadata = Metadata(self.instance_id, "us-east-1")
@@ -105,14 +106,15 @@ class Ground:
     @property
     def aws_hung(self) -> str:
         """An endpoint of the cloud that takes connections and never answers."""
-        hung = self.network.forward(CLOUD, HUNG_PORT, ("", 0))
-        hung.mode = "hang"
+        if self._hung is None:
+            self._hung = self.network.forward(CLOUD, HUNG_PORT, ("", 0))
+            self._hung.mode = "hang"
         return f"http://{CLOUD}:{HUNG_PORT}"
 
-    @staticmethod
-    def nameless() -> str:
+    def nameless(self) -> str:
         """A drop-in by which the agent has to ask who it is, and is not told."""
-        return "[Service]\nEnvironment=AWS_EC2_METADATA_SERVICE_ENDPOINT=\nExecStartPre=/bin/sed -i -e /INSTANCE_ID/d -e /EC2_METADATA/d -e '$aAWS_EC2_METADATA_SERVICE_ENDPOINT=http://10.77.0.9' /etc/runs-fleet/agent.env\n"
+        forget = f"/INSTANCE_ID/d; /EC2_METADATA/d; $aAWS_EC2_METADATA_SERVICE_ENDPOINT={self.aws_hung}"
+        return f"[Service]\nExecStartPre=+/bin/sed -i '{forget}' /etc/runs-fleet/agent.env\n"
 
     def close(self) -> None:
         """Nothing is left."""

@@ -112,7 +112,7 @@ class Machine:
             "--",
             "env",
             "-i",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             *words,
         ]
         return subprocess.run(outer, capture_output=True, text=True, timeout=30, check=False)
@@ -124,7 +124,9 @@ class Machine:
         return ""
 
     def destroy(self) -> None:
-        """Nothing of it is left: processes, mounts, control groups."""
+        """Nothing of it is left: processes, mounts, control groups. What it showed is kept where RUNS_FLEET_CONSOLES says."""
+        if kept := os.environ.get("RUNS_FLEET_CONSOLES"):
+            Path(kept, f"{self._directory.parent.name}.log").write_text(self.console, "utf-8")
         until_s = time.monotonic() + 10
         while (alive := self._inhabitants()) and time.monotonic() < until_s:
             for pid in alive:

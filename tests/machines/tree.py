@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,8 @@ PACKAGES = (
     "util-linux", "git", "openssh-server", "sudo", "cron", "at",
 )  # fmt: skip
 """What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
-KEPT = 3
-"""Trees of one kind that stay beside the newest."""
+KEPT_S = 7_200.0
+"""Seconds after which a tree of other sources makes room; long enough for whoever still boots from it."""
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "ifupdown", "isc-dhcp-client")
 RUNNER_VERSION = "2.996.0"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,15 +68,16 @@ def runner() -> release.Archive:
     return release.archive(RUNNER_VERSION, python="/usr/bin/python3")
 
 
-def bundle(out: Path) -> Path:
-    """The agent's bundle for the trees' Python."""
-    python = "3.11"
-    subprocess.run(
-        [sys.executable, str(ROOT / "packer" / "bundle.py"), "--out", str(out), "--python", python],
-        check=True,
-        capture_output=True,
-    )
-    return next(out.glob("*.tar.gz"))
+def bundle() -> Path:
+    """The agent's bundle for the trees' Python, of the sources as they are."""
+    sources = [path for top in ("agent", "packer/machine") for path in sorted((ROOT / top).rglob("*")) if path.suffix != ".pyc"]
+    sources += [ROOT / "packer" / "bundle.py", ROOT / "constraints" / "agent.txt"]
+    name = f"bundle-{_digest(*(f'{path} {_sum(path)}' for path in sources if path.is_file()))}"
+    with _kept(name) as aside:
+        if aside is not None:
+            words = [sys.executable, str(ROOT / "packer" / "bundle.py"), "--out", str(aside), "--python", "3.11"]
+            subprocess.run(words, check=True, capture_output=True)
+    return next((CACHE / name).glob("*.tar.gz"))
 
 
 def run_in(root: Path, words: list[str], environment: dict[str, str]) -> str:
@@ -102,9 +104,9 @@ def _kept(name: str) -> Iterator[Path | None]:
         aside.rename(final)
         os.utime(final)
         kind = name.partition("-")[0]
-        older = [path for path in CACHE.glob(f"{kind}-*") if path.is_dir() and path != final]
-        for path in sorted(older, key=lambda path: path.stat().st_mtime)[:-KEPT]:
-            shutil.rmtree(path, ignore_errors=True)
+        for path in CACHE.glob(f"{kind}-*"):
+            if path.is_dir() and path.stat().st_mtime < time.time() - KEPT_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _digest(*words: str) -> str:
