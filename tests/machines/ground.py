@@ -13,10 +13,10 @@ from agent.contract.messages import BootstrapFailed, FinalWord, Message, read_me
 from agent.contract.names import parameter_name
 from sandbox.imds import Metadata
 from sandbox.instances import user_data
-from tests.machines.machine import CLOUD, Machine
-from tests.machines.network import METADATA, METADATA6, Forward, Network, short_name
 from tests.conftest import Moto
 from tests.integration.house import blob
+from tests.machines.machine import CLOUD, Machine
+from tests.machines.network import METADATA, METADATA6, Forward, Network, short_name
 
 AWS_PORT, HUNG_PORT = 5000, 5003
 FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\n"  # the empty one forgets both

@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 CLOUD, MACHINE, METADATA, METADATA6 = "10.77.0.1", "10.77.0.2", "169.254.169.254", "fd00:ec2::254"
 CLONE_NEWNET = 0x40000000
@@ -26,14 +27,15 @@ class Network:
         self.cloud, self.machine = f"{name}-c", f"{name}-m"
         self._forwards: list[Forward] = []
         near, far = f"{name}0", f"{name}1"
+        cloud, machine = f"-n {self.cloud}", f"-n {self.machine}"
         for words in (
             f"netns add {self.cloud}", f"netns add {self.machine}",
             f"link add {near} netns {self.cloud} type veth peer name {far} netns {self.machine}",
-            f"-n {self.machine} link set {far} name host0",
-            f"-n {self.cloud} addr add {CLOUD}/24 dev {near}", f"-n {self.cloud} addr add {METADATA}/32 dev {near}",
-            f"-n {self.cloud} -6 addr add {METADATA6}/64 dev {near} nodad", f"-n {self.cloud} link set {near} up", f"-n {self.cloud} link set lo up",
-            f"-n {self.machine} addr add {MACHINE}/24 dev host0", f"-n {self.machine} -6 addr add fd00:ec2::2/64 dev host0 nodad",
-            f"-n {self.machine} link set host0 up", f"-n {self.machine} link set lo up", f"-n {self.machine} route add {METADATA} dev host0",
+            f"{machine} link set {far} name host0",
+            f"{cloud} addr add {CLOUD}/24 dev {near}", f"{cloud} addr add {METADATA}/32 dev {near}",
+            f"{cloud} -6 addr add {METADATA6}/64 dev {near} nodad", f"{cloud} link set {near} up", f"{cloud} link set lo up",
+            f"{machine} addr add {MACHINE}/24 dev host0", f"{machine} -6 addr add fd00:ec2::2/64 dev host0 nodad",
+            f"{machine} link set host0 up", f"{machine} link set lo up", f"{machine} route add {METADATA} dev host0",
         ):  # fmt: skip
             subprocess.run(["ip", *words.split()], check=True)
 
@@ -78,12 +80,11 @@ class Network:
         """Made by a thread of its own that has entered the namespace: entering is for the thread, the socket stays there."""
 
         def made() -> socket.socket:
-            with open(f"/run/netns/{self.cloud}") as namespace:
+            with Path("/run/netns", self.cloud).open() as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                     raise OSError(ctypes.get_errno(), "setns")
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            listener = socket.create_server((address, port), family=family, backlog=64)
-            return listener
+            return socket.create_server((address, port), family=family, backlog=64)
 
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(made).result()

@@ -161,7 +161,8 @@ def test_a_power_button_is_an_orderly_end(ground: Ground) -> None:
 
 
 HELD = {
-    Phase.WAKING: "no instance id", Phase.PREPARING: "no configuration", Phase.REGISTERING: "config.sh hangs", Phase.RUNNING: "a long job",
+    Phase.WAKING: "no instance id", Phase.PREPARING: "no configuration", Phase.REGISTERING: "config.sh hangs",
+    Phase.RUNNING: "a long job",
     Phase.SETTLING: "logs hang", Phase.REPORTING: "the queue hangs", Phase.TERMINATING: "EC2 hangs",
 }  # fmt: skip
 
@@ -366,8 +367,9 @@ def test_a_machine_that_starts_again_runs_no_second_job(ground: Ground, how: str
 
 HOSTILE = """
 out=/tmp/found; : > $out
-curl -s --max-time 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' http://169.254.169.254/latest/api/token && echo METADATA >> $out
-curl -s --max-time 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' 'http://[fd00:ec2::254]/latest/api/token' && echo METADATA6 >> $out
+token="curl -s --max-time 2 -X PUT -H X-aws-ec2-metadata-token-ttl-seconds:60"
+$token http://169.254.169.254/latest/api/token && echo METADATA >> $out
+$token 'http://[fd00:ec2::254]/latest/api/token' && echo METADATA6 >> $out
 curl -s --max-time 2 http://169.254.169.254/latest/meta-data/iam/security-credentials/ && echo METADATA1 >> $out
 agent=$(systemctl show --property=MainPID --value runs-fleet-agent)
 kill -9 $agent 2>/dev/null && echo KILLED >> $out
@@ -404,7 +406,7 @@ def test_a_hostile_job_reaches_neither_credentials_nor_the_agent(ground: Ground)
 
 
 def test_the_agent_itself_gets_its_credentials_past_the_firewall(ground: Ground) -> None:
-    """There are no others on the machine: that anything was sent proves it; that the rule counts proves it is the one that matters."""
+    """There are no others on the machine: whatever was sent proves it. The rule's counter shows what kept the job away."""
     ground.configure()
     ground.play(f"curl -s --max-time 1 http://169.254.169.254/ || true; {HOLD}")
     ground.boot()

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("RUNS_FLEET_BOOT_CACHE", "/var/cache/runs-fleet-boot"))
 SUITE = "bookworm"
 PACKAGES = (
-    "systemd", "systemd-sysv", "udev", "dbus", "cloud-init", "python3", "curl", "ca-certificates", "iproute2", "nftables", "procps",
-    "util-linux", "git", "openssh-server", "sudo", "cron", "at",
+    "systemd", "systemd-sysv", "udev", "dbus", "cloud-init", "python3", "curl", "ca-certificates", "iproute2", "nftables",
+    "procps", "util-linux", "git", "openssh-server", "sudo", "cron", "at",
 )  # fmt: skip
 """What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
 KEPT_S = 7_200.0
