@@ -5,9 +5,8 @@ PYTHON    ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 WORKFLOW  ?=
 BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
-UNPRIVILEGED := -m "not root"
 
-.PHONY: help run test check bench clean constraints
+.PHONY: help run test boot-test check bench bundle image image-validate clean constraints
 help:                  ## what there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
@@ -15,7 +14,10 @@ run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… 
 	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)")
 
 test: $(READY)         ## every test that needs no root
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not root"
+
+boot-test: $(READY)    ## machines that really boot, as root: systemd, cloud-init, units, firewall (needs mmdebstrap, systemd-nspawn, nft)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m root $(ONLY)
 
 check: $(READY)        ## style, types, floors, secrets, known vulnerabilities
 	$(BIN)/ruff check .
@@ -24,6 +26,9 @@ check: $(READY)        ## style, types, floors, secrets, known vulnerabilities
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/secrets.py
 	$(BIN)/python .ci/audit.py
+
+bundle: $(READY)       ## the agent with its installer as one archive in dist/, for images and for stock machines
+	@$(BIN)/python packer/bundle.py $(BUNDLE)
 
 bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json and docs/benchmarks.md
 	$(BIN)/python -m benchmarks

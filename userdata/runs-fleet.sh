@@ -50,6 +50,7 @@ if [ -z "${RUNS_FLEET_START:-}" ] && ! systemctl cat runs-fleet-agent > /dev/nul
         && sha256sum --check --quiet <<< "${RUNS_FLEET_AGENT_SHA256:?}  $new/bundle" >&2 && tar -xzf "$new/bundle" -C "$new" && "$new/install.sh" >&2 || exit 1
     rm -rf "$new" && systemctl stop runs-fleet-install-limit.timer
 fi
+[ "${RUNS_FLEET_JOB_SUDO:-no}" != yes ] || (umask 337 && echo "runner ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/runs-fleet)
 limit=${RUNS_FLEET_MAX_RUNTIME:-360} && echo $((${limit%.*} + 45)) > "$state/limit-minutes"
 (umask 077 && env -0 | grep -zE '^(RUNS_FLEET_|AWS_REGION=|AWS_ENDPOINT_URL|AWS_EC2_METADATA_SERVICE_ENDPOINT=)' \
     | sed -z 's/[\\"]/\\&/g; s/=/="/; s/$/"/' | tr '\0' '\n' > "$environment")

@@ -19,7 +19,6 @@ BORN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def config(**fields: Any) -> Any:
-    import json
 
     return read_config(
         json.dumps({"org": "o", "repo": "r", "job_id": 7, "session_id": "s-1", "attempt": 2, "jit_config": blob(), **fields})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +20,33 @@ from tests.integration.house import blob
 from tests.machines.machine import CLOUD, Machine
 from tests.machines.network import METADATA, METADATA6, Forward, Network, short_name
 
-AWS_PORT, HUNG_PORT = 5000, 5003
+AWS_PORT, HUNG_PORT, DENIED_PORT = 5000, 5003, 5004
+_XML_DENIAL = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>"
 FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\n"  # the empty one forgets both
 CONSOLE = "[Journal]\nForwardToConsole=yes\nTTYPath=/dev/console\nMaxLevelConsole=info\nRateLimitIntervalSec=0\n"
+
+
+class Denying:
+    """A service in which nobody may do anything. Source: the JSON and query protocols' errors."""
+
+    def __init__(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                json_protocol = "X-Amz-Target" in self.headers
+                said = '{"__type": "AccessDeniedException", "message": "not authorized"}' if json_protocol else _XML_DENIAL
+                self.send_response(400 if json_protocol else 403)
+                self.send_header("Content-Length", str(len(said)))
+                self.end_headers()
+                self.wfile.write(said.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.address = ("127.0.0.1", self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
 
 class Ground:
@@ -102,6 +128,12 @@ class Ground:
     def listen(self, port: int) -> Callable[[], str]:
         """What the job tells that port of the cloud."""
         return self.network.listen(port)
+
+    def aws_denied(self) -> str:
+        """An endpoint of the cloud that refuses every call for want of a permission, as SSM and EC2 do."""
+        self._denying = Denying()
+        self.network.forward(CLOUD, DENIED_PORT, self._denying.address)
+        return f"http://{CLOUD}:{DENIED_PORT}"
 
     @property
     def aws_hung(self) -> str:

@@ -20,9 +20,12 @@ from tests.machines import tree
 from tests.machines.ground import Ground
 
 NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or bool(NEEDED), reason=f"NOTHING WAS BOOTED: needs root{''.join(f', {tool}' for tool in NEEDED)}"
-)
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or bool(NEEDED), reason=f"NOTHING WAS BOOTED: needs root{''.join(f', {tool}' for tool in NEEDED)}"
+    ),
+]
 OFF_S = 25.0
 """Seconds from power-on within which each of these machines must be off; most take two to five."""
 HOLD = "trap 'exit 1' INT; echo up; while :; do sleep 0.05; done"
@@ -275,12 +278,40 @@ def test_without_a_metadata_service_nothing_is_said_and_the_machine_goes(ground:
     assert ground.messages() == []
 
 
-def test_a_parameter_that_may_not_be_read(ground: Ground) -> None:
-    ground.boot(RUNS_FLEET_CONFIG_TIMEOUT_SECONDS="2")
+@pytest.mark.parametrize("why", ["configuration_missing", "configuration_denied"])
+def test_a_configuration_that_cannot_be_had(ground: Ground, why: str) -> None:
+    denied = {"AWS_ENDPOINT_URL_SSM": ground.aws_denied()} if why == "configuration_denied" else {}
+    ground.boot(RUNS_FLEET_CONFIG_TIMEOUT_SECONDS="2", **denied)
 
     ground.machine.wait_off(OFF_S)
 
-    assert (ground.word().reason, ground.state()) == ("configuration_missing", "terminated")
+    assert (ground.word().reason, ground.state()) == (why, "terminated")
+
+
+def test_a_machine_that_may_not_terminate_itself_powers_off(ground: Ground) -> None:
+    ground.configure()
+    ground.play("true")
+    ground.boot(AWS_ENDPOINT_URL_EC2=ground.aws_denied())
+
+    ground.machine.wait_off(OFF_S)
+
+    messages: Any = ground.messages()
+    assert (messages[0].self_termination, messages[-1].status) == ("UnauthorizedOperation", Status.SUCCESS)
+    assert ground.state() == "running"  # in EC2 the launch template's shutdown behaviour ends it; moto's instance knows no power
+
+
+def test_sudo_is_given_only_where_it_was_asked_for_and_selfcheck_says_what_that_means(ground: Ground) -> None:
+    ground.configure()
+    ground.play(f"sudo -n true && echo granted; {HOLD}")
+    ground.boot(RUNS_FLEET_JOB_SUDO="yes")
+    ground.machine.shows("notice.ended kind=busy")
+
+    told = ground.machine.run("runs-fleet-agent", "selfcheck")
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    ground.machine.wait_off(OFF_S)
+
+    assert "the job has sudo, so it is root when it wants to be" in told.stdout
+    assert "FAIL should  rights" in told.stdout
 
 
 def test_a_cloud_that_hangs(ground: Ground) -> None:
