@@ -102,6 +102,12 @@ class RunnerUnstartable(AgentError):
     reason = "runner_unstartable"
 
 
+class MetadataExposed(AgentError):
+    """The metadata service was to be switched off for the job and could not be; the job was not started beside it."""
+
+    reason = "metadata_exposed"
+
+
 class Unexpected(AgentError):
     """A fault of ours that the outermost net caught; the cause is chained."""
 

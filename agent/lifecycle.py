@@ -15,7 +15,7 @@ from agent.cache import Upload
 from agent.contract.config import RunnerConfig
 from agent.contract.messages import Busy, Interrupting, Started
 from agent.desk import Desk, Overdue
-from agent.errors import AgentError, Exit, ServiceError, SettingsError
+from agent.errors import AgentError, Exit, MetadataExposed, ServiceError, SettingsError
 from agent.executor import SWEEP_S, Executor, ask
 from agent.farewell import Facts, Farewell
 from agent.letters import Letters
@@ -42,6 +42,10 @@ from agent.supervision import Limits, Stop, StopRequested, Watch
 from agent.telemetry import Envelope, Telemetry
 from agent.verdict import Verdict
 
+METADATA_S = 20.0
+"""Seconds for switching the metadata service off and seeing it gone."""
+FAREWELL_S = 120.0
+"""Seconds after a job's last possible moment in which something may still have to be signed."""
 IDENTITY_S = 15.0
 """Seconds for asking the machine who it is."""
 JOB_NOTE_S = 30.0
@@ -167,6 +171,8 @@ class Life:
             settings.grace_s,
             settings.idle_timeout_s,
         )
+        if settings.strict_metadata:
+            self._close_metadata(limits)
         runner = rooms.executor.start(launch)
         self._facts.started_at, self._facts.started_s = self._clock.now(), self._clock.monotonic_s()
         rooms.stopwatch.begin("to_exec", rooms.born_s)
@@ -182,6 +188,16 @@ class Life:
         verdict = verdicts.of(watch)
         self._journal.event("runner.ended", status=verdict.status.value, reason=verdict.reason, code=watch.exit_code)
         return verdict
+
+    def _close_metadata(self, limits: Limits) -> None:
+        """Raises: MetadataExposed; a job that must not see the service is not started beside it."""
+        needed_s = limits.runtime_s + limits.grace_s + FAREWELL_S
+        instance_id = self._facts.instance_id or ""
+        try:
+            self._desk.bounded("metadata", lambda: self._rooms.machine.close_metadata(instance_id, needed_s), METADATA_S)
+        except (ServiceError, Overdue) as error:
+            raise MetadataExposed(f"the metadata service was to be switched off (RUNS_FLEET_STRICT_METADATA): {error}") from error
+        self._facts.degraded.append("notices: the metadata service is switched off, so no spot notice can be seen")
 
     def _said_goodbye(self, verdict: Verdict, *, for_certain: bool) -> bool:
         """Every step stands alone: one that breaks must not take the next with it."""

@@ -275,6 +275,12 @@ class Machine(Protocol):
     def watch_notices(self) -> None:
         """From now on, NoticeCame arrives in the inbox; at most one `silent`."""
 
+    def close_metadata(self, instance_id: str, needed_s: float) -> None:
+        """Switch the metadata service off for everybody, notices included, and see it gone. What we need of it we have.
+
+        Raises: ServiceError: refused, still answering, or credentials that would not last `needed_s`.
+        """
+
     def may_terminate(self, instance_id: str) -> str:
         """`permitted`, or the code with which the service refused; `unknown` without an answer."""
 

@@ -53,6 +53,8 @@ class Settings:
     """The transient systemd unit the job runs in; None: the job is a child of ours."""
     state_dir: Path | None = None
     """Where letters are left for those who outlive us; None: nowhere."""
+    strict_metadata: bool = False
+    """Switch the instance's metadata service off before the runner starts."""
     complaints: tuple[str, ...] = ()
     """Every wrong or missing variable: its name, what was expected, what came."""
 
@@ -95,6 +97,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         power_off=reader.command("POWER_OFF"),
         job_unit=reader.parsed("JOB_UNIT", _unit),
         state_dir=reader.parsed("STATE_DIR", _path),
+        strict_metadata=reader.parsed("STRICT_METADATA", _yes) or False,
         complaints=tuple(reader.complaints),
     )
 
@@ -147,6 +150,12 @@ class _Reader:
 
     def _complain(self, name: str, expected: str, found: Any) -> None:
         self.complaints.append(f"{PREFIX}{name}: expected {expected}, found {found!r}")
+
+
+def _yes(raw: str) -> bool:
+    if raw not in ("yes", "no"):
+        raise ValueError("yes or no")
+    return raw == "yes"
 
 
 def _unit(raw: str) -> str:

@@ -153,10 +153,10 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
     crew = ThreadCrew(inbox)
     metadata = MetadataService(environment)
     credentials, region = CredentialChain(environment, metadata), Region(environment, metadata)
-    clients = Clients(region)
+    clients = Clients(region, credentials.current if settings.strict_metadata else None)
     spool = _spool(settings)
     processes = _processes(settings, inbox, spool)
-    ending = SelfTermination(SignedCalls("ec2", environment, credentials, region, clock.now))
+    ending = SelfTermination(SignedCalls("ec2", environment, credentials, region, clock.now), credentials)
 
     def transcript(instance_id: str) -> Transcript:
         if spool is None or settings.log_group is None:

@@ -17,6 +17,8 @@ SILENT_AFTER = 3
 """Failed looks in a row after which the silence is reported, once."""
 SILENT_POLL_S = 30.0
 POWER_OFF_S = 20.0
+CLOSED_WITHIN_S = 10.0
+"""Seconds in which a metadata service that was switched off stops answering; EC2 applies it within a few."""
 SWITCH = ("systemctl", "poweroff")
 """What switches the power off where no setting says it; with shutdown behaviour `terminate` this ends the instance."""
 
@@ -37,6 +39,12 @@ class Ending(Protocol):
     def may_terminate(self, instance_id: str) -> str:
         """`permitted`, the refusal's code, or `unknown`."""
 
+    def close_metadata(self, instance_id: str) -> None:
+        """Returns once accepted. Raises: ServiceError."""
+
+    def credentials_end(self) -> datetime | None:
+        """When what we sign with expires; None: never. Raises: NoCredentials."""
+
 
 class Ec2Machine:
     """Machine (ports)."""
@@ -55,6 +63,7 @@ class Ec2Machine:
         self._metadata, self._ending, self._processes = metadata, ending, processes
         self._inbox, self._crew, self._clock = inbox, crew, clock
         self._certainly_ec2, self._path = certainly_ec2, path
+        self._closed = False
 
     def instance_id(self) -> str:
         """Asked three times: the network may not be up in the first second."""
@@ -72,6 +81,23 @@ class Ec2Machine:
     def watch_notices(self) -> None:
         """Poll until the process ends."""
         self._crew.begin("notices", self._watch)
+
+    def close_metadata(self, instance_id: str, needed_s: float) -> None:
+        """Nothing is switched off unless the credentials we hold last as long as we may need them."""
+        end = self._ending.credentials_end()
+        if end is not None and (end - self._clock.now()).total_seconds() < needed_s:
+            need = f"they end at {end:%H:%M} UTC and are needed for {needed_s / 60:.0f} minutes: lower RUNS_FLEET_MAX_RUNTIME"
+            raise ServiceError("the role's credentials", "TooShort", need)
+        self._closed = True
+        self._ending.close_metadata(instance_id)
+        until_s = self._clock.monotonic_s() + CLOSED_WITHIN_S
+        while self._clock.monotonic_s() < until_s:
+            try:
+                self._metadata.get("meta-data/instance-id")
+            except ServiceError:
+                return
+            self._clock.pause(0.1)
+        raise ServiceError("the metadata service", "StillAnswers", f"{CLOSED_WITHIN_S:g} s after it was switched off")
 
     def may_terminate(self, instance_id: str) -> str:
         """EC2's answer to a DryRun."""
@@ -93,7 +119,7 @@ class Ec2Machine:
     def _watch(self) -> None:
         told: set[tuple[str, str]] = set()
         failures = 0
-        while True:
+        while not self._closed:
             try:
                 for notice in self._look():
                     key = (notice.kind, str(notice.ends_at))

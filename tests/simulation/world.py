@@ -267,6 +267,8 @@ class VirtualMachine:
     switch: Script[int] = field(default_factory=lambda: Script(0))
     switch_by_default: tuple[str, ...] | None = None
     notices: list[tuple[float, NoticeCame]] = field(default_factory=list)
+    closing: Script[None] = field(default_factory=lambda: Script(None))
+    closed: list[float] = field(default_factory=list)
     terminations: list[float] = field(default_factory=list)
     power_offs: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)
 
@@ -277,6 +279,12 @@ class VirtualMachine:
     def watch_notices(self) -> None:
         for age_s, notice in self.notices:
             self.inbox.schedule(BIRTH_S + age_s, notice)
+
+    def close_metadata(self, instance_id: str, needed_s: float) -> None:
+        assert instance_id == INSTANCE
+        self.closed.append(needed_s)
+        self.clock.pause(0.5)
+        self.closing.next()
 
     def may_terminate(self, instance_id: str) -> str:
         self.clock.pause(0.05)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from agent.adapters.aws.signing import Region
+from agent.adapters.aws.signing import Credentials, Region
 from agent.errors import NoCredentials, ServiceError, Unreachable
 
 
 class Clients:
     """One boto3 session for the process; its clients may be used from several threads, its making may not."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, credentials: Callable[[], Credentials] | None = None) -> None:
+        """`credentials`: those to sign with from first to last; None: boto3 finds and renews its own."""
+        self._credentials = credentials
         self._region, self._environment = region, region.environment
         self._lock = threading.Lock()
         self._session: Any = None
@@ -30,7 +32,7 @@ class Clients:
                 import boto3
                 from botocore.config import Config
 
-                self._session = self._session or boto3.session.Session()
+                self._session = self._session or boto3.session.Session(**self._fixed())
                 config = Config(
                     connect_timeout=connect_s,
                     read_timeout=read_s,
@@ -43,6 +45,16 @@ class Clients:
                 where = region or self._region.name()
                 self._made[service] = self._session.client(service, region_name=where, endpoint_url=endpoint, config=config)
             return self._made[service]
+
+    def _fixed(self) -> dict[str, str | None]:
+        if self._credentials is None:
+            return {}
+        found = self._credentials()
+        return {
+            "aws_access_key_id": found.key_id,
+            "aws_secret_access_key": found.secret,
+            "aws_session_token": found.token or None,
+        }
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
-"""EC2, one call on ourselves: TerminateInstances, for real or as a DryRun."""
+"""EC2, the calls on ourselves: TerminateInstances, for real or as a DryRun, and the metadata service's end."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from urllib.parse import urlencode
 
-from agent.adapters.aws.signing import SignedCalls
+from agent.adapters.aws.signing import CredentialChain, SignedCalls
 from agent.errors import ServiceError
 
 API_VERSION = "2016-11-15"
@@ -14,31 +16,39 @@ _MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 
 
 class SelfTermination:
-    """TerminateInstances by a hand-signed call. Source: the EC2 API reference (query protocol)."""
+    """Hand-signed calls on our own instance. Source: the EC2 API reference (query protocol)."""
 
-    def __init__(self, calls: SignedCalls) -> None:
-        self._calls = calls
+    def __init__(self, calls: SignedCalls, credentials: CredentialChain) -> None:
+        self._calls, self._credentials = calls, credentials
 
     def terminate(self, instance_id: str) -> None:
         """Returns once EC2 accepted. Raises: ServiceError."""
-        self._call(instance_id, dry_run=False)
+        self._call("TerminateInstances", {"InstanceId.1": instance_id})
 
     def may_terminate(self, instance_id: str) -> str:
         """`permitted`, the code of the refusal, or `unknown`."""
         try:
-            self._call(instance_id, dry_run=True)
+            self._call("TerminateInstances", {"InstanceId.1": instance_id, "DryRun": "true"})
         except ServiceError as error:
             return {"DryRunOperation": "permitted", "Unreachable": "unknown", "NoCredentials": "unknown"}.get(
                 error.code, error.code
             )
         return "unknown"
 
-    def _call(self, instance_id: str, *, dry_run: bool) -> None:
-        fields = {"Action": "TerminateInstances", "Version": API_VERSION, "InstanceId.1": instance_id}
-        if dry_run:
-            fields["DryRun"] = "true"
+    def close_metadata(self, instance_id: str) -> None:
+        """ModifyInstanceMetadataOptions; returns once EC2 accepted. Raises: ServiceError."""
+        self._call(
+            "ModifyInstanceMetadataOptions", {"InstanceId": instance_id, "HttpEndpoint": "disabled", "HttpTokens": "required"}
+        )
+
+    def credentials_end(self) -> datetime | None:
+        """Raises: NoCredentials."""
+        return self._credentials.current().ends_at
+
+    def _call(self, call: str, words: Mapping[str, str]) -> None:
+        fields = {"Action": call, "Version": API_VERSION, **words}
         headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
-        action = f"ec2:TerminateInstances on {instance_id}"
+        action = f"ec2:{call} on {words.get('InstanceId.1') or words['InstanceId']}"
         status, answer = self._calls.post(action, urlencode(fields).encode(), headers)
         if status == 200:
             return
