@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from agent.contract.messages import Busy, Started, Status
 from agent.phases import Phase
 from tests.conftest import Moto
+from tests.integration.test_agent import BRIEF, STRIKE
 from tests.machines import tree
 from tests.machines.ground import Ground
 
@@ -196,6 +199,26 @@ def test_a18_an_agent_killed_in_any_phase(ground: Ground, phase: Phase) -> None:
         Phase.WAKING: "bootstrap_failed", Phase.PREPARING: "bootstrap_failed", Phase.TERMINATING: "success",
     }.get(phase, "failure")  # fmt: skip
     assert said == [expected], ground.machine.console
+
+
+@pytest.mark.parametrize("phase", BRIEF, ids=lambda phase: phase.value)
+def test_a18_an_agent_killed_in_a_brief_phase(ground: Ground, phase: Phase) -> None:
+    """The interpreter strikes when it reports that phase's call."""
+    event, word = BRIEF[phase]
+    strike = STRIKE.format(event=event, word=word)
+    ground.machine.put(
+        "/usr/lib/python3/dist-packages/sitecustomize.py", f"import os\nif not os.getuid():\n{indent(strike, '    ')}"
+    )
+    ground.configure()
+    ground.play("true")
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    entered = re.findall(r"phase\.entered phase=(\w+)", ground.machine.console)
+    assert entered[-1] == phase.value
+    assert "status=9/KILL" in ground.machine.console
+    assert ground.word().reason == ("agent_died" if phase is Phase.STARTING else "")
 
 
 def test_a_python_that_cannot_start(ground: Ground) -> None:
