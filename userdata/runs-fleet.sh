@@ -46,7 +46,7 @@ export RUNS_FLEET_INSTANCE_ID AWS_REGION RUNS_FLEET_POWER_OFF
 [ ! -s "$state/letter-rebooted" ] || { letter rebooted; exit 1; }
 if [ -z "${RUNS_FLEET_START:-}" ] && ! systemctl cat runs-fleet-agent > /dev/null; then
     systemd-run -q --no-block -u runs-fleet-install-limit -p DefaultDependencies=no --timer-property=DefaultDependencies=no --on-active=15min systemctl poweroff --force
-    new=$(mktemp -d) && signed s3 --max-time 120 -o "$new/bundle" "${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-https://s3.$AWS_REGION.amazonaws.com}}/${RUNS_FLEET_CONFIG_BUCKET:?}/${RUNS_FLEET_AGENT_BUNDLE:?}" \
+    new=$(mktemp -d) && signed s3 -H "x-amz-content-sha256: $(sha256sum < /dev/null | cut -c-64)" --max-time 120 -o "$new/bundle" "${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-https://s3.$AWS_REGION.amazonaws.com}}/${RUNS_FLEET_CONFIG_BUCKET:?}/${RUNS_FLEET_AGENT_BUNDLE:?}" \
         && sha256sum --check --quiet <<< "${RUNS_FLEET_AGENT_SHA256:?}  $new/bundle" >&2 && tar -xzf "$new/bundle" -C "$new" && "$new/install.sh" >&2 || exit 1
     rm -rf "$new" && systemctl stop runs-fleet-install-limit.timer
 fi

@@ -1,0 +1,191 @@
+"""The boot script's own calls to AWS, made by curl: signed so that AWS would accept them, and without a secret in any argv."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from agent.contract.messages import BootstrapFailed, read_message
+from sandbox.imds import ROLE, Metadata
+from sandbox.instances import boot_scripts
+
+BOOT = boot_scripts() / "runs-fleet.sh"
+
+
+class Service:
+    """Takes any call and keeps it; `answer` is what a GET gets."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.answer = b""
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _taken(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                service.calls.append((self.command, self.path, headers, body))
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(service.answer)))
+                self.end_headers()
+                self.wfile.write(service.answer)
+
+            do_GET = do_POST = _taken
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def told_headers(call: tuple[str, str, dict[str, str], bytes]) -> list[str]:
+    """The names the signature covers."""
+    return re.findall(r"SignedHeaders=([^,\s]+)", call[2]["authorization"])[0].split(";")  # type: ignore[no-any-return]
+
+
+def signature(service: str, call: tuple[str, str, dict[str, str], bytes], secret: str) -> tuple[str, str]:
+    """What the call says, and what AWS would compute. Source: "Create a signed AWS API request", IAM user guide."""
+    method, path, headers, body = call
+    told = dict(re.findall(r"(\w+)=([^,\s]+)", headers["authorization"]))
+    day, region = told["Credential"].split("/")[1:3]
+    parts = urlsplit(path)
+    assert not parts.query
+    digest = headers.get("x-amz-content-sha256") or hashlib.sha256(body).hexdigest()
+    canonical = [method, parts.path, "", *(f"{name}:{headers[name].strip()}" for name in told["SignedHeaders"].split(";")), ""]
+    canonical += [told["SignedHeaders"], digest]
+    scope = f"{day}/{region}/{service}/aws4_request"
+    text = "\n".join(
+        ["AWS4-HMAC-SHA256", headers["x-amz-date"], scope, hashlib.sha256("\n".join(canonical).encode()).hexdigest()]
+    )
+    key = f"AWS4{secret}".encode()
+    for word in (day, region, service, "aws4_request"):
+        key = hmac.new(key, word.encode(), hashlib.sha256).digest()
+    return told["Signature"], hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    made = Metadata("i-0123456789abcdef0", "us-east-1")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+    yield made
+    made.stop()
+
+
+def booted(metadata: Metadata, service: Service, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The script on a machine where nothing of ours is installed: `systemctl` and `systemd-run` know nothing."""
+    tools = directory / "tools"
+    tools.mkdir()
+    for name, code in (("systemctl", 1), ("systemd-run", 0)):
+        (tools / name).write_text(f"#!/bin/bash\nexit {code}\n", "utf-8")
+        (tools / name).chmod(0o755)
+    (tools / "curl").write_text(f'#!/bin/bash\nprintf "%s " "$@" >> {directory}/argv\nexec /usr/bin/curl "$@"\n', "utf-8")
+    (tools / "curl").chmod(0o755)
+    known = {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
+        "RUNS_FLEET_STATE_DIR": str(directory / "state"),
+        "RUNS_FLEET_ENVIRONMENT_FILE": str(directory / "agent.env"),
+        "RUNS_FLEET_POWER_OFF": f"touch {directory}/off",
+        "RUNS_FLEET_TERMINATION_QUEUE_URL": f"{service.url}/123456789012/terminations",
+        "RUNS_FLEET_CONFIG_BUCKET": "config",
+        "RUNS_FLEET_AGENT_BUNDLE": "agent/bundle v1.tar.gz",
+        "AWS_ENDPOINT_URL_S3": service.url,
+        "RUNS_FLEET_AGENT_SHA256": "0" * 64,
+    }
+    return subprocess.run(
+        ["bash", str(BOOT)], env={**known, **environment}, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def role(metadata: Metadata) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(metadata.values[f"meta-data/iam/security-credentials/{ROLE}"])
+    return found
+
+
+def test_the_bundle_is_asked_for_and_the_failure_told_with_signatures_aws_would_accept(
+    metadata: Metadata, service: Service, tmp_path: Path
+) -> None:
+    service.answer = b"not the bundle"
+
+    told = booted(metadata, service, tmp_path, RUNS_FLEET_AGENT_BUNDLE="agent/bundle-1.tar.gz")
+
+    assert (told.returncode, (tmp_path / "off").exists()) == (1, True), told.stderr
+    fetched, sent = service.calls
+    assert fetched[:2] == ("GET", "/config/agent/bundle-1.tar.gz")
+    assert "x-amz-content-sha256" in fetched[2]  # without it S3 refuses. Source: "Authenticating Requests", S3 API reference
+    for name, call in (("s3", fetched), ("sqs", sent)):
+        said, computed = signature(name, call, role(metadata)["SecretAccessKey"])
+        assert said == computed, name
+        unsigned = {header for header in call[2] if header.startswith("x-amz-")} - set(told_headers(call))
+        assert unsigned == set(), name
+        assert call[2]["x-amz-security-token"] == role(metadata)["Token"]
+    message = read_message(parse_qs(sent[3].decode())["MessageBody"][0])
+    assert isinstance(message, BootstrapFailed)
+    assert message.instance_id == "i-0123456789abcdef0"
+    assert "FAILED" in message.error
+
+
+def test_no_secret_is_in_any_command_line_or_file(metadata: Metadata, service: Service, tmp_path: Path) -> None:
+    booted(metadata, service, tmp_path)
+
+    secrets = [role(metadata)[name] for name in ("AccessKeyId", "SecretAccessKey", "Token")]
+    kept = "".join(path.read_text("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file())
+    assert "aws-sigv4" in kept
+    assert [secret for secret in secrets if secret in kept] == []
+
+
+def test_whatever_a_failure_printed_becomes_one_readable_message(metadata: Metadata, service: Service, tmp_path: Path) -> None:
+    noise = r"""
+exec >&2
+printf 'a "quoted" \\back\\ line\n\033[31mred\033[0m \377\376 umlaut ä\n'
+head -c 3000 /dev/zero | tr '\0' x
+echo end
+exit 1
+"""
+    (tmp_path / "start").write_text(f"#!/bin/bash\n{noise}\n", "utf-8")
+    (tmp_path / "start").chmod(0o755)
+    (tmp_path / "state").mkdir()
+    script = BOOT.read_text("utf-8").replace('[ -z "${RUNS_FLEET_START:-}" ] || exec 2>&3', ":")
+    changed = tmp_path / "boot.sh"
+    changed.write_text(script, "utf-8")
+
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
+        "RUNS_FLEET_STATE_DIR": str(tmp_path / "state"),
+        "RUNS_FLEET_ENVIRONMENT_FILE": str(tmp_path / "agent.env"),
+        "RUNS_FLEET_POWER_OFF": "true",
+        "RUNS_FLEET_START": str(tmp_path / "start"),
+        "RUNS_FLEET_TERMINATION_QUEUE_URL": f"{service.url}/123456789012/terminations",
+    }
+    subprocess.run(["bash", str(changed)], env=environment, capture_output=True, timeout=60, check=False)
+
+    message = read_message(parse_qs(service.calls[-1][3].decode())["MessageBody"][0])
+    assert isinstance(message, BootstrapFailed)
+    assert message.error.strip().endswith("end")
+    assert len(message.error) <= 800
+    assert message.error.isprintable()
