@@ -3,6 +3,10 @@ VENV      ?= .venv
 PYTHON    ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
                command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2])' 2>/dev/null && { echo $$p; break; }; done)
 WORKFLOW  ?=
+LAYER     ?= both
+SYSTEM    ?= amazon-linux-2023
+ARCHITECTURE ?= amd64
+PACKER    ?=
 BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 
@@ -29,6 +33,12 @@ check: $(READY)        ## style, types, floors, secrets, known vulnerabilities
 
 bundle: $(READY)       ## the agent with its installer as one archive in dist/, for images and for stock machines
 	@$(BIN)/python packer/bundle.py $(BUNDLE)
+
+image: $(READY)        ## bake an image: SYSTEM=… ARCHITECTURE=… RUNNER_SHA256=… [RUNNER_VERSION=…] [LAYER=base|runner] [PACKER="-var …"]
+	@PYTHON=$(BIN)/python packer/bake.sh $(LAYER) $(SYSTEM) $(ARCHITECTURE) $(PACKER)
+
+image-validate:        ## the image template, and every script that lands in an image
+	@packer/validate.sh
 
 bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json and docs/benchmarks.md
 	$(BIN)/python -m benchmarks

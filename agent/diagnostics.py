@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +42,10 @@ def _is_plain(path: Path) -> bool:
 
 def _cleaned_lines(path: Path, journal: Journal) -> Iterator[bytes]:
     left = FILE_LIMIT_BYTES
-    with path.open("rb") as lines:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as lines:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is not a plain file any more")
         while left > 0 and (line := lines.readline(min(left, 1 << 20))):
             left -= len(line)
             yield journal.cleaned(line.decode("utf-8", "replace")).encode()

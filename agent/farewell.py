@@ -93,7 +93,9 @@ class Farewell:
     def report(self, verdict: Verdict, logs: TranscriptReport, diagnostics: str) -> None:
         """Say the final word; whether it was delivered is in `word_delivered`."""
         try:
-            self.telemetry.final_word(self._word(verdict, logs, diagnostics))
+            word = self._word(verdict, logs, diagnostics)
+            self._tried("letters", lambda: self.letters.seal(word), LETTERS_S)
+            self.telemetry.final_word(word)
             self.word_delivered = True
             self._tried("letters", self.letters.withdraw, LETTERS_S)
             self.journal.event("final_word.delivered", status=verdict.status.value, reason=verdict.reason)

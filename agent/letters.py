@@ -55,10 +55,19 @@ class Letters:
             fields |= {"completed_at": "@NOW@", "duration_seconds": "@SECONDS@"}
             self._write(f"letter-{occasion}", msgspec.json.encode(fields))
 
-    def allow(self, minutes: float) -> None:
-        """Move the machine's hard deadline for a job that may run that long. Raises: OSError."""
+    def allow(self, minutes: float, beside_s: float) -> None:
+        """Move the machine's hard deadline for a job that may run `minutes`, after a wait and before a grace of `beside_s`.
+
+        Raises: OSError.
+        """
         if self._directory is not None:
-            self._write("limit-minutes", f"{int(minutes) + MARGIN_MINUTES}\n".encode())
+            self._write("limit-minutes", f"{int(minutes + MARGIN_MINUTES + beside_s / 60)}\n".encode())
+
+    def seal(self, word: FinalWord) -> None:
+        """From now on whoever outlives the agent says this very word, under its own message id. Raises: OSError."""
+        if self._directory is not None:
+            for occasion in _OCCASIONS:
+                self._write(f"letter-{occasion}", write_message(word).encode())
 
     def withdraw(self) -> None:
         """The final word is out. Raises: OSError."""

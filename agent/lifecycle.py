@@ -149,7 +149,8 @@ class Life:
         try:
             self._rooms.letters.leave(config, self._facts.instance_id or "", self._facts.started_at, self._clock.new_id())
             if config.max_runtime_minutes is not None:
-                self._rooms.letters.allow(config.max_runtime_minutes)
+                settings = self._rooms.settings
+                self._rooms.letters.allow(config.max_runtime_minutes, settings.config_timeout_s + settings.grace_s)
         except OSError as error:
             self._facts.degraded.append(f"letters: {error}")
 

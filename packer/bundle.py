@@ -27,7 +27,7 @@ SERVICES = ("ec2", "logs", "s3", "sqs", "ssm", "sts")
 SHARED = ("endpoints.json", "partitions.json", "_retry.json", "sdk-default-configuration.json")
 """What every botocore client reads. Source: botocore.loaders, botocore.session."""
 PLATFORMS = {"amd64": "x86_64", "arm64": "aarch64"}
-START = "from agent.cli import main\n\nmain()\n"
+START = "from agent.cli import main\n\nraise SystemExit(main())\n"
 
 
 def main() -> None:

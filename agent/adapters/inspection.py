@@ -55,7 +55,7 @@ def look(*, image: bool, version: str) -> Observed:
         job_uid=job.pw_uid if job else None,
         job_groups=_groups(job) if job else (),
         job_sudo=_sudo() if job else "",
-        secrets=tuple(_secrets()),
+        secrets=tuple(_secrets(job)),
         modes={path: Path(path).stat().st_mode & 0o777 for path in OWN if Path(path).exists()},
         now=datetime.now(UTC).isoformat(timespec="seconds"),
         built_at=str(baked.get("baked_at", "")),
@@ -130,10 +130,11 @@ def _reached(job: pwd.struct_passwd | None) -> bool:
     return False
 
 
-def _secrets() -> Iterator[str]:
-    own = {os.getpid(), os.getppid()}
+def _secrets(job: pwd.struct_passwd | None) -> Iterator[str]:
+    """Ours and the job's processes left out: by contract the runner gets its JIT config in its environment."""
+    own, theirs = {os.getpid(), os.getppid()}, job.pw_uid if job else -1
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) not in own:
+        if entry.name.isdigit() and int(entry.name) not in own and entry.stat().st_uid != theirs:
             for what in ("environ", "cmdline"):
                 with contextlib.suppress(OSError):
                     if SECRETS.search(Path(entry.path, what).read_bytes()):

@@ -76,7 +76,7 @@ class JobUnits:
     def _wrapped(self, launch: Launch, unit: str) -> Launch:
         properties = {
             "WorkingDirectory": launch.directory, "KillMode": "control-group", "KillSignal": "SIGKILL", "TimeoutStopSec": "5",
-            "MemoryMax": self._most_memory, "TasksMax": MOST_TASKS, "CPUWeight": 100, "OOMScoreAdjust": OOM_SCORE,
+            "MemoryMax": self._most_memory, "TasksMax": _most_tasks(), "CPUWeight": 100, "OOMScoreAdjust": OOM_SCORE,
             "OOMPolicy": "continue", "LimitNOFILE": "65536:524288", "Before": "runs-fleet-agent.service",
         }  # fmt: skip
         words = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", f"--unit={unit}"]
@@ -150,6 +150,13 @@ class UnitRunner:
         except ProcessLookupError:
             return False
         return True
+
+
+def _most_tasks() -> int:
+    """Half of what the kernel has, on a machine so small that this is less."""
+    with contextlib.suppress(OSError, ValueError):
+        return min(MOST_TASKS, int(Path("/proc/sys/kernel/threads-max").read_text(encoding="ascii")) // 2)
+    return MOST_TASKS
 
 
 def machine_memory_bytes() -> int:

@@ -17,6 +17,7 @@ SILENT_AFTER = 3
 """Failed looks in a row after which the silence is reported, once."""
 SILENT_POLL_S = 30.0
 POWER_OFF_S = 20.0
+CLOSED_AFTER = 3
 CLOSED_WITHIN_S = 10.0
 """Seconds in which a metadata service that was switched off stops answering; EC2 applies it within a few."""
 SWITCH = ("systemctl", "poweroff")
@@ -90,12 +91,15 @@ class Ec2Machine:
             raise ServiceError("the role's credentials", "TooShort", need)
         self._closed = True
         self._ending.close_metadata(instance_id)
-        until_s = self._clock.monotonic_s() + CLOSED_WITHIN_S
+        until_s, silent = self._clock.monotonic_s() + CLOSED_WITHIN_S, 0
         while self._clock.monotonic_s() < until_s:
             try:
                 self._metadata.get("meta-data/instance-id")
-            except ServiceError:
-                return
+                silent = 0
+            except ServiceError as error:
+                silent += 1  # one hiccup of a service that still answers is no end
+                if silent == CLOSED_AFTER or error.code == "403":
+                    return
             self._clock.pause(0.1)
         raise ServiceError("the metadata service", "StillAnswers", f"{CLOSED_WITHIN_S:g} s after it was switched off")
 

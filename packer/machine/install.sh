@@ -5,6 +5,9 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 library=/usr/local/lib/runs-fleet
 
+if command -v dnf >/dev/null; then  # what a stock Amazon Linux 2023 lacks
+    rpm -q python3.11 nftables >/dev/null 2>&1 || dnf install -y -q python3.11 nftables
+fi
 for python in python3.13 python3.12 python3.11 python3; do
     python=$(command -v "$python") && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' && break
     python=
@@ -31,9 +34,13 @@ install -m 0644 "$here"/units/runs-fleet-* /etc/systemd/system/
 for stage in cloud-init-local cloud-init cloud-init-network cloud-init-main cloud-config cloud-final; do
     install -D -m 0644 "$here/units/cloud-init-failed.conf" "/etc/systemd/system/$stage.service.d/runs-fleet.conf"
 done
+install -d /etc/needrestart/conf.d  # after an apt-get in a job, Ubuntu would restart the agent or the job. Source: needrestart(1)
+# shellcheck disable=SC2016  # perl's own
+echo '$nrconf{override_rc}{qr(^runs-fleet-)} = 0;' > /etc/needrestart/conf.d/runs-fleet.conf
 systemctl enable --quiet runs-fleet-deadline.timer runs-fleet-firewall.service
 if [ -d /run/systemd/system ]; then  # this machine is up already: a stock image in its boot
     systemctl daemon-reload
+    systemctl stop --no-block apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service 2>/dev/null || true
     systemctl start --no-block runs-fleet-deadline.timer
     systemctl start runs-fleet-firewall.service
 fi

@@ -15,10 +15,15 @@ else
     export DEBIAN_FRONTEND=noninteractive
     packages=(python3 nftables git tar gzip curl ca-certificates util-linux procps passwd sudo)
     [ "${DOCKER:-no}" != yes ] || packages+=(docker.io)
-    if ! dpkg-query --show --showformat '${db:Status-Status}\n' "${packages[@]}" 2>&1 | grep -qv '^installed$'; then
-        :
-    else
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    missing=()
+    for package in "${packages[@]}"; do
+        dpkg-query --show --showformat '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    if [ "${#missing[@]}" -gt 0 ]; then
+        # A stock image in its first minutes holds apt's locks itself: cloud-init writes the sources, its timers renew the lists.
+        [ ! -d /run/systemd/system ] || [ -e /etc/cloud/cloud.cfg.d/99-runs-fleet.cfg ] || timeout 300 cloud-init status --wait >/dev/null || true
+        for pause_s in 5 10 20 40 60 1; do apt-get update -qq && break; sleep "$pause_s"; done
+        apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends "${missing[@]}" >/dev/null
     fi
 fi
 
@@ -29,14 +34,14 @@ systemctl mask --quiet \
     e2scrub_reap.service fstrim.timer fwupd.service fwupd-refresh.timer logrotate.timer man-db.timer motd-news.timer \
     ModemManager.service multipathd.service multipathd.socket plymouth-start.service snapd.service snapd.socket snapd.seeded.service \
     systemd-journal-flush.service ua-timer.timer ua-reboot-cmds.service ubuntu-advantage.service unattended-upgrades.service \
-    update-notifier-download.timer amazon-ssm-agent.service update-motd.service dnf-makecache.timer atd.service
+    update-notifier-download.timer amazon-ssm-agent.service update-motd.service dnf-makecache.timer atd.service cron.service crond.service
 [ "${DOCKER:-no}" != yes ] || systemctl enable --quiet docker.socket  # started by the first who asks
 
 # cloud-init: find EC2, bring the network up, run the user-data's boot hook. No later stage, no other datasource.
 install -d /etc/cloud/cloud.cfg.d
 cat > /etc/cloud/cloud.cfg.d/99-runs-fleet.cfg <<'CFG'
 datasource_list: [ NoCloud, Ec2, None ]
-datasource: { Ec2: { strict_id: false, max_wait: 30, timeout: 5, apply_full_imds_network_config: false } }
+datasource: { Ec2: { strict_id: false, max_wait: 120, timeout: 5, apply_full_imds_network_config: false } }
 cloud_init_modules: [ growpart, resizefs, users-groups, ssh ]
 cloud_config_modules: []
 cloud_final_modules: []
@@ -50,6 +55,7 @@ cat > /etc/sysctl.d/60-runs-fleet.conf <<'CFG'
 kernel.panic = 10
 kernel.panic_on_oops = 1
 kernel.softlockup_panic = 1
+kernel.watchdog_thresh = 60
 kernel.hung_task_panic = 0
 CFG
 install -d /etc/systemd/system.conf.d

@@ -19,6 +19,7 @@ if [ "$(cat "$home/.runs-fleet-digest" 2>/dev/null)" != "$RUNNER_SHA256" ]; then
         "$new/runner/bin/installdependencies.sh" >/dev/null
     fi
     echo "$RUNNER_SHA256" > "$new/runner/.runs-fleet-digest"
+    echo "$RUNNER_VERSION" > "$new/runner/.runs-fleet-version"
     chown -R runner:runner "$new/runner"
     rm -rf "$home"
     mv "$new/runner" "$home"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import sys
@@ -62,7 +63,8 @@ def links() -> dict[str, str]:
 def archive(version: str = VERSION, extra: dict[str, bytes] | None = None, python: str = PYTHON) -> Archive:
     """The .tar.gz: entries begin with `./`, no directory of its own on top."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as tar:
+    compressed = gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0)  # the same bytes for the same files
+    with compressed, tarfile.open(fileobj=compressed, mode="w") as tar:
         tree = files(version, python)
         tree.update({name: (content, 0o644) for name, content in (extra or {}).items()})
         directories = sorted({str(parent) for name in [*tree, *links()] for parent in Path(name).parents if str(parent) != "."})

@@ -60,9 +60,9 @@ def test_the_word_that_is_out_leaves_a_mark(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [SAID]
 
 
-@pytest.mark.parametrize(("minutes", "limit"), [(0.02, "45"), (360, "405"), (1439.5, "1484")])
+@pytest.mark.parametrize(("minutes", "limit"), [(0.02, "51"), (360, "411"), (1439.5, "1491")])
 def test_a_job_that_may_take_longer_moves_the_hard_deadline(tmp_path: Path, minutes: float, limit: str) -> None:
-    Letters(tmp_path).allow(minutes)
+    Letters(tmp_path).allow(minutes, 390.0)
 
     assert (tmp_path / "limit-minutes").read_text("utf-8").strip() == limit
 
@@ -71,7 +71,7 @@ def test_without_a_directory_nothing_is_written() -> None:
     letters = Letters(None)
 
     letters.leave(config(), "i-0", BORN, "m-1")
-    letters.allow(1)
+    letters.allow(1, 0)
     letters.withdraw()
 
 

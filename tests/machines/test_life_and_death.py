@@ -206,9 +206,7 @@ def test_a18_an_agent_killed_in_a_brief_phase(ground: Ground, phase: Phase) -> N
     """The interpreter strikes when it reports that phase's call."""
     event, word = BRIEF[phase]
     strike = STRIKE.format(event=event, word=word)
-    ground.machine.put(
-        "/usr/lib/python3/dist-packages/sitecustomize.py", f"import os\nif not os.getuid():\n{indent(strike, '    ')}"
-    )
+    ground.machine.put("/usr/lib/python3.11/sitecustomize.py", f"import os\nif not os.getuid():\n{indent(strike, '    ')}")
     ground.configure()
     ground.play("true")
     ground.boot()

@@ -25,19 +25,28 @@ PACKAGES = (
 """What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
 KEPT_S = 7_200.0
 """Seconds after which a tree of other sources makes room; long enough for whoever still boots from it."""
-KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "ifupdown", "isc-dhcp-client")
+KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "isc-dhcp-client")
+HOOKS = (
+    '--essential-hook=mkdir -p "$1"/etc/initramfs-tools/conf.d "$1"/usr/share/initramfs-tools/modules.d',
+    '--essential-hook=echo MODULES=list > "$1"/etc/initramfs-tools/conf.d/small',
+    "--essential-hook=printf '%s\\n' virtio_pci virtio_blk > \"$1\"/usr/share/initramfs-tools/modules.d/small",
+    '--customize-hook=echo LABEL=rootfs / ext4 defaults 0 0 > "$1"/etc/fstab',
+    '--customize-hook=chroot "$1" systemctl enable --quiet systemd-networkd',
+)
+"""What makes a tree with a kernel boot: the modules of its disk, its root, and the network as Amazon Linux and Ubuntu run it."""
 RUNNER_VERSION = "2.996.0"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def stock(*, kernel: bool = False) -> Path:
     """A plain Debian. Half a minute the first time; then there."""
-    packages = (*PACKAGES, *KERNEL) if kernel else PACKAGES
-    with _kept(f"stock-{_digest(SUITE, *packages)}") as aside:
+    packages, hooks = ((*PACKAGES, *KERNEL), HOOKS) if kernel else (PACKAGES, ())
+    key = f"stock-{_digest(SUITE, *packages, *hooks)}"
+    with _kept(key) as aside:
         if aside is not None:
-            words = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", SUITE, str(aside)]
+            words = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}", *hooks, SUITE, str(aside)]
             subprocess.run(words, check=True)
-    return CACHE / f"stock-{_digest(SUITE, *packages)}"
+    return CACHE / key
 
 
 def baked(bundle: Path, *, kernel: bool = False) -> Path:
@@ -60,6 +69,21 @@ def baked(bundle: Path, *, kernel: bool = False) -> Path:
             }  # fmt: skip
             for word in ("base.sh", "install.sh", "runner.sh", "seal.sh"):
                 run_in(aside, [f"/tmp/runs-fleet/{word}"], facts)
+    return CACHE / key
+
+
+def image(root: Path) -> Path:
+    """A directory with `disk.ext4`, made of a tree with a kernel, and that kernel as `vmlinuz` and `initrd.img`."""
+    key = f"image-{_digest(str(root))}"
+    with _kept(key) as aside:
+        if aside is not None:
+            subprocess.run(
+                ["mke2fs", "-q", "-t", "ext4", "-L", "rootfs", "-d", root, aside / "disk.ext4", "2G"],
+                check=True,
+                capture_output=True,
+            )
+            for name in ("vmlinuz", "initrd.img"):
+                shutil.copy2(next((root / "boot").glob(f"{name}-*")), aside / name)
     return CACHE / key
 
 

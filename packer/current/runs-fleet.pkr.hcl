@@ -1,0 +1,1 @@
+../runs-fleet.pkr.hcl
