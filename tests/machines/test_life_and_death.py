@@ -196,9 +196,11 @@ def test_a18_an_agent_killed_in_any_phase(ground: Ground, phase: Phase) -> None:
 
     said = [m.status for m in ground.messages() if not isinstance(m, Started | Busy)]
     expected = {
-        Phase.WAKING: "bootstrap_failed", Phase.PREPARING: "bootstrap_failed", Phase.TERMINATING: "success",
-    }.get(phase, "failure")  # fmt: skip
-    assert said == [expected], ground.machine.console
+        Phase.WAKING: ["bootstrap_failed"], Phase.PREPARING: ["bootstrap_failed"], Phase.TERMINATING: ["success"],
+        Phase.REPORTING: ["success", "failure"],  # the very word, once it is sealed into the letters; it is about to be
+    }.get(phase, ["failure"])  # fmt: skip
+    assert len(said) == 1, ground.machine.console
+    assert said[0] in expected, ground.machine.console
 
 
 @pytest.mark.parametrize("phase", BRIEF, ids=lambda phase: phase.value)
