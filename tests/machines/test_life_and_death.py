@@ -24,7 +24,6 @@ from tests.machines.ground import Ground
 
 NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
 pytestmark = [
-    pytest.mark.root,
     pytest.mark.skipif(
         os.geteuid() != 0 or bool(NEEDED), reason=f"NOTHING WAS BOOTED: needs root{''.join(f', {tool}' for tool in NEEDED)}"
     ),
