@@ -101,12 +101,12 @@ def test_what_could_not_be_looked_at_is_said_and_not_counted() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (b"AKIAIOSFODNN7EXAMPLE", True),
-        (b"ASIAIOSFODNN7EXAMPLE", True),
+        (b"AKIA" + b"IOSFODNN7EXAMPLE", True),
+        (b"ASIA" + b"IOSFODNN7EXAMPLE", True),
         (b"AWS_SECRET_ACCESS_KEY=x", True),
         (b"ACTIONS_RUNNER_INPUT_JITCONFIG=eyJ", True),
         (b"AWS_SECRET_ACCESS_KEY=", False),
-        (b"MAKIAIOSFODNN7EXAMPLE", False),
+        (b"MAKIA" + b"IOSFODNN7EXAMPLE", False),
     ],
 )
 def test_what_looks_like_a_secret(text: bytes, found: bool) -> None:
