@@ -42,7 +42,15 @@ def written(machine: Mapping[str, Any], figures: Mapping[str, list[Figure]], sta
         f" {machine['load_at_the_end']} (about 1 is the run itself).",
         steps=_steps(start["steps_ms"]),
         imports=_imports(start["imports"]),
+        boot=_apart("boot"),
+        packaging=_apart("packaging"),
     )
+
+
+def _apart(name: str) -> str:
+    """What a benchmark of its own measured at its time; it needs root or the package index, so it is not part of each run."""
+    kept = FRAME.with_name(f"results-{name}.md")
+    return kept.read_text(encoding="utf-8") if kept.exists() else f"Not measured: `python -m benchmarks.{name}` does."
 
 
 def _steps(steps: Mapping[str, float]) -> str:

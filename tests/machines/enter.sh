@@ -7,7 +7,7 @@ if [ "${7:-}" != inside ]; then
         mkdir -p "/sys/fs/cgroup/$controller/$name"
         case $controller in
             memory) echo $((memory_mb << 20)) > "/sys/fs/cgroup/memory/$name/memory.limit_in_bytes" ;;
-            pids) echo 3000 > "/sys/fs/cgroup/pids/$name/pids.max" ;;
+            pids) echo 1000 > "/sys/fs/cgroup/pids/$name/pids.max" ;;
         esac
         echo $$ > "/sys/fs/cgroup/$controller/$name/cgroup.procs"
     done
