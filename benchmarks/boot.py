@@ -294,7 +294,7 @@ def _masked(image: Path) -> list[str]:
 
 
 def _stock_order(ground: Ground, image: Path) -> None:
-    for path in (OURS, *(UNITS / unit for unit in LATE)):
+    for path in (Path(OURS), *(UNITS / unit for unit in LATE)):
         _hide(ground, path)
     ground.machine.put("/etc/cloud/cloud.cfg.d/90-bench.cfg", "locale: false\n")  # no locales are installed here: it would fail
 

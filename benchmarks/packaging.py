@@ -95,7 +95,7 @@ def built(scratch: Path) -> dict[str, Package]:
         packed.extractall(bundle, filter="data")
     shutil.copytree(bundle / "agent", bare, ignore=shutil.ignore_patterns("__pycache__"))
     _make_wheels(scratch, wheels)
-    offline = ("--no-index", "--find-links", str(wheels), "runs-fleet")
+    offline = ("--no-index", "-f", str(wheels), "runs-fleet")
     python = str(_environment(scratch / "machine") / "python")
     plain, tools = _environment(scratch / "venv", *offline), _environment(scratch / "tools", *TOOLS)
     shiv, trimmed, pex, quick = (scratch / f"{name}.pyz" for name in ("shiv", "trimmed", "pex", "pex-venv"))

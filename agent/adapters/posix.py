@@ -54,7 +54,7 @@ class PosixProcesses:
         reader.start()
         code = self._reaper.wait(child.pid, within_s)
         if code is None:
-            for member in (*descendants(child.pid), child.pid):
+            for member in (child.pid, *descendants(child.pid)):  # the parent first: it cannot go on to its next command
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(member, signal.SIGKILL)
             self._reaper.wait(child.pid, 2.0)
