@@ -23,6 +23,8 @@ PACKAGES = (
     "procps", "util-linux", "git", "openssh-server", "sudo", "cron", "at",
 )  # fmt: skip
 """What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
+DOCKER = ("docker.io", "busybox-static")
+"""What a tree with docker has besides: a daemon, and a program that is an image all by itself."""
 KEPT_S = 7_200.0
 """Seconds after which a tree of other sources makes room; long enough for whoever still boots from it."""
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "isc-dhcp-client")
@@ -38,9 +40,10 @@ RUNNER_VERSION = "2.996.0"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def stock(*, kernel: bool = False) -> Path:
+def stock(*, kernel: bool = False, docker: bool = False) -> Path:
     """A plain Debian. Half a minute the first time; then there."""
-    packages, hooks = ((*PACKAGES, *KERNEL), HOOKS) if kernel else (PACKAGES, ())
+    packages = (*PACKAGES, *(KERNEL if kernel else ()), *(DOCKER if docker else ()))
+    hooks = HOOKS if kernel else ()
     key = f"stock-{_digest(SUITE, *packages, *hooks)}"
     with _kept(key) as aside:
         if aside is not None:
@@ -49,14 +52,14 @@ def stock(*, kernel: bool = False) -> Path:
     return CACHE / key
 
 
-def baked(bundle: Path, *, kernel: bool = False) -> Path:
-    """The plain one after packer's scripts, in packer's order, with the stand-in's release."""
-    archive = runner()
+def baked(bundle: Path, *, kernel: bool = False, docker: bool = False) -> Path:
+    """The plain one after packer's scripts, in packer's order, with the stand-in's release. `docker`: as packer's variable."""
+    plain, archive = stock(kernel=kernel, docker=docker), runner()
     scripts = sorted((ROOT / "packer" / "scripts").glob("*.sh"))
-    key = f"baked-{_digest(str(stock(kernel=kernel)), _sum(bundle), archive.sha256, *map(_sum, scripts))}"
+    key = f"baked-{_digest(str(plain), _sum(bundle), archive.sha256, *map(_sum, scripts))}"
     with _kept(key) as aside:
         if aside is not None:
-            subprocess.run(["cp", "-a", "--reflink=auto", f"{stock(kernel=kernel)}/.", str(aside)], check=True)
+            subprocess.run(["cp", "-a", "--reflink=auto", f"{plain}/.", str(aside)], check=True)
             given = aside / "tmp" / "runs-fleet"
             given.mkdir(parents=True)
             (given / "runner.tar.gz").write_bytes(archive.content)
@@ -65,7 +68,7 @@ def baked(bundle: Path, *, kernel: bool = False) -> Path:
                 shutil.copy2(script, given)
             facts = {
                 "RUNNER_VERSION": RUNNER_VERSION, "RUNNER_SHA256": archive.sha256, "SOURCE_IMAGE": f"debian {SUITE}",
-                "RUNNER_URL": "file:///tmp/runs-fleet/runner.tar.gz",
+                "RUNNER_URL": "file:///tmp/runs-fleet/runner.tar.gz", **({"DOCKER": "yes"} if docker else {}),
             }  # fmt: skip
             for word in ("base.sh", "install.sh", "runner.sh", "seal.sh"):
                 run_in(aside, [f"/tmp/runs-fleet/{word}"], facts)
