@@ -35,7 +35,13 @@ systemctl mask --quiet \
     ModemManager.service multipathd.service multipathd.socket plymouth-start.service snapd.service snapd.socket snapd.seeded.service \
     systemd-journal-flush.service ua-timer.timer ua-reboot-cmds.service ubuntu-advantage.service unattended-upgrades.service \
     update-notifier-download.timer amazon-ssm-agent.service update-motd.service dnf-makecache.timer atd.service cron.service crond.service
-[ "${DOCKER:-no}" != yes ] || systemctl enable --quiet docker.socket  # started by the first who asks
+if [ "${DOCKER:-no}" = yes ]; then
+    systemctl disable --quiet docker.service containerd.service 2>/dev/null || true  # Debian's and Ubuntu's start at every boot
+    systemctl enable --quiet docker.socket  # started by the first who asks; the job may
+    id runner >/dev/null 2>&1 || useradd --create-home --user-group --shell /bin/bash runner
+    groupadd --system --force docker
+    usermod --append --groups docker runner
+fi
 
 # cloud-init: find EC2, bring the network up, run the user-data's boot hook. No later stage, no other datasource.
 install -d /etc/cloud/cloud.cfg.d

@@ -52,7 +52,7 @@ class Denying:
 class Ground:
     """One machine in its world. `agent` are the operator's settings beside the necessary ones."""
 
-    def __init__(self, moto: Moto, tree: Path, directory: Path, *, disk_mb: int = 512) -> None:
+    def __init__(self, moto: Moto, tree: Path, directory: Path, *, disk_mb: int = 512, docker: bool = False) -> None:
         self.moto, self.name = moto, short_name()
         self.network = Network(self.name)
         queue = moto.client("sqs").create_queue(QueueName="terminations")["QueueUrl"]
@@ -66,7 +66,7 @@ class Ground:
         self.imds = self.network.forward(METADATA, 80, (str(imds.hostname), imds.port or 0))
         self.imds6 = self.network.forward(METADATA6, 80, (str(imds.hostname), imds.port or 0))
         self.aws = self.network.forward(CLOUD, AWS_PORT, (str(aws.hostname), aws.port or 0))
-        self.machine = Machine(self.name, tree, self.network, directory / self.name, disk_mb=disk_mb)
+        self.machine = Machine(self.name, tree, self.network, directory / self.name, disk_mb=disk_mb, docker=docker)
         self.machine.put("/etc/systemd/journald.conf.d/console.conf", CONSOLE)
         self.machine.put("/etc/systemd/system/runs-fleet-deadline.timer.d/fast.conf", FAST_CHECKS)
         self.settings = {

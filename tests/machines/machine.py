@@ -14,20 +14,31 @@ from pathlib import Path
 
 from tests.machines.network import CLOUD, Network
 
-CONTROLLERS = ("memory", "pids", "cpu")
+CONTROLLERS = ("memory", "pids", "cpu", "devices")
 ENTER = Path(__file__).with_name("enter.sh")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 
 
 class Machine:
-    """Boots from `tree`, which it never changes. `disk_mb` and `memory_mb` bound what it may use of this one."""
+    """Boots from `tree`, which it never changes. `disk_mb` and `memory_mb` bound what it may use of this one.
+
+    `docker`: it may have containers of its own, for which it gets more rights.
+    """
 
     def __init__(
-        self, name: str, tree: Path, network: Network, directory: Path, *, disk_mb: int = 512, memory_mb: int = 1500
+        self,
+        name: str,
+        tree: Path,
+        network: Network,
+        directory: Path,
+        *,
+        disk_mb: int = 512,
+        memory_mb: int = 1500,
+        docker: bool = False,
     ) -> None:
         self.name, self.network = name, network
         self._tree, self._directory = tree, directory
-        self._disk_mb, self._memory_mb = disk_mb, memory_mb
+        self._disk_mb, self._memory_mb, self._docker = disk_mb, memory_mb, docker
         self._process: subprocess.Popen[bytes] | None = None
         self._written = bytearray()
         self._more = threading.Condition()
@@ -63,6 +74,7 @@ class Machine:
             self.network.machine,
             str(self._disk_mb),
             str(self._memory_mb),
+            "docker" if self._docker else "plain",
         ]
         self._begun_s = time.monotonic()
         self._process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
@@ -146,10 +158,9 @@ class Machine:
     def _inhabitants(self) -> list[int]:
         top = Path("/sys/fs/cgroup/memory", self.name)
         found: list[int] = []
-        for path in [top, *top.rglob("*")] if top.is_dir() else ():
+        for directory, _, _ in os.walk(top):  # which does not mind one that vanishes meanwhile
             with contextlib.suppress(OSError):
-                if path.is_dir():
-                    found += [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
+                found += [int(pid) for pid in Path(directory, "cgroup.procs").read_text().split()]
         return found
 
     def first_process(self) -> int:

@@ -26,7 +26,7 @@ PACKAGES = (
 DOCKER = ("docker.io", "busybox-static")
 """What a tree with docker has besides: a daemon, and a program that is an image all by itself."""
 KEPT_S = 7_200.0
-"""Seconds after which a tree of other sources makes room; long enough for whoever still boots from it."""
+"""Seconds after which a tree that nobody asked for makes room; long enough for whoever still boots from it."""
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "isc-dhcp-client")
 HOOKS = (
     '--essential-hook=mkdir -p "$1"/etc/initramfs-tools/conf.d "$1"/usr/share/initramfs-tools/modules.d',
@@ -123,6 +123,7 @@ def _kept(name: str) -> Iterator[Path | None]:
     with (CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if final.exists():
+            os.utime(final)
             yield None
             return
         shutil.rmtree(aside, ignore_errors=True)

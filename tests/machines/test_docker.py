@@ -1,0 +1,137 @@
+"""A job that may use docker, on machines that really boot: it is root when it wants to be, and still its machine goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.contract.messages import Status
+from tests.conftest import Moto
+from tests.machines import tree
+from tests.machines.ground import Ground
+
+NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(NEEDED), reason=f"NOTHING WAS BOOTED: needs root{''.join(f', {tool}' for tool in NEEDED)}"
+)
+OFF_S = 75.0
+"""Seconds from power-on within which each machine must be off: three to six, ten more with a container that defies SIGTERM."""
+HOLD = "trap 'exit 1' INT; while :; do sleep 0.05; done"
+IMAGE = "tar -cC /usr --no-recursion bin bin/busybox | docker import - box"
+"""An image without a registry: one static program."""
+LIVES = "the container lives"
+STAY = "docker run --detach --name stayer --restart always --log-driver journald"
+FOREVER = f"""box busybox sh -c "trap '' INT TERM; while :; do echo '{LIVES}'; usleep 100000; done" """
+RUNS = "until docker ps --filter name=stayer --filter status=running --quiet | grep .; do sleep 0.05; done"
+
+
+@pytest.fixture(scope="session")
+def baked() -> Path:
+    return tree.baked(tree.bundle(), docker=True)
+
+
+@pytest.fixture
+def ground(moto: Moto, baked: Path, tmp_path: Path) -> Iterator[Ground]:
+    made = Ground(moto, baked, tmp_path, docker=True)
+    yield made
+    made.close()
+
+
+STAYERS = {
+    # as `--privileged`, but for the one capability that whoever runs these tests may lack
+    "root with all that the machine has": "--network host --pid host --volume /:/host --security-opt seccomp=unconfined"
+    " --cap-add ALL --cap-drop SYS_RESOURCE",
+    "the job's own user": "--network host --user $(id -u):$(id -g)",
+}
+
+
+@pytest.mark.parametrize("how", STAYERS)
+def test_a_container_that_always_restarts_does_not_keep_the_machine(ground: Ground, how: str) -> None:
+    ground.configure()
+    ground.play(IMAGE, f"{STAY} {STAYERS[how]} {FOREVER}", RUNS)
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    assert (ground.word().status, ground.state()) == (Status.SUCCESS, "terminated"), ground.machine.console
+    _lived_on_after_the_word(ground)
+
+
+def test_a_container_that_always_restarts_does_not_stretch_the_maximum_runtime(ground: Ground) -> None:
+    ground.configure(max_runtime_minutes=0.1)
+    ground.play(IMAGE, f"{STAY} {FOREVER}", RUNS, "docker wait stayer")
+    ground.boot(RUNS_FLEET_GRACE_SECONDS="1")
+
+    ground.machine.wait_off(OFF_S)
+
+    word = ground.word()
+    assert (word.status, word.reason, ground.state()) == (Status.TIMEOUT, "max_runtime", "terminated"), ground.machine.console
+    _lived_on_after_the_word(ground)
+
+
+ASK = r"""
+ask() { printf "$1 HTTP/1.0\r\nX-aws-ec2-metadata-token$2\r\n\r\n" | busybox nc -w 3 169.254.169.254 80; }
+token=$(ask "PUT /latest/api/token" "-ttl-seconds: 60" | busybox tail -n 1)
+[ -z "$token" ] || ask "GET /latest/meta-data/iam/security-credentials/runs-fleet-agent" ": $token" | busybox grep -o ASIA
+echo asked
+"""
+TELL = "docker run --rm --interactive box busybox nc -w 3 10.77.0.1 5002 < $HOME/heard"
+"""On a bridge: were that to lead nowhere, nothing would be told."""
+CONTAINERS = {
+    "on a bridge": ("", "asked\n"),
+    "on the machine's network, as the job's user": ("--network host --user $(id -u):$(id -g)", "asked\n"),
+    "on the machine's network, as root": ("--network host", "ASIA\nasked\n"),
+}
+
+
+@pytest.mark.parametrize("where", CONTAINERS)
+def test_of_all_containers_only_one_of_roots_on_the_machines_network_gets_credentials(ground: Ground, where: str) -> None:
+    options, expected = CONTAINERS[where]
+    asks = f"docker run --rm --interactive {options} box busybox sh > $HOME/heard <<'ASK'\n{ASK}ASK"
+    told = ground.listen(5002)
+    ground.configure()
+    ground.play(IMAGE, asks, TELL)
+    ground.boot()
+
+    ground.machine.wait_off(OFF_S)
+
+    assert told() == expected, ground.machine.console
+    assert ground.word().status is Status.SUCCESS
+
+
+def test_docker_starts_when_somebody_asks_for_it(ground: Ground) -> None:
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    units = ground.machine.run("systemctl", "is-active", "docker.socket", "docker.service", "containerd.service").stdout.split()
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    ground.machine.wait_off(OFF_S)
+
+    assert units == ["active", "inactive", "inactive"]
+
+
+def test_the_selfcheck_says_what_docker_means(ground: Ground) -> None:
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("notice.ended kind=busy")
+
+    told = ground.machine.run("runs-fleet-agent", "selfcheck")
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    ground.machine.wait_off(OFF_S)
+
+    rights = next(line for line in told.stdout.splitlines() if " rights " in line)
+    assert rights.startswith("FAIL should")
+    assert "the job has docker, so it is root when it wants to be" in rights
+    assert rights.endswith("is void")
+
+
+def _lived_on_after_the_word(ground: Ground) -> None:
+    _, word_is_out, afterwards = ground.machine.console.partition("final_word.delivered")
+    assert word_is_out and LIVES in afterwards, ground.machine.console
