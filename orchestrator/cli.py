@@ -53,7 +53,7 @@ def jobs() -> None:
     from rich.table import Table
 
     records = _orchestrator().records
-    sessions = {session.launched_for: session for session in records.sessions()}
+    sessions = {session.bound_job or session.launched_for: session for session in records.sessions()}
     table = Table("job", "name", "repository", "state", "conclusion", "runner", "session", "instance", "status")
     for job in sorted(records.jobs(), key=lambda job: job.queued_at):
         session = sessions.get(job.job_id)

@@ -1,10 +1,156 @@
-"""Decide whether a job needs a machine it does not have."""
+"""Decide how many sessions a label set lacks, or which ones it has too many, from its board.
+
+Supply is a level: GitHub gives a queued job to any idle runner whose labels contain the job's, so nobody counts pairs. A session
+is supply until it is bound by a job's `in_progress`; whatever makes the level wrong (theft, a boot that failed, a lost or
+repeated delivery, a reclaimed machine, a cancelled job) is one case, and is corrected here.
+"""
 
 from __future__ import annotations
 
-from orchestrator.model import Job, JobState, Session
+from dataclasses import dataclass, replace
+
+from orchestrator.model import Board, Card, JobState, Ledger, Session, SessionState, Stack, changed
+
+BUSY_S = 120.0
+"""Seconds for which a session that says it took a job still counts, while GitHub has not said which: then GitHub is asked."""
+STALE_S = 90.0
+"""A runner ready for so long beside a job waiting for so long should have taken it, and does not count any more."""
+WAITING_S = 30.0
+"""How often a label set is looked at in which a job waits, though nobody woke it."""
+SURPLUS_S = 60.0
+"""Seconds of surplus before it is corrected: EC2 bills a minute anyway, and the next job may want it."""
+EXPECTED_S = 180.0
+"""For how long a job counts that an interruption will send back."""
+BARREN = 5
+"""Sessions in a row that ended without a job before the next launch waits."""
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 60.0, 1800.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 600.0
+"""How long nothing is asked for after EC2 refused everything, doubled each time."""
+IDLE = frozenset({SessionState.LAUNCHED, SessionState.CONFIGURED, SessionState.READY})
 
 
-def lacks_a_session(job: Job, existing: Session | None) -> bool:
-    """One launch per waiting job, for now: a job that is queued and for which nothing was ever launched."""
-    return job.state is JobState.QUEUED and existing is None
+@dataclass(frozen=True)
+class Level:
+    """What to do about one label set. `look_at`: when to look again though nobody wakes us (epoch seconds, None: never)."""
+
+    lacking: int = 0
+    surplus: tuple[str, ...] = ()
+    """Ids of sessions to take back, youngest first."""
+    ask: tuple[str, ...] = ()
+    """Ids of sessions that say they work and of which GitHub has not told."""
+    waiting: tuple[Card, ...] = ()
+    """The jobs that want a machine, oldest first."""
+    supply: int = 0
+    surplus_since: float | None = None
+    held: str = ""
+    """Why nothing is launched though something lacks."""
+    look_at: float | None = None
+
+
+def level(board: Board, now: float) -> Level:
+    """Compare what waits with what is there or on its way."""
+    ledger = board.ledger
+    waiting = tuple(sorted((c for c in board.cards if c.kind == "job" and c.state == JobState.QUEUED), key=_age))
+    expected = sum(1 for until in ledger.expected if until > now) if ledger else 0
+    sessions = [card for card in board.cards if card.kind == "session"]
+    oldest = waiting[0].since if waiting else None
+    counted = {card.identity for card in sessions if _counts(card, oldest, now)}
+    known = {card.identity for card in sessions}
+    coming = {one for card in board.cards if card.kind == "launch" for one in card.sessions} - known
+    told_of = [until for until in ledger.working.values() if until > now] if ledger else []
+    supply, demand = len(counted) + len(coming) + len(told_of), len(waiting) + expected
+    ends = [*told_of, *(until for until in ledger.expected if until > now)] if ledger else []
+    looks = [*_looks(sessions, oldest, now), *ends, *([now + WAITING_S] if waiting else [])]
+    ask = tuple(card.identity for card in sessions if waiting and _is_silent(card, now))
+    found = Level(waiting=waiting, supply=supply, ask=ask, look_at=_first(looks))
+    if supply < demand:
+        if ledger is not None and ledger.backoff_until > now:
+            return replace(found, held=ledger.backoff_why, look_at=_first([*looks, ledger.backoff_until]))
+        return replace(found, lacking=demand - supply)
+    if supply == demand:
+        return found
+    since = ledger.surplus_since if ledger is not None and ledger.surplus_since is not None else now
+    idle = sorted((c for c in sessions if c.identity in counted and c.state in IDLE), key=_age, reverse=True)
+    ripe = [card.identity for card in idle if now - card.since >= SURPLUS_S] if now - since >= SURPLUS_S else []
+    looks += [since + SURPLUS_S] if since + SURPLUS_S > now else [now + SURPLUS_S]
+    looks += [card.since + SURPLUS_S for card in idle if card.since + SURPLUS_S > now]
+    return replace(found, surplus=tuple(ripe[: supply - demand]), surplus_since=since, look_at=_first(looks))
+
+
+def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) -> Ledger:
+    """The ledger after a session of it ended: one that never got a job brings a backoff nearer, one that did closes it.
+
+    One that had a job of which GitHub has not told yet still counts for a while: else its job would get a second machine.
+    """
+    image = session.image
+    if worked:
+        nothing = {"barren": 0, "refusals": 0, "backoff_until": 0.0, "backoff_why": ""}
+        ledger = changed(ledger, **nothing) if ledger.barren or ledger.refusals else ledger
+        until = (session.busy_at if session.busy_at is not None else now) + BUSY_S
+        if session.bound_job or until <= now:
+            return ledger
+        still = {name: at for name, at in ledger.working.items() if at > now}
+        return changed(ledger, working={**still, session.session_id: until})
+    if image != ledger.image:
+        return changed(ledger, barren=1, image=image, backoff_until=0.0, backoff_why="")
+    barren = ledger.barren + 1
+    if barren < BARREN:
+        return changed(ledger, barren=barren)
+    until = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(barren - BARREN, 10))
+    why = f"{barren} machines in a row ended without a job"
+    return changed(ledger, barren=barren, backoff_until=until, backoff_why=why)
+
+
+def expecting(ledger: Ledger, now: float) -> Ledger:
+    """The ledger after a machine at work was said to be taken away: its job will be back with us soon."""
+    still = tuple(until for until in ledger.expected if until > now)
+    return changed(ledger, expected=(*still, now + EXPECTED_S)[-100:])
+
+
+def after_a_refusal(ledger: Ledger, now: float) -> Ledger:
+    """The ledger after EC2 had no machine of any kind that would do: wait, longer each time."""
+    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(ledger.refusals, 10))
+    until = max(ledger.backoff_until, now + wait_s)
+    return changed(ledger, refusals=ledger.refusals + 1, backoff_until=until, backoff_why="EC2 has no capacity")
+
+
+def after_a_pause(stack: Stack, now: float, per_minute: float) -> Stack:
+    """The stack with the launches its pace allows by now: a bucket that fills in a minute."""
+    if not stack.at:
+        return changed(stack, tokens=per_minute, at=now)
+    filled = stack.tokens + max(0.0, now - stack.at) * per_minute / 60.0
+    return changed(stack, tokens=min(per_minute, filled), at=now)
+
+
+def _counts(card: Card, oldest_job: float | None, now: float) -> bool:
+    if card.bound or card.leaving:
+        return False
+    if card.state == SessionState.BUSY:
+        return now - card.since < BUSY_S
+    stale = card.state == SessionState.READY and oldest_job is not None and now - oldest_job > STALE_S
+    return not (stale and now - card.since > STALE_S)
+
+
+def _is_silent(card: Card, now: float) -> bool:
+    return card.state == SessionState.BUSY and not card.bound and now - card.since >= BUSY_S
+
+
+def _looks(sessions: list[Card], oldest_job: float | None, now: float) -> list[float]:
+    """When time alone changes the count."""
+    moments = []
+    for card in sessions:
+        if card.bound or card.leaving:
+            continue
+        if card.state == SessionState.BUSY:
+            moments.append(card.since + BUSY_S)
+        if card.state == SessionState.READY and oldest_job is not None:
+            moments.append(max(card.since, oldest_job) + STALE_S + 1.0)
+    return [at for at in moments if at > now]
+
+
+def _age(card: Card) -> tuple[float, str]:
+    return card.since, card.identity
+
+
+def _first(moments: list[float]) -> float | None:
+    return min(moments, default=None)

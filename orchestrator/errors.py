@@ -23,6 +23,10 @@ class ServiceFailed(OrchestratorError):
         super().__init__(f"{action} answered {code}" + (f": {detail}" if detail else ""))
 
 
+class Throttled(ServiceFailed):
+    """Too many calls: the same one may succeed later."""
+
+
 class Unanswered(ServiceFailed):
     """No answer: whether the call took effect is unknown, and the next turn must find out."""
 
@@ -32,10 +36,6 @@ class Unanswered(ServiceFailed):
 
 class Conflict(OrchestratorError):
     """Somebody else changed the record since it was read: read again and decide again."""
-
-
-class NoCapacity(OrchestratorError):
-    """EC2 gave no instance and said why; nothing was started."""
 
 
 class Unlaunchable(OrchestratorError):

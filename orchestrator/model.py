@@ -1,52 +1,76 @@
-"""What is remembered: jobs (what GitHub wants) and sessions (a runner in a body), two records that are never one.
+"""What is remembered: jobs (what GitHub wants), launches (what we asked of EC2) and sessions (a runner in a body).
 
-A session is launched because a job waits, and may run another: only GitHub's `in_progress` tells which.
+A session is launched because jobs wait, and may run any of them: only GitHub's `in_progress` binds one to the other. So supply is
+a level: each label set has a ledger, and on the ledger's board lies a card for every record that is not at its end.
 """
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
+from typing import Any, TypeVar
 
 import msgspec
+
+SHARDS = 16
+"""Over how many keys the index of deadlines is spread. Source: 1,000 writes/s per partition key, DynamoDB quotas."""
 
 
 class JobState(StrEnum):
     """Where a job is, as far as GitHub told."""
 
+    WAITING = "waiting"
+    """Somebody must approve it first: it wants no machine yet."""
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
 
 
+class LaunchState(StrEnum):
+    """Where a launch is."""
+
+    INTENDED = "intended"
+    """The exact request is committed; whether EC2 has seen it is not known."""
+    DEALT = "dealt"
+    """EC2 answered, and it is committed which session has which instance; their records may still have to be made."""
+    CLOSED = "closed"
+    """Every session of it is a record, or will never be one."""
+
+
 class SessionState(StrEnum):
     """Where a session is; every state but `closed` has a deadline."""
 
-    LAUNCHING = "launching"
-    """The launch request is committed; whether EC2 has seen it is not known."""
     LAUNCHED = "launched"
     """There is an instance; it waits for its configuration."""
     CONFIGURED = "configured"
-    """Its configuration lies in SSM and its runner is registered."""
+    """Its configuration is laid down and its runner is registered."""
     READY = "ready"
-    """The agent said `started`: the secret is read and deleted."""
+    """The agent said `started`: the secret is read and deleted, the runner listens."""
     BUSY = "busy"
-    """The agent said that it took a job."""
+    """The agent said that it took a job, or GitHub said which."""
     ENDED = "ended"
     """The agent's final word came, or the instance is gone, or its time is up; there may be things to remove."""
     CLOSED = "closed"
     """Instance gone, secret gone, registration gone: nothing of it is left."""
 
 
-TRANSITIONS: dict[SessionState, frozenset[SessionState]] = {
-    SessionState.LAUNCHING: frozenset({SessionState.LAUNCHED, SessionState.ENDED}),
-    SessionState.LAUNCHED: frozenset({SessionState.CONFIGURED, SessionState.READY, SessionState.BUSY, SessionState.ENDED}),
-    SessionState.CONFIGURED: frozenset({SessionState.READY, SessionState.BUSY, SessionState.ENDED}),
+_AFTER_BOOT = frozenset({SessionState.READY, SessionState.BUSY, SessionState.ENDED})
+TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
+    JobState.WAITING: frozenset({JobState.QUEUED, JobState.IN_PROGRESS, JobState.COMPLETED}),
+    JobState.QUEUED: frozenset({JobState.IN_PROGRESS, JobState.COMPLETED}),
+    JobState.IN_PROGRESS: frozenset({JobState.COMPLETED}),
+    JobState.COMPLETED: frozenset(),
+    LaunchState.INTENDED: frozenset({LaunchState.INTENDED, LaunchState.DEALT, LaunchState.CLOSED}),
+    LaunchState.DEALT: frozenset({LaunchState.INTENDED, LaunchState.CLOSED}),
+    LaunchState.CLOSED: frozenset(),
+    SessionState.LAUNCHED: frozenset({SessionState.CONFIGURED}) | _AFTER_BOOT,
+    SessionState.CONFIGURED: _AFTER_BOOT,
     SessionState.READY: frozenset({SessionState.BUSY, SessionState.ENDED}),
     SessionState.BUSY: frozenset({SessionState.ENDED}),
     SessionState.ENDED: frozenset({SessionState.CLOSED}),
     SessionState.CLOSED: frozenset(),
 }
-_JOB_ORDER = (JobState.QUEUED, JobState.IN_PROGRESS, JobState.COMPLETED)
+"""Which state may follow which; what is not here does not happen. A launch is intended again for each step of its fallback."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +84,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     labels: tuple[str, ...]
     installation_id: str
+    set_key: str
+    """Of the label set whose ledger counts it."""
     state: JobState = JobState.QUEUED
     conclusion: str = ""
     runner_name: str = ""
@@ -67,6 +93,45 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     queued_at: float = 0.0
     started_at: float | None = None
     completed_at: float | None = None
+    due: float = 0.0
+    """When somebody must look at it, whatever happened."""
+    version: int = 0
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that a launch is to give a body. `job_id`, `run_id`: the job whose waiting made us launch; it may run another."""
+
+    session_id: str
+    set_key: str
+    job_id: str
+    run_id: str
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """One wish of EC2, for sessions of one or more label sets that need the same kind of machine."""
+
+    launch_id: str
+    spec: str
+    """Short name of the kind of machine, for tags and tables."""
+    request: str
+    """The exact request as JSON, committed before the call; a replay sends the same bytes."""
+    sessions: tuple[Planned, ...]
+    """Those that have no record of their own yet."""
+    sets: tuple[str, ...]
+    """The label sets it was made for."""
+    step: int = 0
+    """Row of the fallback table; each has a token of its own."""
+    state: LaunchState = LaunchState.INTENDED
+    bodies: dict[str, str] = {}
+    """Session id to instance id, as dealt in this step."""
+    errors: tuple[str, ...] = ()
+    """What EC2 gave as reasons, code first, of all steps."""
+    image: str = ""
+    """Launch template and version."""
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    """When its machines are terminated, whatever they do."""
+    due: float = 0.0
     version: int = 0
 
 
@@ -74,6 +139,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One runner in one body. Times are epoch seconds, None: not yet."""
 
     session_id: str
+    launch_id: str
+    set_key: str
     launched_for: str
     """The job whose waiting made us launch; it may run another."""
     owner: str
@@ -81,20 +148,29 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     labels: tuple[str, ...]
     installation_id: str
-    request: str
-    """The exact launch request as JSON, committed before the first call; a replay sends the same bytes."""
-    state: SessionState = SessionState.LAUNCHING
+    instance_id: str
+    strategy: str = "ec2"
+    spec: str = ""
+    image: str = ""
+    market: str = ""
+    """`spot` or `on-demand`."""
+    state: SessionState = SessionState.LAUNCHED
+    bound_job: str = ""
+    """The job whose `in_progress` named its runner."""
     deadline: float = 0.0
-    """When somebody must look at it, whatever happened."""
+    """When its present state has lasted too long."""
+    due: float = 0.0
+    """When somebody must look at it; never after `deadline`."""
     expires_at: float = 0.0
     """When its machine is terminated, whatever it does."""
-    instance_id: str = ""
     runner_name: str = ""
     runner_id: int = 0
     attempt: int = 1
-    created_at: float = 0.0
     launched_at: float | None = None
-    started_at: float | None = None
+    ready_at: float | None = None
+    busy_at: float | None = None
+    interrupting_at: float | None = None
+    """When its machine was said to be taken away soon."""
     gone_at: float | None = None
     """When EC2 first said that the instance is gone, before any final word was heard."""
     ended_at: float | None = None
@@ -109,11 +185,148 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
 
 
-def may_become(session: Session, state: SessionState) -> bool:
-    """Whether the table allows it."""
-    return state in TRANSITIONS[session.state]
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of a label set beside its cards: one scope, one set of labels."""
+
+    set_key: str
+    owner: str
+    repo: str
+    installation_id: str
+    labels: tuple[str, ...]
+    surplus_since: float | None = None
+    """Since when there have been more sessions than jobs."""
+    barren: int = 0
+    """Sessions that ended without a job, since one got one."""
+    backoff_until: float = 0.0
+    """Nothing is launched before."""
+    backoff_why: str = ""
+    refusals: int = 0
+    """Launches in a row for which EC2 had no machine of any kind that would do."""
+    expected: tuple[float, ...] = ()
+    """Until when each job counts that an interruption will send back to us."""
+    working: dict[str, float] = {}
+    """Sessions that ended having had a job, of which GitHub has not told yet: until when each counts as if it still worked."""
+    image: str = ""
+    """Of the last launch: a new one closes the backoff."""
+    touched_at: float = 0.0
+    """When something was last launched for it."""
+    version: int = 0
 
 
-def is_news(job: Job, state: JobState) -> bool:
-    """Whether an event of `state` tells anything new: late and repeated deliveries change nothing."""
-    return _JOB_ORDER.index(state) > _JOB_ORDER.index(job.state)
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for the whole stack: whether it launches, and how many launches its pace allows now."""
+
+    name: str = "stack"
+    paused: bool = False
+    tokens: float = 0.0
+    """Sessions that may be launched at once, as of `at`."""
+    at: float = 0.0
+    version: int = 0
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision about levels needs of one record. `since`: of its state; other fields as in the record."""
+
+    kind: str
+    """`job`, `launch` or `session`."""
+    identity: str
+    state: str
+    since: float = 0.0
+    bound: bool = False
+    leaving: bool = False
+    """Its machine is going away."""
+    run_id: str = ""
+    sessions: tuple[str, ...] = ()
+    """Of a launch: those of this label set that may still get a body."""
+
+
+class Board(msgspec.Struct, frozen=True, kw_only=True):
+    """One label set as it is now: its ledger (None: never heard of), its cards, and how often somebody has woken it."""
+
+    set_key: str
+    ledger: Ledger | None = None
+    cards: tuple[Card, ...] = ()
+    woken: int = 0
+
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
+Record = Job | Launch | Session | Ledger | Stack
+
+
+def set_key(owner: str, repo: str, group_id: int, labels: tuple[str, ...]) -> str:
+    """The name of a label set: jobs of one scope and group that ask for the same labels, whatever their order and case."""
+    told = [f"{owner}/{repo}".casefold(), str(group_id), *sorted({label.casefold() for label in labels})]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:20]
+
+
+def cards(record: Record) -> dict[str, Card | None]:
+    """Where a card of this record lies: label set to card, None: no card any more."""
+    match record:
+        case Job():
+            card = Card(
+                kind="job", identity=record.job_id, state=record.state.value, since=record.queued_at, run_id=record.run_id,
+            )  # fmt: skip
+            return {record.set_key: card if record.state in (JobState.WAITING, JobState.QUEUED) else None}
+        case Session():
+            since = {SessionState.READY: record.ready_at, SessionState.BUSY: record.busy_at}.get(record.state, record.launched_at)
+            card = Card(
+                kind="session", identity=record.session_id, state=record.state.value, since=since or 0.0,
+                bound=bool(record.bound_job), leaving=record.interrupting_at is not None, run_id=record.run_id,
+            )  # fmt: skip
+            return {record.set_key: card if not is_over(record) else None}
+        case Launch():
+            of_set = {key: tuple(one.session_id for one in record.sessions if one.set_key == key) for key in record.sets}
+            common: dict[str, Any] = {"identity": record.launch_id, "state": record.state.value, "since": record.created_at}
+            return {
+                key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
+                for key, wanted in of_set.items()
+            }
+        case Ledger() | Stack():
+            return {}
+
+
+def is_over(record: Record) -> bool:
+    """Whether it needs no machine, no deadline and nobody's attention any more (an ended session still needs its remains
+    removed).
+    """
+    match record:
+        case Job():
+            return record.state is JobState.COMPLETED
+        case Launch():
+            return record.state is LaunchState.CLOSED
+        case Session():
+            return record.state in (SessionState.ENDED, SessionState.CLOSED)
+        case Ledger() | Stack():
+            return False
+
+
+def is_due_some_time(record: Record) -> bool:
+    """Whether its deadline stands in the index."""
+    if isinstance(record, Ledger | Stack):
+        return False
+    return record.state is not SessionState.CLOSED if isinstance(record, Session) else not is_over(record)
+
+
+def identity(record: Record) -> str:
+    """The id under which it is kept."""
+    match record:
+        case Job():
+            return record.job_id
+        case Launch():
+            return record.launch_id
+        case Session():
+            return record.session_id
+        case Ledger():
+            return record.set_key
+        case Stack():
+            return record.name
+
+
+def may_become(record: Job | Launch | Session, state: StrEnum) -> bool:
+    """Whether the table allows it: a late or repeated event, which it does not, changes nothing."""
+    return state in TRANSITIONS[record.state]
+
+
+def changed(record: Kind, **changes: object) -> Kind:
+    """A copy with these fields."""
+    return msgspec.structs.replace(record, **changes)

@@ -1,14 +1,21 @@
-"""Decide what to ask EC2 for, as data: the request is stored before it is sent, and a replay sends the same bytes."""
+"""Decide what to ask EC2 for, as data: the request is stored before it is sent, and a replay sends the same bytes.
+
+One launch serves as many sessions as need the same kind of machine, whatever their label sets. What EC2 does not give is asked
+for elsewhere, one row of `STEPS` after the other, each with a token of its own.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.labels import architecture
-from orchestrator.model import Job
+from orchestrator.catalogue import Kind
+from orchestrator.labels import Ask
+from orchestrator.ports import Site
 from orchestrator.settings import ServerSettings
 
 BOOT_S = 900.0
@@ -16,11 +23,43 @@ BOOT_S = 900.0
 REPORT_S = 300.0
 """Seconds between the end of the runtime and a machine that is gone: grace, flush, final word, death."""
 NAME_LIMIT = 64
+"""Characters of a runner's name. Source: actions/runner registration."""
+AT_ONCE = 100
+"""Sessions of one launch. Issued in calls that EC2 answers within seconds, and few enough to lose with one."""
+SETS_AT_ONCE = 30
+"""Label sets that share a launch: card and ledger of each. Source: 100 items a transaction, DynamoDB quotas."""
+OVERRIDES = 60
+"""Pools (type × zone) named in one request: more choice lowers interruptions, but the answer names every refusal."""
+SPOT, ON_DEMAND = "spot", "on-demand"
+ARCHITECTURE = "amd64"
+"""Where a job names none."""
 
 
-def session_id(stack_id: str, job: Job) -> str:
-    """The same for every delivery of the same wish, so that a repeated one finds its session instead of making a second."""
-    return "s-" + hashlib.sha256(f"{stack_id}/{job.job_id}/{job.run_attempt}".encode()).hexdigest()[:20]
+@dataclass(frozen=True)
+class Step:
+    """One row of the fallback: a market, and how many of the fitting types may be named."""
+
+    market: str
+    types: int
+
+
+STEPS = (Step(SPOT, 10), Step(SPOT, 60), Step(ON_DEMAND, 4), Step(ON_DEMAND, 30))
+"""Near the wish first (small machines are cheap), then everything that fits, then the same on demand. After the last: later."""
+
+
+def steps(ask: Ask, settings: ServerSettings) -> tuple[Step, ...]:
+    """The rows that an ask may use, in order."""
+    spot = ask.spot and settings.spot
+    allowed = {SPOT, ON_DEMAND} if ask.fallback == "on-demand" and not ask.price_limit else {SPOT}
+    return tuple(step for step in STEPS if step.market in (allowed if spot else {ON_DEMAND}))
+
+
+def spec_name(ask: Ask, architecture: str, settings: ServerSettings) -> str:
+    """Short, and the same exactly where one launch can serve both."""
+    told = [ask.cpu_min, ask.cpu_max, ask.ram_min_gib, ask.ram_max_gib, ask.families, ask.generation, ask.disk_gib]
+    told += [ask.fallback, ask.price_limit]
+    market = SPOT if ask.spot and settings.spot else ON_DEMAND
+    return f"{architecture}-{ask.cpu_min}cpu-{market}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
 
 
 def runner_name(stack_id: str, session: str) -> str:
@@ -28,32 +67,51 @@ def runner_name(stack_id: str, session: str) -> str:
     return f"{stack_id[: NAME_LIMIT - len(session) - 1]}-{session}"
 
 
-def launch_request(settings: ServerSettings, job: Job, session: str, expires_at: float) -> str:
-    """A CreateFleet call for one instance, as JSON. Source: CreateFleet in the EC2 API reference (type `instant`)."""
-    arch = architecture(job.labels)
-    types = settings.arm_instance_types if arch == "arm64" else settings.instance_types
-    template = {"LaunchTemplateName": f"{settings.launch_template}-{arch}", "Version": "$Latest"}
-    overrides = [{"InstanceType": kind, "SubnetId": subnet} for kind in types for subnet in settings.subnet_ids]
+def session_of(stack_id: str, runner: str) -> str:
+    """The session whose runner has this name; empty if it is not one of this stack's."""
+    _, mark, session = runner.rpartition("-s-")
+    found = f"s-{session}" if mark else ""
+    return found if found and runner_name(stack_id, found) == runner else ""
+
+
+def launch_request(
+    settings: ServerSettings, site: Site, ask: Ask, kinds: Sequence[Kind], step: Step, *,
+    launch_id: str, number: int, count: int, spec: str, expires_at: float,
+) -> str:  # fmt: skip
+    """A CreateFleet call for `count` instances, as JSON. Source: CreateFleet in the EC2 API reference (type `instant`).
+
+    One subnet of each zone, because EC2 refuses two pools of one type in one zone. Tags are the same for all its instances.
+    """
+    name, version = site.templates[kinds[0].architecture]
+    extra: dict[str, Any] = {"MaxPrice": f"{ask.price_limit:g}"} if ask.price_limit and step.market == SPOT else {}
+    if ask.disk_gib:
+        disk = {"VolumeSize": ask.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+        extra["BlockDeviceMappings"] = [{"DeviceName": settings.root_device, "Ebs": disk}]
+    named = kinds[: min(step.types, max(1, OVERRIDES // len(site.subnets)))]
+    overrides = [
+        {"InstanceType": kind.name, "SubnetId": subnet, **extra} for kind in named for _, subnet in sorted(site.subnets.items())
+    ]
     tags = {
-        "Name": runner_name(settings.stack_id, session),
+        "Name": f"{settings.stack_id}-{launch_id}",
         "runs-fleet:managed": "true",
         "runs-fleet:stack": settings.stack_id,
-        "runs-fleet:session-id": session,
+        "runs-fleet:launch-id": launch_id,
+        "runs-fleet:launch-step": str(number),
+        "runs-fleet:spec": spec,
         "runs-fleet:expires-at": str(int(expires_at)),
     }
     request: dict[str, Any] = {
-        "ClientToken": session,
+        "ClientToken": f"{launch_id}-{number}",
         "Type": "instant",
-        "LaunchTemplateConfigs": [{"LaunchTemplateSpecification": template, "Overrides": overrides}],
-        "TargetCapacitySpecification": {
-            "TotalTargetCapacity": 1,
-            "DefaultTargetCapacityType": "spot" if settings.spot else "on-demand",
-        },
+        "LaunchTemplateConfigs": [
+            {"LaunchTemplateSpecification": {"LaunchTemplateName": name, "Version": version}, "Overrides": overrides}
+        ],
+        "TargetCapacitySpecification": {"TotalTargetCapacity": count, "DefaultTargetCapacityType": step.market},
         "TagSpecifications": [
             {"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
         ],
     }
-    if settings.spot:
+    if step.market == SPOT:
         request["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized"}
     return json.dumps(request, sort_keys=True)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from agent.contract.secret import Secret
-from orchestrator.model import Job, Session
 
 
 class Clock(Protocol):
@@ -17,6 +18,13 @@ class Clock(Protocol):
         """Epoch seconds."""
 
 
+class Ids(Protocol):
+    """Chance."""
+
+    def fresh(self) -> str:
+        """Sixteen hexadecimal digits that nobody had before."""
+
+
 class Journal(Protocol):
     """The orchestrator's own log."""
 
@@ -24,42 +32,134 @@ class Journal(Protocol):
         """One line: a name that never varies, and fields."""
 
 
-class Records(Protocol):
-    """Jobs and sessions. Every write is conditional on the version that was read."""
+class Crew(Protocol):
+    """Hands for what may be done side by side."""
 
-    def job(self, job_id: str) -> Job | None:
-        """Read consistently."""
+    def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
+        """Do all, some at once; returns what failed, when all have ended."""
 
-    def save_job(self, job: Job) -> Job:
-        """Write, if nobody wrote since (version 0: if there is none yet); returns it with its new version. Raises: Conflict."""
 
-    def session(self, session_id: str) -> Session | None:
-        """Read consistently."""
+class Wakes(Protocol):
+    """The way to have a label set looked at soon. Losing one is harmless: what it was for stands in the tables."""
 
-    def save_session(self, session: Session) -> Session:
-        """Likewise. Raises: Conflict."""
+    def wake(self, set_key: str) -> None:
+        """Soon, and once for many wakes in between."""
 
-    def open_sessions(self) -> Iterable[Session]:
-        """Every session that is not closed."""
 
-    def jobs(self) -> Iterable[Job]:
-        """Every job we remember."""
+Key = tuple[str, str]
+"""Partition and row."""
 
-    def sessions(self) -> Iterable[Session]:
-        """Every session we remember."""
+
+@dataclass(frozen=True)
+class Write:
+    """One item of a transaction: becomes `item`, or goes (None), provided that its version is still `read`.
+
+    `read` 0: provided that there is none; None: whatever is there.
+    """
+
+    table: str
+    key: Key
+    item: Mapping[str, Any] | None
+    read: int | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """An entry of the index of deadlines. It may be some seconds old: read the record before acting on it."""
+
+    key: Key
+    at: float
+
+
+class Tables(Protocol):
+    """DynamoDB, as far as we use it: items of plain values under (partition, row); a number `version` counts their writes.
+
+    Only an item with `shard` and `due` is in the index of deadlines, only one with `instance_id` in that of instances. What may
+    not be stored (an empty string as an index key,
+    more than 400 KB) is a ServiceFailed. Source: DynamoDB quotas and "GSI" chapters.
+    """
+
+    def get(self, table: str, key: Key) -> dict[str, Any] | None:
+        """Read consistently. Raises: ServiceFailed."""
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """All, or Conflict and none; at most 100. Raises: Conflict, ServiceFailed, Unanswered: perhaps written."""
+
+    def count(self, table: str, key: Key, also: Mapping[str, Any]) -> int:
+        """Add one to the item's version, made if need be, and set `also`; returns the new version. Raises: ServiceFailed."""
+
+    def rows(self, table: str, partition: str) -> list[dict[str, Any]]:
+        """Every item of a partition, all pages, read consistently from the table itself. Raises: ServiceFailed."""
+
+    def due(self, table: str, shard: str, before: float) -> Iterator[Due]:
+        """From the index, earliest first, page by page as they are asked for. Raises: ServiceFailed."""
+
+    def of_instance(self, table: str, instance_id: str) -> list[dict[str, Any]]:
+        """From the index. Raises: ServiceFailed."""
+
+    def scan(self, table: str) -> Iterator[dict[str, Any]]:
+        """Everything, for people. Raises: ServiceFailed."""
+
+
+class SessionHandle(msgspec.Struct, frozen=True):
+    """A body, in words that can be stored: which strategy made it, and what that strategy calls it."""
+
+    strategy: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a strategy says of one body. `state`: `pending`, `running`, `stopping`, `stopped`, `shutting-down`, `terminated`."""
+
+    handle: SessionHandle
+    state: str
+    launch_id: str = ""
+    """Whose it is; empty where nobody said."""
+    kind: str = ""
+    """Instance type."""
+    market: str = ""
+    launched_at: float = 0.0
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Started:
+    """What came of a launch: bodies, perhaps fewer than wanted, and the reasons for those that are missing."""
+
+    bodies: tuple[Body, ...]
+    reasons: tuple[str, ...] = ()
+    """`code: message` each; the code decides what is tried next."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where bodies can be made: launch template and version per architecture, and a subnet of each zone."""
+
+    templates: Mapping[str, tuple[str, str]]
+    subnets: Mapping[str, str]
 
 
 class Compute(Protocol):
     """The strategy that makes and ends bodies."""
 
-    def launch(self, request: str) -> str:
-        """Send the stored request; a replay gives the same instance. Returns its id. Raises: NoCapacity, ServiceFailed."""
+    def site(self) -> Site:
+        """What a request may name. Raises: ServiceFailed."""
 
-    def states(self, instance_ids: Iterable[str]) -> dict[str, str]:
-        """EC2's word for each instance it knows. Raises: ServiceFailed."""
+    def start_sessions(self, request: str, *, sent_before: bool) -> Started:
+        """Send the stored request; a replay gives the same bodies. `sent_before`: an answer may have been lost.
 
-    def terminate(self, instance_id: str) -> None:
-        """Ask; gone already is success. Raises: ServiceFailed."""
+        No capacity is an answer without bodies; an outage raises: ServiceFailed, Unanswered.
+        """
+
+    def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
+        """Those it knows. Raises: ServiceFailed."""
+
+    def stop_session(self, handle: SessionHandle) -> None:
+        """Ask; gone already is success. Raises: Throttled: try later; ServiceFailed: it will not help."""
+
+    def list_sessions(self) -> Iterator[Body]:
+        """Every body of this stack that is not gone, whoever made it. Raises: ServiceFailed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Decide what to do with a session that the world has moved on from."""
+"""Decide what to do with a session that somebody has to look at."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ DOWN = frozenset({"stopping", "stopped"})
 """A power-off that did not terminate: nothing runs there, but its disk is still billed."""
 WORD_S = 30.0
 """Seconds the final word of a vanished instance may still lie in the queue: it knows better than we how the life ended."""
-
-
 UNSEEN_S = 300.0
 """Seconds in which EC2 may not know an instance it has just made. Source: "Eventual consistency", EC2 API reference."""
 
 
 class Measure(StrEnum):
-    """What the tick does about one session."""
+    """What is done about one session."""
 
-    NOTHING = "nothing"
+    NOTHING = "look again later"
     ADVANCE = "take the next step of its launch"
     NOTE_GONE = "its instance is gone for the first time: wait for its final word"
+    BACK = "its instance is there again: it was never gone"
     END = "its instance is gone or its time is up: end it"
     TERMINATE = "it ended but its instance lives: terminate it"
     CLOSE = "it ended and its instance is gone: remove what is left"
 
 
 def measure(session: Session, instance_state: str | None, now: float) -> Measure:
-    """What to do; `instance_state` is EC2's word, None: EC2 does not know the instance (or there is none yet)."""
+    """What to do; `instance_state` is EC2's word, None: EC2 does not know the instance."""
     young = session.launched_at is not None and now - session.launched_at < UNSEEN_S
     gone = instance_state in GONE or (instance_state is None and not young)
     match session.state:
@@ -38,16 +37,14 @@ def measure(session: Session, instance_state: str | None, now: float) -> Measure
             return Measure.NOTHING
         case SessionState.ENDED:
             return Measure.CLOSE if gone else Measure.TERMINATE if now >= session.deadline else Measure.NOTHING
-        case SessionState.LAUNCHING:
-            return Measure.END if now >= session.expires_at else Measure.ADVANCE
         case SessionState.LAUNCHED | SessionState.CONFIGURED | SessionState.READY | SessionState.BUSY:
-            if now >= session.deadline and session.state is not SessionState.LAUNCHED:
+            if now >= session.deadline:
                 return Measure.END
             if gone or instance_state in DOWN:
                 return _vanished(session, now)
-            if session.state is SessionState.LAUNCHED:
-                return Measure.END if now >= session.expires_at else Measure.ADVANCE
-            return Measure.NOTHING
+            if session.gone_at is not None:
+                return Measure.BACK
+            return Measure.ADVANCE if session.state is SessionState.LAUNCHED else Measure.NOTHING
 
 
 def _vanished(session: Session, now: float) -> Measure:

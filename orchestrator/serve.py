@@ -1,4 +1,4 @@
-"""One process: the webhook, two consumers and the tick."""
+"""One process: the webhook, the consumers, the waker and the tick. Any number of such processes may run side by side."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ from orchestrator.ports import Received
 from orchestrator.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
 from orchestrator.wiring import Orchestrator
 
+CONSUMERS, WAKERS = 4, 3
+"""Threads per queue: each turn waits for the network most of its time. A launch may take seconds.
+
+Other levels need not wait for it.
+"""
 STOP_S = 15.0
 """Seconds a running turn gets when the process is told to stop."""
 
@@ -59,12 +64,14 @@ def serve(orchestrator: Orchestrator) -> None:
         turns.on_job_event(event)
 
     wheels.every("tick", orchestrator.settings.tick_s, turns.on_tick)
-    wheels.consume("jobs", orchestrator.job_queue, on_job)
-    wheels.consume("terminations", orchestrator.termination_queue, turns.on_agent_message)
+    wheels.awake("levels", orchestrator.waker, turns.on_wake, WAKERS)
+    wheels.consume("jobs", orchestrator.job_queue, on_job, CONSUMERS)
+    wheels.consume("terminations", orchestrator.termination_queue, turns.on_agent_message, CONSUMERS)
     settings = orchestrator.settings
     orchestrator.journal.event("serve.ready", host=settings.host, port=settings.port)
     uvicorn.run(application(orchestrator), host=settings.host, port=settings.port, log_level="warning", access_log=False)
     wheels.stop(STOP_S)
+    orchestrator.hands.stop()
 
 
 async def _bounded(request: Request) -> bytes:

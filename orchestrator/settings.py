@@ -21,6 +21,8 @@ class Alias:
 
     match: str
     regex: bool = False
+    spec: str = ""
+    """What the label asks for, as segments of a marker: `cpu=4/ram=16`."""
 
     def covers(self, label: str) -> bool:
         """Whether `label` is meant."""
@@ -43,8 +45,11 @@ class ServerSettings:
     sessions_table: str = "runs-fleet-sessions"
     launch_template: str = "runs-fleet-runner"
     """Its architecture is appended: `-amd64`, `-arm64`."""
-    instance_types: tuple[str, ...] = ("m7i.large",)
-    arm_instance_types: tuple[str, ...] = ("m7g.large",)
+    instance_types: tuple[str, ...] = ()
+    """Only these, in the size a job asks for; empty: whatever the catalogue has."""
+    arm_instance_types: tuple[str, ...] = ()
+    root_device: str = "/dev/xvda"
+    """What `disk=` enlarges: the image's own name for it."""
     spot: bool = True
     stack_id: str = "runs-fleet"
     max_runtime_minutes: float = 360.0
@@ -55,9 +60,24 @@ class ServerSettings:
     aliases: tuple[Alias, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8080
-    tick_s: float = 15.0
+    tick_s: float = 60.0
+    lease_s: float = 60.0
+    """For how long whoever began something is left alone with it before somebody else takes it up."""
+    watch_s: float = 60.0
+    """How often a living session is looked at though nothing was heard of it."""
+    launches_per_minute: float = 150.0
+    """No more than can be registered and configured within the minute. Source: some 180 JIT configurations a minute per GitHub
+    App, 3 SSM writes a second."""
+    index_shards: int = 16
+    """Keys over which deadlines are spread; may grow, never shrink."""
+    crew: int = 8
+    """Launches and configurations done side by side."""
     poll_s: int = 10
     """Seconds of one long poll, at most 20; short enough that stopping does not take long."""
+
+    def spec_of(self, label: str) -> str | None:
+        """What an aliased label asks for; None: it is no alias."""
+        return next((alias.spec for alias in self.aliases if alias.covers(label)), None)
 
 
 def read_settings(environment: Mapping[str, str]) -> ServerSettings:
@@ -77,8 +97,9 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         jobs_table=reader.text("JOBS_TABLE", "runs-fleet-jobs"),
         sessions_table=reader.text("SESSIONS_TABLE", "runs-fleet-sessions"),
         launch_template=reader.text("LAUNCH_TEMPLATE_NAME", "runs-fleet-runner"),
-        instance_types=reader.listed("INSTANCE_TYPES") or ("m7i.large",),
-        arm_instance_types=reader.listed("ARM_INSTANCE_TYPES") or ("m7g.large",),
+        instance_types=reader.listed("INSTANCE_TYPES"),
+        arm_instance_types=reader.listed("ARM_INSTANCE_TYPES"),
+        root_device=reader.text("ROOT_DEVICE", "/dev/xvda"),
         spot=reader.switch("SPOT_ENABLED", default=True),
         stack_id=reader.text("STACK_ID", "runs-fleet"),
         max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0, most=14_400.0),
@@ -89,7 +110,12 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         aliases=reader.aliases("LABEL_ALIASES"),
         host=reader.text("HOST", "127.0.0.1"),
         port=int(reader.number("PORT", 8080.0, least=0.0, most=65_535.0, whole=True)),
-        tick_s=reader.number("TICK_SECONDS", 15.0),
+        tick_s=reader.number("TICK_SECONDS", 60.0),
+        lease_s=reader.number("LEASE_SECONDS", 60.0),
+        watch_s=reader.number("WATCH_SECONDS", 60.0),
+        launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", 150.0, least=1.0),
+        index_shards=int(reader.number("INDEX_SHARDS", 16.0, least=1.0, most=256.0, whole=True)),
+        crew=int(reader.number("CREW", 8.0, least=1.0, most=64.0, whole=True)),
         poll_s=int(reader.number("POLL_SECONDS", 10.0, least=1.0, most=20.0, whole=True)),
     )
     if reader.problems:
@@ -154,7 +180,9 @@ class _Reader:
     def aliases(self, name: str) -> tuple[Alias, ...]:
         raw = self.text(name, "")
         try:
-            aliases = tuple(Alias(str(item["match"]), bool(item.get("regex"))) for item in json.loads(raw or "[]"))
+            aliases = tuple(
+                Alias(str(item["match"]), bool(item.get("regex")), str(item.get("spec", ""))) for item in json.loads(raw or "[]")
+            )
             for alias in aliases:
                 re.compile(alias.match if alias.regex else "")
         except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:

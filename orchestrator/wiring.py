@@ -4,18 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.adapters.aws import Clients, DynamoRecords, Ec2Api, SqsQueue, SsmParameters
+from orchestrator import catalogue
+from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue, SsmParameters
+from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.adapters.system import SystemClock, TextJournal
-from orchestrator.ports import Journal, Queue, Records
+from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
+from orchestrator.endings import Endings
+from orchestrator.intake import Intake
+from orchestrator.launching import Launching
+from orchestrator.levels import Levels
+from orchestrator.ports import Clock, Compute, Crew, GitHub, Ids, Journal, Parameters, Queue, Tables, Wakes
+from orchestrator.records import JOBS, SESSIONS, Records
+from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import Ec2Strategy
 from orchestrator.turns import Turns
 
 
 @dataclass(frozen=True)
+class World:
+    """Everything the turns need that is not theirs."""
+
+    tables: Tables
+    compute: Compute
+    github: GitHub
+    parameters: Parameters
+    job_queue: Queue
+    clock: Clock
+    ids: Ids
+    journal: Journal
+    crew: Crew
+    wakes: Wakes
+
+
+@dataclass(frozen=True)
 class Orchestrator:
-    """The turns and the queues that set them off."""
+    """The turns and what sets them off."""
 
     settings: ServerSettings
     turns: Turns
@@ -23,21 +47,45 @@ class Orchestrator:
     termination_queue: Queue
     records: Records
     journal: Journal
+    waker: Waker
+    hands: Hands
+
+
+def turns(settings: ServerSettings, world: World) -> Turns:
+    """The turns on a world that is handed in."""
+    records = Records(world.tables, settings.index_shards)
+    sessions = Sessions(settings, records, world.compute, world.github, world.parameters, world.clock, world.journal, world.wakes)
+    kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
+    launching = Launching(settings, records, world.compute, sessions, kinds, world.clock, world.journal, world.crew)
+    levels = Levels(settings, records, launching, sessions, world.clock, world.ids, world.journal, world.crew)
+    intake = Intake(settings, records, sessions, world.clock, world.journal)
+    endings = Endings(
+        settings, records, world.compute, world.github, world.parameters, sessions, launching, world.clock, world.journal
+    )
+    return Turns(
+        settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings
+    )
 
 
 def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Orchestrator:
     """On AWS and GitHub, as the settings say."""
-    clients, journal = clients or Clients(), TextJournal()
-    job_queue = SqsQueue(clients, settings.queue_url)
-    records = DynamoRecords(clients, settings.jobs_table, settings.sessions_table)
-    turns = Turns(
-        settings=settings,
-        records=records,
-        compute=Ec2Strategy(Ec2Api(clients)),
+    clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
+    hands, waker = Hands(settings.crew), Waker()
+    world = World(
+        tables=tables(settings, clients),
+        compute=Ec2Strategy(
+            Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
+        ),
         github=GitHubApp(settings.github_api_url, settings.app_id, settings.app_private_key),
         parameters=SsmParameters(clients),
-        job_queue=job_queue,
-        clock=SystemClock(),
-        journal=journal,
-    )
-    return Orchestrator(settings, turns, job_queue, SqsQueue(clients, settings.termination_queue_url), records, journal)
+        job_queue=SqsQueue(clients, settings.queue_url),
+        clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
+    )  # fmt: skip
+    made = turns(settings, world)
+    terminations = SqsQueue(clients, settings.termination_queue_url)
+    return Orchestrator(settings, made, world.job_queue, terminations, made.records, journal, waker, hands)
+
+
+def tables(settings: ServerSettings, clients: Clients) -> DynamoTables:
+    """The tables of this stack."""
+    return DynamoTables(clients, {JOBS: settings.jobs_table, SESSIONS: settings.sessions_table})

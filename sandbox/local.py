@@ -23,8 +23,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.adapters.aws import Clients, DynamoRecords
+from orchestrator.adapters.aws import Clients
+from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.model import Session, SessionState
+from orchestrator.records import JOBS, SESSIONS, Records
 from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import RunRecord
@@ -114,7 +116,7 @@ class World:
 
     def sessions(self) -> list[Session]:
         """The orchestrator's own records, read from outside."""
-        return list(DynamoRecords(_CloudClients(self.cloud), f"{STACK}-jobs", f"{STACK}-sessions").sessions())
+        return list(records(self.cloud, STACK).sessions())
 
     def leftovers(self) -> Leftovers:
         """Count what still exists, with fresh clients."""
@@ -137,6 +139,11 @@ class _CloudClients(Clients):
 
     def get(self, service: str) -> Any:
         return self._cloud.client(service)
+
+
+def records(cloud: Cloud, stack: str) -> Records:
+    """The records of one stack, read by the orchestrator's own adapter on the sandbox's clients."""
+    return Records(DynamoTables(_CloudClients(cloud), {JOBS: f"{stack}-jobs", SESSIONS: f"{stack}-sessions"}))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import random
 import socket
 from dataclasses import dataclass, field
 
+from orchestrator.adapters.dynamodb import table_definition
 from sandbox.cloud import CREDENTIALS, REGION, Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.instances import user_data
@@ -43,11 +44,8 @@ def deploy(
     terminations = sqs.create_queue(QueueName=f"{name}-termination", Attributes={"VisibilityTimeout": str(visibility_s)})[
         "QueueUrl"
     ]
-    for table, key in ((f"{name}-jobs", "job_id"), (f"{name}-sessions", "session_id")):
-        dynamodb.create_table(
-            TableName=table, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-        )  # fmt: skip
+    for table in (f"{name}-jobs", f"{name}-sessions"):
+        dynamodb.create_table(**table_definition(table))
     settings = {
         "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations, "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_GRACE_SECONDS": "20",
         "RUNS_FLEET_GITHUB_URL": github.url, "RUNS_FLEET_GITHUB_API_URL": github.url, **(agent or {}),
@@ -69,7 +67,8 @@ def deploy(
         "RUNS_FLEET_SUBNET_IDS": subnet, "RUNS_FLEET_STACK_ID": name,
         "RUNS_FLEET_JOBS_TABLE": f"{name}-jobs", "RUNS_FLEET_SESSIONS_TABLE": f"{name}-sessions",
         "RUNS_FLEET_LAUNCH_TEMPLATE_NAME": f"{name}-runner", "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
-        "RUNS_FLEET_TICK_SECONDS": "0.5",
+        "RUNS_FLEET_TICK_SECONDS": "0.5", "RUNS_FLEET_LEASE_SECONDS": "10", "RUNS_FLEET_WATCH_SECONDS": "2",
+        "RUNS_FLEET_INDEX_SHARDS": "1",
         "RUNS_FLEET_POLL_SECONDS": "2", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
         "HOME": os.environ.get("HOME", "/"),
     }  # fmt: skip

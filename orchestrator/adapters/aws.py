@@ -1,24 +1,23 @@
-"""AWS for the orchestrator: DynamoDB records, SQS queues, SSM parameters, EC2. Errors come out as ServiceFailed."""
+"""AWS for the orchestrator: SQS queues, SSM parameters, EC2. Errors come out as ServiceFailed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
-import msgspec
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from orchestrator.errors import Conflict, ServiceFailed, Unanswered
-from orchestrator.model import Job, Session, SessionState
+from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.ports import Received
 
-Record = TypeVar("Record", Job, Session)
 CONNECT_S, READ_S = 5.0, 15.0
+POOL = 50
+"""Connections kept per service: more than threads that call."""
 LONG_POLL_READ_S = 30.0
 """Longer than any long poll: a header time-out below it would look like a broken queue."""
 
@@ -30,14 +29,19 @@ class Clients:
         """`session` may be one that has already loaded what its clients need."""
         self._session = session or boto3.session.Session()
         self._made: dict[str, Any] = {}
+        self._making = threading.Lock()
 
     def get(self, service: str) -> Any:
-        """The client; three tries of its own for what is safe to repeat."""
-        if service not in self._made:
-            read_s = LONG_POLL_READ_S if service == "sqs" else READ_S
-            config = Config(connect_timeout=CONNECT_S, read_timeout=read_s, retries={"total_max_attempts": 3, "mode": "standard"})
-            self._made[service] = self._session.client(service, config=config)
-        return self._made[service]
+        """The client; three tries of its own for what is safe to repeat. From any thread."""
+        with self._making:
+            if service not in self._made:
+                read_s = LONG_POLL_READ_S if service == "sqs" else READ_S
+                config = Config(
+                    connect_timeout=CONNECT_S, read_timeout=read_s, retries={"total_max_attempts": 3, "mode": "standard"},
+                    max_pool_connections=POOL,
+                )  # fmt: skip
+                self._made[service] = self._session.client(service, config=config)
+            return self._made[service]
 
 
 @contextlib.contextmanager
@@ -50,71 +54,6 @@ def translated(action: str) -> Iterator[None]:
         raise ServiceFailed(action, str(told.get("Code")), str(told.get("Message", ""))[:300]) from error
     except BotoCoreError as error:
         raise Unanswered(action, str(error)) from error
-
-
-class DynamoRecords:
-    """Records (ports): one table for jobs, one for sessions, each keyed by its id."""
-
-    def __init__(self, clients: Clients, jobs_table: str, sessions_table: str) -> None:
-        self._clients, self._jobs, self._sessions = clients, jobs_table, sessions_table
-
-    def job(self, job_id: str) -> Job | None:
-        """Read consistently."""
-        return self._read(self._jobs, {"job_id": job_id}, Job)
-
-    def save_job(self, job: Job) -> Job:
-        """Conditional on the version read."""
-        saved: Job = self._write(self._jobs, job)
-        return saved
-
-    def session(self, session_id: str) -> Session | None:
-        """Read consistently."""
-        return self._read(self._sessions, {"session_id": session_id}, Session)
-
-    def save_session(self, session: Session) -> Session:
-        """Conditional on the version read."""
-        saved: Session = self._write(self._sessions, session)
-        return saved
-
-    def open_sessions(self) -> Iterable[Session]:
-        """All pages; a table of sessions that are removed some time after their end stays small enough for this."""
-        closed = {":closed": {"S": SessionState.CLOSED.value}}
-        names = {"#state": "state"}
-        wanted = {"FilterExpression": "#state <> :closed", "ExpressionAttributeValues": closed, "ExpressionAttributeNames": names}
-        return self._scan(self._sessions, Session, **wanted)
-
-    def jobs(self) -> Iterable[Job]:
-        """All pages."""
-        return self._scan(self._jobs, Job)
-
-    def sessions(self) -> Iterable[Session]:
-        """All pages."""
-        return self._scan(self._sessions, Session)
-
-    def _read(self, table: str, key: dict[str, str], kind: type[Record]) -> Record | None:
-        with translated(f"dynamodb:GetItem on {table}"):
-            wanted = {name: {"S": value} for name, value in key.items()}
-            answer = self._clients.get("dynamodb").get_item(TableName=table, Key=wanted, ConsistentRead=True)
-        return _record(answer["Item"], kind) if "Item" in answer else None
-
-    def _write(self, table: str, record: Any) -> Any:
-        newer = msgspec.structs.replace(record, version=record.version + 1)
-        extra: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(version)"}
-        if record.version:
-            extra = {"ConditionExpression": "version = :read", "ExpressionAttributeValues": {":read": {"N": str(record.version)}}}
-        try:
-            with translated(f"dynamodb:PutItem on {table}"):
-                self._clients.get("dynamodb").put_item(TableName=table, Item=_item(newer), **extra)
-        except ServiceFailed as error:
-            if error.code == "ConditionalCheckFailedException":
-                raise Conflict(f"{table}: somebody wrote since version {record.version} was read") from error
-            raise
-        return newer
-
-    def _scan(self, table: str, kind: type[Record], **extra: Any) -> list[Record]:
-        with translated(f"dynamodb:Scan on {table}"):
-            pages = self._clients.get("dynamodb").get_paginator("scan").paginate(TableName=table, ConsistentRead=True, **extra)
-            return [_record(item, kind) for page in pages for item in page["Items"]]
 
 
 class SqsQueue:
@@ -183,7 +122,7 @@ class SsmParameters:
 
 
 class Ec2Api:
-    """The three EC2 calls the strategy makes."""
+    """The EC2 calls the strategy makes."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
@@ -193,47 +132,31 @@ class Ec2Api:
         with translated("ec2:CreateFleet"):
             return dict(self._clients.get("ec2").create_fleet(**json.loads(request)))
 
-    def describe(self, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Every instance that matches, all pages."""
-        with translated("ec2:DescribeInstances"):
-            pages = self._clients.get("ec2").get_paginator("describe_instances").paginate(Filters=filters)
-            return [i for page in pages for reservation in page["Reservations"] for i in reservation["Instances"]]
+    def describe(self, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Every instance that matches, page by page."""
+        pages = iter(self._clients.get("ec2").get_paginator("describe_instances").paginate(Filters=filters))
+        while True:
+            with translated("ec2:DescribeInstances"):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from (i for reservation in page["Reservations"] for i in reservation["Instances"])
 
     def terminate(self, instance_id: str) -> None:
         """One instance."""
         with translated(f"ec2:TerminateInstances {instance_id}"):
             self._clients.get("ec2").terminate_instances(InstanceIds=[instance_id])
 
+    def templates(self, names: list[str]) -> dict[str, str]:
+        """By a filter: one that is not there is left out."""
+        with translated("ec2:DescribeLaunchTemplates"):
+            wanted = [{"Name": "launch-template-name", "Values": names}]
+            found = self._clients.get("ec2").describe_launch_templates(Filters=wanted)["LaunchTemplates"]
+        return {one["LaunchTemplateName"]: str(one["LatestVersionNumber"]) for one in found}
 
-def _item(record: Any) -> dict[str, Any]:
-    """Absent instead of null or empty: an empty string must never become an index key."""
-    plain = {k: v for k, v in msgspec.to_builtins(record).items() if v is not None and v not in ("", [])}
-    serialize = TypeSerializer().serialize
-    return {name: serialize(_decimal(value)) for name, value in plain.items()}
-
-
-def _record(item: dict[str, Any], kind: type[Record]) -> Record:
-    deserialize = TypeDeserializer().deserialize
-    plain = {name: _plain(deserialize(value)) for name, value in item.items()}
-    missing = {
-        f.name: () if f.name == "labels" else "" for f in msgspec.structs.fields(kind) if f.required and f.name not in plain
-    }
-    return msgspec.convert({**missing, **plain}, kind)
-
-
-def _decimal(value: Any) -> Any:
-    from decimal import Decimal
-
-    if isinstance(value, float):
-        return Decimal(str(value))
-    return {k: _decimal(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def _plain(value: Any) -> Any:
-    from decimal import Decimal
-
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
+    def zones(self, subnet_ids: list[str]) -> dict[str, str]:
+        """By a filter: one that is not there is left out."""
+        with translated("ec2:DescribeSubnets"):
+            wanted = [{"Name": "subnet-id", "Values": subnet_ids}]
+            found = self._clients.get("ec2").describe_subnets(Filters=wanted)["Subnets"]
+        return {one["SubnetId"]: one["AvailabilityZone"] for one in found}

@@ -6,6 +6,7 @@ Source: GitHub REST, "Self-hosted runners" and "Authenticating as a GitHub App i
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -34,6 +35,7 @@ class GitHubApp:
             {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "runs-fleet"}
         )
         self._tokens: dict[str, tuple[str, float]] = {}
+        self._renewing = threading.Lock()
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """201 with the blob; 409: the name is taken."""
@@ -69,6 +71,11 @@ class GitHubApp:
         return status, answer
 
     def _token(self, scope: Scope) -> str:
+        """One for the process, whoever asks first renews it."""
+        with self._renewing:
+            return self._renewed(scope)
+
+    def _renewed(self, scope: Scope) -> str:
         key = _token_key(scope)
         token, ends_at = self._tokens.get(key, ("", 0.0))
         if ends_at - time.time() < RENEW_BEFORE_S:

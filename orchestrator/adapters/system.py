@@ -1,17 +1,21 @@
-"""The clock, the log, and the threads that turn the wheels."""
+"""The clock, chance, the log, and the threads that turn the wheels."""
 
 from __future__ import annotations
 
+import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from orchestrator.errors import Conflict, NoCapacity, OrchestratorError
+from orchestrator.errors import OrchestratorError
 from orchestrator.ports import Journal, Queue, Received
 
 AFTER_FAILURE_S = 1.0
+COALESCED_S = 0.5
+"""Wakes of one label set within this time are one; the first of a quiet time is not kept waiting."""
 
 
 class SystemClock:
@@ -22,14 +26,27 @@ class SystemClock:
         return time.time()
 
 
+class SystemIds:
+    """Ids (ports)."""
+
+    def fresh(self) -> str:
+        """Sixteen hexadecimal digits."""
+        return secrets.token_hex(8)
+
+
 class TextJournal:
     """Journal (ports) of lines on standard error."""
+
+    def __init__(self) -> None:
+        self._writing = threading.Lock()
 
     def event(self, name: str, **fields: object) -> None:
         """Time, name, fields."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        sys.stderr.write(" ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())]) + "\n")
-        sys.stderr.flush()
+        line = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
+        with self._writing:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
 
 def _shown(value: object) -> str:
@@ -38,37 +55,107 @@ def _shown(value: object) -> str:
     return text if text.isprintable() else repr(text)
 
 
+class Hands:
+    """Crew (ports): threads, shared by all who ask."""
+
+    def __init__(self, number: int) -> None:
+        self._outer, self._inner = (ThreadPoolExecutor(number, thread_name_prefix=name) for name in ("crew", "crew-inner"))
+        self._within = threading.local()
+
+    def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
+        """All, some at once. Tasks may themselves ask for hands once: those are others, so that nobody waits for himself."""
+        if len(tasks) < 2:
+            return [trouble for trouble in map(_tried, tasks) if trouble is not None]
+        if getattr(self._within, "depth", 0):
+            return [trouble for trouble in self._inner.map(_tried, tasks) if trouble is not None]
+        return [trouble for trouble in self._outer.map(self._deeper, tasks) if trouble is not None]
+
+    def stop(self) -> None:
+        """When all have ended what they do."""
+        self._outer.shutdown()
+        self._inner.shutdown()
+
+    def _deeper(self, task: Callable[[], object]) -> Exception | None:
+        self._within.depth = 1
+        return _tried(task)
+
+
+def _tried(task: Callable[[], object]) -> Exception | None:
+    try:
+        task()
+    except Exception as error:  # noqa: BLE001 - a net: whoever gave the tasks looks at what failed
+        return error
+    return None
+
+
+class Waker:
+    """Wakes (ports): gathers label sets, and hands them over soon, all that came together at once."""
+
+    def __init__(self) -> None:
+        self._waiting: set[str] = set()
+        self._changed = threading.Condition()
+        self._last_s = 0.0
+
+    def wake(self, set_key: str) -> None:
+        """From any thread."""
+        with self._changed:
+            self._waiting.add(set_key)
+            self._changed.notify_all()
+
+    def taken(self, wait_s: float) -> list[str]:
+        """Those that wait, once the last handing over is long enough ago; empty after `wait_s`."""
+        until_s = time.monotonic() + wait_s
+        with self._changed:
+            while (now_s := time.monotonic()) < until_s:
+                ripe_s = self._last_s + COALESCED_S
+                if self._waiting and now_s >= ripe_s:
+                    self._last_s = now_s
+                    taken, self._waiting = sorted(self._waiting), set()
+                    return taken
+                self._changed.wait(min(until_s, ripe_s if self._waiting else until_s) - now_s)
+        return []
+
+
 class Wheels:
-    """Two consumers and a tick, one turn at a time: a turn reads, decides and commits without another between."""
+    """Consumers, the waker and the tick, each in threads of its own; whoever loses a race to another reads again."""
 
     def __init__(self, journal: Journal, poll_s: int) -> None:
         self._journal, self._poll_s = journal, poll_s
-        self._turn = threading.Lock()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def consume(self, name: str, queue: Queue, handle: Callable[[Received], None]) -> None:
+    def consume(self, name: str, queue: Queue, handle: Callable[[Received], None], threads: int = 1) -> None:
         """Handle each message, then delete it; what fails in passing is left to come again."""
 
         def turn() -> float:
             for message in queue.receive(self._poll_s):
                 try:
-                    with self._turn:
-                        handle(message)
-                except (Conflict, NoCapacity, OrchestratorError) as error:
-                    self._journal.event("message.postponed", queue=name, error=str(error))
+                    handle(message)
+                except OrchestratorError as error:
+                    self._journal.event("message.postponed", queue=name, error=f"{type(error).__name__}: {error}")
                     continue
                 queue.delete(message.receipt)
             return 0.0
 
-        self._spin(name, turn)
+        for _ in range(threads):
+            self._spin(name, turn)
+
+    def awake(self, name: str, waker: Waker, settle: Callable[[Sequence[str]], None], threads: int = 1) -> None:
+        """Settle what is woken."""
+
+        def turn() -> float:
+            if keys := waker.taken(1.0):
+                settle(keys)
+            return 0.0
+
+        for _ in range(threads):
+            self._spin(name, turn)
 
     def every(self, name: str, seconds: float, task: Callable[[], object]) -> None:
         """Do `task` at once and then every so often."""
 
         def turn() -> float:
-            with self._turn:
-                task()
+            task()
             return seconds
 
         self._spin(name, turn)
@@ -76,8 +163,9 @@ class Wheels:
     def stop(self, within_s: float) -> None:
         """Let the turns that run come to their end."""
         self._stopping.set()
+        until_s = time.monotonic() + within_s
         for thread in self._threads:
-            thread.join(within_s)
+            thread.join(max(0.0, until_s - time.monotonic()))
 
     def _spin(self, name: str, turn: Callable[[], float]) -> None:
         def run() -> None:

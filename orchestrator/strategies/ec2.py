@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from orchestrator.errors import NoCapacity, ServiceFailed, Unanswered
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
 
-GONE = "InvalidInstanceID.NotFound"
+NAME = "ec2"
+GONE = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
 DEAD = ("terminated", "shutting-down")
+MISMATCH = "IdempotentParameterMismatch"
+SITE_S = 300.0
+"""For how long templates and subnets are believed; a new image is used that much later at most."""
+LIVING = ["pending", "running", "stopping", "stopped"]
 
 
 class Ec2(Protocol):
@@ -18,60 +24,111 @@ class Ec2(Protocol):
     def create_fleet(self, request: str) -> dict[str, Any]:
         """Raises: ServiceFailed, Unanswered."""
 
-    def describe(self, filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def describe(self, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Raises: ServiceFailed."""
 
     def terminate(self, instance_id: str) -> None:
         """Raises: ServiceFailed."""
+
+    def templates(self, names: list[str]) -> dict[str, str]:
+        """The newest version of those there are. Raises: ServiceFailed."""
+
+    def zones(self, subnet_ids: list[str]) -> dict[str, str]:
+        """The zone of each. Raises: ServiceFailed."""
 
 
 class Ec2Strategy:
     """Compute (ports)."""
 
-    def __init__(self, ec2: Ec2) -> None:
-        self._ec2 = ec2
+    def __init__(self, ec2: Ec2, clock: Clock, *, stack_id: str, template: str, subnet_ids: tuple[str, ...]) -> None:
+        self._ec2, self._clock, self._stack_id, self._template, self._subnet_ids = ec2, clock, stack_id, template, subnet_ids
+        self._site: tuple[float, Site] | None = None
 
-    def launch(self, request: str) -> str:
-        """Replays of one request give one instance: by its token, and by its tag where an answer was lost.
+    def site(self) -> Site:
+        """One subnet of each zone: EC2 refuses two pools of one type in one zone."""
+        if self._site is None or self._clock.now() - self._site[0] > SITE_S:
+            wanted = {f"{self._template}-{architecture}": architecture for architecture in ("amd64", "arm64")}
+            found = self._ec2.templates(sorted(wanted))
+            zones = self._ec2.zones(list(self._subnet_ids))
+            subnets = {zones[subnet]: subnet for subnet in reversed(self._subnet_ids) if subnet in zones}
+            if not subnets:
+                raise ServiceFailed("ec2:DescribeSubnets", "NoSubnets", f"none of {', '.join(self._subnet_ids)} is there")
+            self._site = (self._clock.now(), Site({wanted[name]: (name, v) for name, v in found.items()}, subnets))
+        return self._site[1]
+
+    def start_sessions(self, request: str, *, sent_before: bool) -> Started:
+        """Replays of one request give the same bodies: by its token, and by its tags where an answer was lost.
 
         Instances are looked for in the answer *before* its errors: a partial answer carries both.
         """
-        earlier = self._launched_before(request)
-        if earlier is not None:
-            return earlier
+        if sent_before and (earlier := self._launched_by(request)):
+            return Started(tuple(earlier))
         try:
             answer = self._ec2.create_fleet(request)
-        except Unanswered:
-            found = self._launched_before(request)
-            if found is None:
+        except ServiceFailed as error:
+            if not isinstance(error, Unanswered) and error.code != MISMATCH:
                 raise
-            return found
-        instances = [identity for group in answer.get("Instances", []) for identity in group.get("InstanceIds", [])]
-        if instances:
-            return str(instances[0])
-        told = "; ".join(sorted({f"{e.get('ErrorCode')}: {e.get('ErrorMessage')}" for e in answer.get("Errors", [])}))
-        raise NoCapacity(f"EC2 launched nothing: {told or 'it gave no reason'}")
+            if found := self._launched_by(request):
+                return Started(tuple(found))
+            raise
+        bodies = [
+            Body(
+                SessionHandle(NAME, identity),
+                "pending",
+                kind=str(group.get("InstanceType", "")),
+                market=str(group.get("Lifecycle", "")),
+            )
+            for group in answer.get("Instances", [])
+            for identity in group.get("InstanceIds", [])
+        ]
+        reasons = tuple(sorted({f"{e.get('ErrorCode')}: {e.get('ErrorMessage')}" for e in answer.get("Errors", [])}))
+        return Started(tuple(bodies), reasons)
 
-    def states(self, instance_ids: Iterable[str]) -> dict[str, str]:
+    def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
         """By a filter, because an unknown id in the list itself would fail the whole call."""
-        wanted = sorted(set(instance_ids))
-        found: dict[str, str] = {}
+        wanted = sorted({handle.body for handle in handles if handle.strategy == NAME})
+        found: dict[SessionHandle, Body] = {}
         for at in range(0, len(wanted), 200):
             some = [{"Name": "instance-id", "Values": wanted[at : at + 200]}]
-            found |= {i["InstanceId"]: i["State"]["Name"] for i in self._ec2.describe(some)}
+            found |= {body.handle: body for body in map(_body, self._ec2.describe(some))}
         return found
 
-    def terminate(self, instance_id: str) -> None:
+    def stop_session(self, handle: SessionHandle) -> None:
         """Gone already is success."""
         try:
-            self._ec2.terminate(instance_id)
+            self._ec2.terminate(handle.body)
         except ServiceFailed as error:
-            if error.code != GONE:
-                raise
+            if error.code in GONE:
+                return
+            if error.code in ("RequestLimitExceeded", "Throttling"):
+                raise Throttled(error.action, error.code) from error
+            raise
 
-    def _launched_before(self, request: str) -> str | None:
-        """A dead one counts too: the session had its one instance."""
-        token = json.loads(request)["ClientToken"]
-        found = self._ec2.describe([{"Name": "tag:runs-fleet:session-id", "Values": [token]}])
-        living_first = sorted(found, key=lambda i: i["State"]["Name"] in DEAD)
-        return str(living_first[0]["InstanceId"]) if living_first else None
+    def list_sessions(self) -> Iterator[Body]:
+        """By the stack's tag, whoever made them."""
+        mine = [
+            {"Name": "tag:runs-fleet:stack", "Values": [self._stack_id]},
+            {"Name": "tag:runs-fleet:managed", "Values": ["true"]},
+            {"Name": "instance-state-name", "Values": LIVING},
+        ]
+        return map(_body, self._ec2.describe(mine))
+
+    def _launched_by(self, request: str) -> list[Body]:
+        """What an earlier sending made; the dead count too: they were its machines."""
+        tags = {tag["Key"]: tag["Value"] for tag in json.loads(request)["TagSpecifications"][0]["Tags"]}
+        wanted = [
+            {"Name": f"tag:{name}", "Values": [tags[name]]}
+            for name in ("runs-fleet:stack", "runs-fleet:launch-id", "runs-fleet:launch-step")
+        ]
+        return [_body(instance) for instance in self._ec2.describe(wanted)]
+
+
+def _body(instance: dict[str, Any]) -> Body:
+    tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
+    expires = tags.get("runs-fleet:expires-at", "")
+    launched = instance.get("LaunchTime")
+    return Body(
+        SessionHandle(NAME, str(instance["InstanceId"])), str(instance["State"]["Name"]), tags.get("runs-fleet:launch-id", ""),
+        str(instance.get("InstanceType", "")), str(instance.get("InstanceLifecycle", "on-demand")),
+        launched.timestamp() if launched is not None else 0.0, float(expires) if expires.isdigit() else None,
+    )  # fmt: skip

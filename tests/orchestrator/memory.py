@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import msgspec
+from typing import Any
 
 from agent.contract.secret import Secret
-from orchestrator.errors import Conflict, NoCapacity, OrchestratorError, ServiceFailed, Unanswered
-from orchestrator.model import Job, Session, SessionState
-from orchestrator.ports import Minted, Received, Scope
+from orchestrator import model, wiring
+from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Unanswered
+from orchestrator.model import Job, Launch, Ledger, Planned, Session
+from orchestrator.ports import Body, Due, Key, Minted, Received, Scope, SessionHandle, Site, Started, Tables, Write
+from orchestrator.records import Records
 from orchestrator.settings import Alias, ServerSettings
 from orchestrator.turns import Turns
 from orchestrator.webhook import JobEvent
@@ -24,7 +25,7 @@ KEY_BYTES = {"d": 256, "dp": 128, "dq": 128, "exponent": 3, "inverseQ": 128, "mo
 """The numbers of an RSA key of 2,048 bits."""
 
 
-class Crash(Exception):
+class Crash(BaseException):
     """The process is gone."""
 
 
@@ -70,93 +71,233 @@ class MemoryJournal:
         return [name for name, _ in self.events]
 
 
-class MemoryRecords:
-    """Records (ports): a write fits the version that was read, or is a Conflict."""
+@dataclass
+class CountedIds:
+    """Ids (ports) that count."""
 
-    def __init__(self, calls: Calls | None = None) -> None:
-        self._calls = calls or Calls()
-        self._jobs: dict[str, Job] = {}
-        self._sessions: dict[str, Session] = {}
+    given: int = 0
 
-    def job(self, job_id: str) -> Job | None:
-        """What was written last."""
-        self._calls.note("records.job")
-        return self._jobs.get(job_id)
+    def fresh(self) -> str:
+        """Never the same twice."""
+        self.given += 1
+        return f"{self.given:016x}"
 
-    def save_job(self, job: Job) -> Job:
-        """Conditional."""
-        newer = _newer(job, self._jobs.get(job.job_id))
-        self._jobs[job.job_id] = newer
-        self._calls.note("records.save_job")
-        return newer
 
-    def session(self, session_id: str) -> Session | None:
-        """What was written last."""
-        self._calls.note("records.session")
-        return self._sessions.get(session_id)
+class OwnHands:
+    """Crew (ports) that does one thing after the other. A crash is nobody's to catch."""
 
-    def save_session(self, session: Session) -> Session:
-        """Conditional."""
-        newer = _newer(session, self._sessions.get(session.session_id))
-        self._sessions[session.session_id] = newer
-        self._calls.note("records.save_session")
-        return newer
-
-    def open_sessions(self) -> Iterable[Session]:
-        """Not closed."""
-        self._calls.note("records.open_sessions")
-        return [session for session in self._sessions.values() if session.state is not SessionState.CLOSED]
-
-    def jobs(self) -> Iterable[Job]:
+    def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
         """All."""
-        return list(self._jobs.values())
+        troubles: list[Exception] = []
+        for task in tasks:
+            try:
+                task()
+            except Crash:
+                raise
+            except Exception as error:
+                troubles.append(error)
+        return troubles
 
-    def sessions(self) -> Iterable[Session]:
-        """All."""
-        return list(self._sessions.values())
+
+@dataclass
+class GatheredWakes:
+    """Wakes (ports) that gathers, for whoever settles in a test."""
+
+    waiting: list[str] = field(default_factory=list)
+
+    def wake(self, set_key: str) -> None:
+        """Once each."""
+        if set_key not in self.waiting:
+            self.waiting.append(set_key)
+
+    def taken(self) -> list[str]:
+        """All, and none is left."""
+        taken, self.waiting = self.waiting, []
+        return taken
+
+
+class MemoryTables:
+    """Tables (ports) with DynamoDB's rules: versions, whole transactions, limits of size, and indexes that lag behind."""
+
+    ITEM_BYTES, TRANSACTION = 400 * 1024, 100
+
+    def __init__(self, clock: ManualClock, calls: Calls | None = None, index_lag_s: float = 0.0) -> None:
+        self._clock, self._calls, self.index_lag_s = clock, calls or Calls(), index_lag_s
+        self._items: dict[tuple[str, Key], str] = {}
+        self._index: dict[tuple[str, Key], dict[str, Any]] = {}
+        self._coming: list[tuple[float, tuple[str, Key], dict[str, Any]]] = []
+        self.examined = 0
+        """Items that reads have touched."""
+
+    def get(self, table: str, key: Key) -> dict[str, Any] | None:
+        """What was written last."""
+        found = self._items.get((table, key))
+        self.examined += found is not None
+        self._calls.note("tables.get")
+        return json.loads(found) if found is not None else None
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """All or none."""
+        places = [(one.table, one.key) for one in writes]
+        if not 0 < len(writes) <= self.TRANSACTION or len(set(places)) != len(places):
+            raise ServiceFailed("dynamodb:TransactWriteItems", "ValidationException", "too many items, or one item twice")
+        for one in writes:
+            if one.item is not None:
+                self._check(one.item)
+            if one.read is not None and self._version((one.table, one.key)) != one.read:
+                raise Conflict("somebody wrote one of the items since it was read")
+        for one in writes:
+            self._put((one.table, one.key), one.item)
+        self._calls.note("tables.write")
+
+    def count(self, table: str, key: Key, also: Mapping[str, Any]) -> int:
+        """Unconditional."""
+        place = (table, key)
+        item = json.loads(self._items.get(place, "{}")) | dict(also) | {"version": self._version(place) + 1}
+        self._check(item)
+        self._put(place, item)
+        self._calls.note("tables.count")
+        return int(item["version"])
+
+    def rows(self, table: str, partition: str) -> list[dict[str, Any]]:
+        """In the order of their rows."""
+        places = sorted(place for place in self._items if place[0] == table and place[1][0] == partition)
+        self.examined += len(places)
+        self._calls.note("tables.rows")
+        return [json.loads(self._items[place]) for place in places]
+
+    def due(self, table: str, shard: str, before: float) -> Iterator[Due]:
+        """As far as the index has heard."""
+        self._hear()
+        self._calls.note("tables.due")
+        entries = [
+            (entry["due"], place[1]) for place, entry in self._index.items() if place[0] == table and entry.get("shard") == shard
+        ]
+        for at, key in sorted(entry for entry in entries if entry[0] <= before):
+            self.examined += 1
+            yield Due(key, at)
+
+    def of_instance(self, table: str, instance_id: str) -> list[dict[str, Any]]:
+        """As far as the index has heard."""
+        self._hear()
+        self._calls.note("tables.of_instance")
+        found = [
+            e["item"] for place, e in self._index.items() if place[0] == table and e["item"].get("instance_id") == instance_id
+        ]
+        self.examined += len(found)
+        return found
+
+    def scan(self, table: str) -> Iterator[dict[str, Any]]:
+        """Everything."""
+        return iter([json.loads(item) for place, item in list(self._items.items()) if place[0] == table])
+
+    def _version(self, place: tuple[str, Key]) -> int:
+        return int(json.loads(self._items[place]).get("version", 0)) if place in self._items else 0
+
+    def _check(self, item: Mapping[str, Any]) -> None:
+        text = json.dumps(item, ensure_ascii=False)
+        if len(text.encode()) > self.ITEM_BYTES or any(item.get(name) == "" for name in ("shard", "instance_id")):
+            raise ServiceFailed("dynamodb:PutItem", "ValidationException", "an empty index key, or more than 400 KB")
+
+    def _put(self, place: tuple[str, Key], item: Mapping[str, Any] | None) -> None:
+        if item is None:
+            self._items.pop(place, None)
+        else:
+            self._items[place] = json.dumps({**item, "id": place[1][0], "row": place[1][1]})
+        entry = {"item": json.loads(self._items[place]), **{k: item[k] for k in ("shard", "due") if k in item}} if item else {}
+        self._coming.append((self._clock.now() + self.index_lag_s, place, entry))
+
+    def _hear(self) -> None:
+        heard = [change for change in self._coming if change[0] <= self._clock.now()]
+        self._coming = [change for change in self._coming if change[0] > self._clock.now()]
+        for _, place, entry in heard:
+            if entry:
+                self._index[place] = entry
+            else:
+                self._index.pop(place, None)
 
 
 class MemoryCompute:
-    """Compute (ports): one instance per request, however often it is sent."""
+    """Compute (ports) with EC2's manners.
+
+    One token gives the same bodies, a partial answer carries reasons, a pool may be full.
+    """
 
     def __init__(self, calls: Calls | None = None) -> None:
         self._calls = calls or Calls()
-        self._by_request: dict[str, str] = {}
+        self._by_token: dict[str, tuple[str, Started]] = {}
+        self.requests: list[dict[str, Any]] = []
         self.instances: dict[str, str] = {}
         """Id to state; take one out and EC2 does not know it any more."""
-        self.full = False
-        """No capacity."""
+        self.launched_by: dict[str, str] = {}
+        self.full: set[str] = set()
+        """Markets, instance types or zones' subnets without capacity; `*`: everything."""
+        self.room: int | None = None
+        """How many more instances there is capacity for at all; None: no end."""
         self.broken: set[str] = set()
         """Instances that cannot be terminated now."""
+        self.version = "1"
 
-    def launch(self, request: str) -> str:
-        """A replay gives the same instance."""
-        if request not in self._by_request:
-            if self.full:
-                raise NoCapacity("EC2 launched nothing: InsufficientInstanceCapacity")
-            self._by_request[request] = f"i-{len(self._by_request) + 1:017x}"
-            self.instances[self._by_request[request]] = "running"
-        self._calls.note("compute.launch")
-        return self._by_request[request]
+    def site(self) -> Site:
+        """Two architectures, two zones."""
+        templates = {arch: (f"runs-fleet-runner-{arch}", self.version) for arch in ("amd64", "arm64")}
+        return Site(templates, {"use1-az1": "subnet-1", "use1-az2": "subnet-2"})
 
-    def states(self, instance_ids: Iterable[str]) -> dict[str, str]:
+    def start_sessions(self, request: str, *, sent_before: bool) -> Started:
+        """A replay gives the same bodies; other words under the same token are refused."""
+        told = json.loads(request)
+        token = told["ClientToken"]
+        if token in self._by_token and self._by_token[token][0] != request:
+            raise ServiceFailed("ec2:CreateFleet", "IdempotentParameterMismatch")
+        if token not in self._by_token:
+            self.requests.append(told)
+            self._by_token[token] = (request, self._started(told))
+        self._calls.note("compute.start_sessions")
+        return self._by_token[token][1]
+
+    def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
         """Of those it knows."""
-        found = {identity: self.instances[identity] for identity in instance_ids if identity in self.instances}
-        self._calls.note("compute.states")
+        found = {handle: Body(handle, self.instances[handle.body]) for handle in handles if handle.body in self.instances}
+        self._calls.note("compute.poll_sessions")
         return found
 
-    def terminate(self, instance_id: str) -> None:
+    def stop_session(self, handle: SessionHandle) -> None:
         """Gone already is success."""
-        if instance_id in self.broken:
-            raise ServiceFailed(f"ec2:TerminateInstances {instance_id}", "RequestLimitExceeded")
-        if instance_id in self.instances:
-            self.instances[instance_id] = "terminated"
-        self._calls.note("compute.terminate")
+        if handle.body in self.broken:
+            raise ServiceFailed(f"ec2:TerminateInstances {handle.body}", "RequestLimitExceeded")
+        if handle.body in self.instances:
+            self.instances[handle.body] = "terminated"
+        self._calls.note("compute.stop_session")
+
+    def list_sessions(self) -> Iterator[Body]:
+        """Those that are not gone."""
+        for identity, state in self.instances.items():
+            if state not in ("terminated", "shutting-down"):
+                yield Body(SessionHandle("ec2", identity), state, self.launched_by[identity])
 
     @property
     def launched(self) -> int:
         """How many instances there ever were."""
-        return len(self._by_request)
+        return len(self.launched_by)
+
+    def _started(self, told: dict[str, Any]) -> Started:
+        market = told["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
+        pools = told["LaunchTemplateConfigs"][0]["Overrides"]
+        open_pools = [p for p in pools if not self.full & {"*", market, p["InstanceType"], p["SubnetId"]}]
+        reasons = tuple(sorted({f"InsufficientInstanceCapacity: {p['InstanceType']}" for p in pools if p not in open_pools}))
+        number = told["TargetCapacitySpecification"]["TotalTargetCapacity"] if open_pools else 0
+        given = number if self.room is None else min(number, self.room)
+        if self.room is not None:
+            self.room -= given
+        if given < number:
+            reasons = (*reasons, "InsufficientInstanceCapacity: no more")
+        tags = {tag["Key"]: tag["Value"] for tag in told["TagSpecifications"][0]["Tags"]}
+        bodies = []
+        for _ in range(given):
+            identity = f"i-{len(self.launched_by) + 1:017x}"
+            self.instances[identity], self.launched_by[identity] = "running", tags["runs-fleet:launch-id"]
+            bodies.append(Body(SessionHandle("ec2", identity), "pending", tags["runs-fleet:launch-id"], market=market))
+        return Started(tuple(bodies), reasons)
 
 
 @dataclass
@@ -287,16 +428,24 @@ class MemoryQueue:
 class World:
     """The turns on twins, and the hands of everybody else."""
 
-    def __init__(self, calls: Calls | None = None, settings: ServerSettings | None = None) -> None:
+    def __init__(self, calls: Calls | None = None, settings: ServerSettings | None = None, index_lag_s: float = 0.0) -> None:
         self.calls = calls or Calls()
         self.settings = settings or some_settings()
         self.clock, self.journal = ManualClock(), MemoryJournal()
-        self.records, self.compute = MemoryRecords(self.calls), MemoryCompute(self.calls)
+        self.tables, self.compute = MemoryTables(self.clock, self.calls, index_lag_s), MemoryCompute(self.calls)
         self.github, self.parameters = MemoryGitHub(self.calls), MemoryParameters(self.calls)
         self.queue, self.terminations = MemoryQueue(self.calls), MemoryQueue(self.calls)
-        self.turns = Turns(
-            self.settings, self.records, self.compute, self.github, self.parameters, self.queue, self.clock, self.journal
-        )
+        self.ids, self.wakes = CountedIds(), GatheredWakes()
+        self.turns = self.replica()
+        self.records = Records(self.tables, self.settings.index_shards)
+
+    def replica(self, wakes: GatheredWakes | None = None, tables: Tables | None = None) -> Turns:
+        """A process more, on the same world."""
+        outside = wiring.World(
+            tables or self.tables, self.compute, self.github, self.parameters, self.queue, self.clock, self.ids, self.journal,
+            OwnHands(), wakes or self.wakes,
+        )  # fmt: skip
+        return wiring.turns(self.settings, outside)
 
     @property
     def session(self) -> Session:
@@ -304,24 +453,55 @@ class World:
         (only,) = self.records.sessions()
         return only
 
-    def launched(self) -> Session:
+    @property
+    def sessions(self) -> list[Session]:
+        """All, oldest first."""
+        return sorted(self.records.sessions(), key=lambda session: (session.launched_at or 0.0, session.session_id))
+
+    def told(self, event: JobEvent) -> None:
+        """A delivery from the queue, and what it wakes."""
+        self.turns.on_job_event(event)
+        self.settle()
+
+    def settle(self) -> None:
+        """Everything that is awake; what that wakes in turn."""
+        for _ in range(20):
+            if keys := self.wakes.taken():
+                self.turns.on_wake(keys)
+
+    def launched(self, **changes: object) -> Session:
         """A job was queued and its machine configured."""
-        self.turns.on_job_event(an_event())
+        self.told(an_event(**changes))
         return self.session
 
-    def hear(self, status: str, sender: str = "", **fields: object) -> None:
-        """The turn of one message of the agent of the only session."""
-        told = {"instance_id": self.session.instance_id, "session_id": self.session.session_id, "job_id": "1", **fields}
-        self.turns.on_agent_message(Received(json.dumps({"status": status, **told}), "receipt", sender))
+    def at_work(self) -> Session:
+        """A machine, and GitHub says that it took the job."""
+        session = self.launched()
+        self.told(an_event("in_progress", runner_name=session.runner_name))
+        return self.session
 
-    def hear_the_end(self, status: str = "success", sender: str = "", **fields: object) -> None:
+    def hear(self, status: str, sender: str = "", session: Session | None = None, **fields: object) -> None:
+        """The turn of one message of an agent; of the only session, unless said."""
+        about = session or self.session
+        told = {"instance_id": about.instance_id, "session_id": about.session_id, "job_id": "1", **fields}
+        self.turns.on_agent_message(Received(json.dumps({"status": status, **told}), "receipt", sender))
+        self.settle()
+
+    def hear_the_end(self, status: str = "success", sender: str = "", session: Session | None = None, **fields: object) -> None:
         """A final word."""
-        self.hear(status, sender, **{**final_fields(status), **fields})
+        self.hear(status, sender, session, **{**final_fields(status), **fields})
 
     def tick(self, after_s: float = 0.0) -> None:
         """Time passes, then a tick."""
         self.clock.at += after_s
         self.turns.on_tick()
+        self.settle()
+
+    def ticks(self, until_s: float, every_s: float = 5.0) -> None:
+        """Time passes, with ticks all the while."""
+        end = self.clock.at + until_s
+        while self.clock.at < end:
+            self.tick(min(every_s, end - self.clock.at))
 
     def becomes(self, state: str | None) -> None:
         """EC2's word for the only instance; None: it never heard of it."""
@@ -347,7 +527,7 @@ def some_settings(**changes: object) -> ServerSettings:
     given: dict[str, object] = {
         "webhook_secret": Secret("hush"), "app_id": "1", "app_private_key": Secret("-----BEGIN"), "queue_url": "q.fifo",
         "termination_queue_url": "t", "subnet_ids": ("subnet-1", "subnet-2"), "stack_id": "tests",
-        "aliases": (Alias("ubuntu-latest"),), **changes,
+        "aliases": (Alias("ubuntu-latest"),), "watch_s": 0.0, **changes,
     }  # fmt: skip
     return ServerSettings(**given)  # type: ignore[arg-type]
 
@@ -361,22 +541,44 @@ def an_event(action: str = "queued", **changes: object) -> JobEvent:
     return JobEvent(**given)  # type: ignore[arg-type]
 
 
+SET = model.set_key("octo", "widgets", 1, ("runs-fleet=7/arch=amd64",))
+"""The label set of the job that all these helpers speak of."""
+
+
 def a_job(**changes: object) -> Job:
     """A queued job."""
     given: dict[str, object] = {
         "job_id": "1", "run_id": "7", "run_attempt": 1, "owner": "octo", "repo": "widgets", "name": "build",
-        "labels": ("runs-fleet=7/arch=amd64",), "installation_id": "3", "queued_at": MORNING, **changes,
+        "labels": ("runs-fleet=7/arch=amd64",), "installation_id": "3", "queued_at": MORNING, "set_key": SET, **changes,
     }  # fmt: skip
     return Job(**given)  # type: ignore[arg-type]
 
 
 def a_session(**changes: object) -> Session:
-    """A session whose launch is intended."""
+    """A session that has just got its instance."""
     given: dict[str, object] = {
-        "session_id": "s-1", "launched_for": "1", "owner": "octo", "repo": "widgets", "run_id": "7", "labels": ("runs-fleet",),
-        "installation_id": "3", "request": "{}", **changes,
+        "session_id": "s-1", "launch_id": "l-1", "set_key": SET, "launched_for": "1", "owner": "octo", "repo": "widgets",
+        "run_id": "7", "labels": ("runs-fleet",), "installation_id": "3", "instance_id": "i-1", **changes,
     }  # fmt: skip
     return Session(**given)  # type: ignore[arg-type]
+
+
+def a_launch(**changes: object) -> Launch:
+    """A launch of one session that is intended."""
+    planned = Planned(session_id="s-1", set_key=SET, job_id="1", run_id="7")
+    given: dict[str, object] = {
+        "launch_id": "l-1", "spec": "amd64", "request": "{}", "sessions": (planned,), "sets": (SET,), **changes,
+    }  # fmt: skip
+    return Launch(**given)  # type: ignore[arg-type]
+
+
+def a_ledger(**changes: object) -> Ledger:
+    """The ledger of the label set."""
+    given: dict[str, object] = {
+        "set_key": SET, "owner": "octo", "repo": "widgets", "installation_id": "3", "labels": ("runs-fleet=7/arch=amd64",),
+        **changes,
+    }  # fmt: skip
+    return Ledger(**given)  # type: ignore[arg-type]
 
 
 def a_blob(seed: int = 1, name: str = "runner") -> str:
@@ -398,10 +600,3 @@ def consume(queue: MemoryQueue, handle: Callable[[Received], object]) -> None:
         except OrchestratorError:
             continue
         queue.delete(message.receipt)
-
-
-def _newer(record: object, known: object) -> object:
-    read = getattr(record, "version", 0)
-    if (known is None and read) or (known is not None and known.version != read):  # type: ignore[attr-defined]
-        raise Conflict(f"somebody wrote since version {read} was read")
-    return msgspec.structs.replace(record, version=read + 1)  # type: ignore[type-var]

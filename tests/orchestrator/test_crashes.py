@@ -9,7 +9,7 @@ import pytest
 
 from agent.contract.config import read_config
 from agent.contract.names import parameter_name
-from orchestrator.errors import Unanswered
+from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import SessionState
 from orchestrator.ports import Received
 from orchestrator.webhook import JobEvent
@@ -26,20 +26,24 @@ class Run:
         self.world = World(calls)
         self.accepted = False
         self.minds: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
         self.said: dict[str, int] = {}
 
     def to_its_end(self) -> World:
         for _ in range(ROUNDS):
-            for turn in (self._delivery, self._jobs, self._machines, self._agents, self.world.turns.on_tick):
+            for turn in (self._delivery, self._jobs, self._levels, self._machines, self._agents, self._levels, self._tick):
                 try:
                     turn()
-                except (Crash, Unanswered):
+                except Crash:
+                    self.world.wakes.taken()  # what a process only knew died with it
+                except OrchestratorError:
                     continue
-            self.world.clock.at += 5.0
+            self.world.clock.at += 10.0
             self.world.queue.time_out()
             self.world.terminations.time_out()
             sessions = list(self.world.records.sessions())
-            if sessions and all(session.state is SessionState.CLOSED for session in sessions):
+            waiting = [*self.world.queue.bodies, *self.world.terminations.bodies]
+            if sessions and not waiting and all(session.state is SessionState.CLOSED for session in sessions):
                 break
         return self.world
 
@@ -52,6 +56,12 @@ class Run:
         turns = self.world.turns
         consume(self.world.queue, lambda message: turns.on_job_event(msgspec.json.decode(message.body, type=JobEvent)))
 
+    def _levels(self) -> None:
+        self.world.settle()
+
+    def _tick(self) -> None:
+        self.world.turns.on_tick()
+
     def _agents(self) -> None:
         consume(self.world.terminations, self.world.turns.on_agent_message)
 
@@ -62,6 +72,7 @@ class Run:
             text = world.parameters.values.get(parameter_name(instance_id))
             if text is not None:
                 self.minds.setdefault(instance_id, read_config(text).session_id)
+                self.texts[instance_id] = text
             at = self.said.get(instance_id, 0)
             if state != "running" or instance_id not in self.minds:
                 continue
@@ -72,6 +83,11 @@ class Run:
             told = {"instance_id": instance_id, "session_id": self.minds[instance_id], "job_id": "1", "status": WORDS[at]}
             for runner in world.github.runners.values():
                 runner.busy = WORDS[at] == "busy" or runner.busy
+            if WORDS[at] == "busy":
+                runner_name = read_config(self.texts[instance_id]).runner_name
+                world.turns.on_webhook(b"taken", an_event("in_progress", runner_name=runner_name))
+            if WORDS[at] == "success":
+                world.turns.on_webhook(b"done", an_event("completed", conclusion="success"))
             world.terminations.put(json.dumps(told | (final_fields("success") if WORDS[at] == "success" else {})))
             self.said[instance_id] = at + 1
 
@@ -87,9 +103,8 @@ NORMAL = calls_of_a_normal_run()
 
 def test_a_normal_run_makes_every_kind_of_call() -> None:
     wanted = {
-        "queue.send", "queue.receive", "queue.delete", "records.job", "records.save_job", "records.session",
-        "records.save_session", "records.open_sessions", "compute.launch", "compute.states", "github.mint", "github.find",
-        "parameters.exists", "parameters.put", "parameters.delete",
+        "queue.send", "queue.receive", "queue.delete", "tables.get", "tables.write", "tables.count", "tables.rows", "tables.due",
+        "compute.start_sessions", "compute.poll_sessions", "github.mint", "github.find", "parameters.put", "parameters.delete",
     }  # fmt: skip
 
     assert wanted <= set(NORMAL)
@@ -116,7 +131,7 @@ def test_a_delivery_that_is_repeated_after_a_crash_changes_nothing(fatal: int) -
     world = Run(Calls(fatal=fatal)).to_its_end()
     before = world.session
 
-    world.turns.on_job_event(an_event())
+    world.told(an_event())
     world.turns.on_agent_message(
         Received(json.dumps({"instance_id": before.instance_id, "job_id": "1", "status": "started"}), "receipt")
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.labels import architecture, is_ours
+from orchestrator.labels import Ask, is_ours, read_ask
 from orchestrator.settings import Alias
 
 
@@ -40,18 +42,78 @@ def test_an_alias_that_is_not_a_pattern_is_taken_literally() -> None:
     assert not Alias("ubuntu-.*").covers("ubuntu-24.04")
 
 
+def spec_of(label: str) -> str | None:
+    return {"ubuntu-latest": "", "big": "cpu=16/ram=64/spot=false"}.get(label)
+
+
 @pytest.mark.parametrize(
     ("labels", "wanted"),
     [
-        (("runs-fleet",), "amd64"),
+        (("runs-fleet",), ""),
         (("runs-fleet=1/arch=arm64",), "arm64"),
         (("runs-fleet/ARM64",), "arm64"),
         (("runs-fleet", "ARM64"), "arm64"),
         (("runs-fleet", "aarch64"), "arm64"),
-        (("runs-fleet=1/arch=amd64",), "amd64"),
-        (("other/arch=arm64", "runs-fleet"), "amd64"),
-        ((), "amd64"),
+        (("runs-fleet=1/arch=x86_64",), "amd64"),
+        (("runs-fleet/arch=arm64", "x64"), "arm64"),
+        (("other/arch=arm64", "runs-fleet"), ""),
+        ((), ""),
     ],
 )
 def test_the_architecture_is_what_a_marker_or_a_plain_label_asks_for(labels: tuple[str, ...], wanted: str) -> None:
-    assert architecture(labels) == wanted
+    assert read_ask(labels).architecture == wanted
+
+
+@pytest.mark.parametrize(
+    ("marker", "wanted"),
+    [
+        ("runs-fleet", Ask()),
+        ("runs-fleet=77", Ask()),
+        ("RUNS-FLEET=77/CPU=8", Ask(cpu_min=8, cpu_max=16)),
+        ("runs-fleet/cpu=4", Ask(cpu_min=4, cpu_max=8)),
+        ("runs-fleet/cpu=4+6", Ask(cpu_min=4, cpu_max=6)),
+        ("runs-fleet/cpu=0", Ask()),
+        ("runs-fleet/ram=7.5", Ask(ram_min_gib=7.5)),
+        ("runs-fleet/ram=8+16", Ask(ram_min_gib=8, ram_max_gib=16)),
+        ("runs-fleet/family=M7i+c7", Ask(families=("c7", "m7i"))),
+        ("runs-fleet/gen=7", Ask(generation=7)),
+        ("runs-fleet/spot=false", Ask(spot=False)),
+        ("runs-fleet/spot=spot", Ask()),
+        ("runs-fleet/disk=200", Ask(disk_gib=200)),
+        ("runs-fleet/pool=build_1", Ask(pool="build_1")),
+        ("runs-fleet/fallback=wait", Ask(fallback="wait")),
+        ("runs-fleet/price=0.25", Ask(price_limit=0.25)),
+    ],
+)
+def test_the_grammar(marker: str, wanted: Ask) -> None:
+    read = read_ask((marker,))
+
+    assert read == wanted and read.complaints == ()
+
+
+@pytest.mark.parametrize(
+    "segment",
+    ["cpu=x", "cpu=-1", "cpu=8+4", "cpu=1.5", "ram=lots", "ram=16+8", "family=../x", "gen=11", "gen=x", "arch=mips", "spot=no",
+     "disk=20000", "disk=1.5", "fallback=never", "price=free", "memory=4", "cpu", "cpu=", "retry=when-interrupted",
+     "cpu=4/cpu=8"],
+)  # fmt: skip
+def test_what_is_not_understood_is_complained_about_and_names_itself(segment: str) -> None:
+    (complaint, *_) = read_ask((f"runs-fleet=7/{segment}",)).complaints
+
+    assert segment.partition("/")[0].partition("=")[0] in complaint and "expected" in complaint
+
+
+def test_two_architectures_are_complained_about() -> None:
+    assert "both architectures" in read_ask(("runs-fleet", "arm64", "x64")).complaints[0]
+
+
+def test_an_alias_asks_for_what_the_operator_says_and_a_real_marker_beats_it() -> None:
+    assert read_ask(("big",), spec_of) == Ask(cpu_min=16, cpu_max=32, ram_min_gib=64, spot=False)
+    assert read_ask(("big", "runs-fleet"), spec_of) == Ask()
+    assert read_ask(("self-hosted", "ubuntu-latest"), spec_of) == Ask()
+
+
+@given(st.lists(st.text(max_size=30), max_size=4))
+def test_no_label_whatever_raises(labels: list[str]) -> None:
+    assert read_ask(tuple(labels)).cpu_min >= 1
+    assert read_ask(tuple(f"runs-fleet/{label}" for label in labels)).cpu_max >= 1

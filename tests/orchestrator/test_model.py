@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import itertools
+from enum import StrEnum
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model import TRANSITIONS, JobState, SessionState, is_news, may_become
-from tests.orchestrator.memory import World, a_job, a_session, an_event
+from orchestrator.model import TRANSITIONS, JobState, LaunchState, SessionState, changed, may_become, set_key
+from tests.orchestrator.memory import MORNING, World, a_job, a_session, an_event
 
-ORDER = {"queued": 0, "in_progress": 1, "completed": 2}
+ORDER = {"waiting": 0, "queued": 1, "in_progress": 2, "completed": 3}
+ENDS = {JobState: JobState.COMPLETED, LaunchState: LaunchState.CLOSED, SessionState: SessionState.CLOSED}
+STATES = [state for kind in ENDS for state in kind]
 
 
-def later_than(state: SessionState) -> set[SessionState]:
-    found: set[SessionState] = set()
-    frontier = {state}
+def later_than(state: StrEnum) -> set[StrEnum]:
+    found: set[StrEnum] = set()
+    frontier: set[StrEnum] = {state}
     while frontier:
         frontier = {after for before in frontier for after in TRANSITIONS[before]} - found
         found |= frontier
     return found
 
 
-@pytest.mark.parametrize("state", SessionState)
-def test_no_state_is_ever_come_back_to(state: SessionState) -> None:
+def test_the_table_has_a_row_for_every_state() -> None:
+    assert set(TRANSITIONS) == set(STATES)
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if not isinstance(state, LaunchState)])
+def test_no_state_is_ever_come_back_to(state: StrEnum) -> None:
     assert state not in later_than(state)
 
 
-@pytest.mark.parametrize("state", [state for state in SessionState if state is not SessionState.CLOSED])
-def test_every_state_leads_to_the_end(state: SessionState) -> None:
-    assert SessionState.CLOSED in later_than(state)
+@pytest.mark.parametrize("state", [state for state in STATES if state not in ENDS.values()])
+def test_every_state_leads_to_the_end(state: StrEnum) -> None:
+    assert ENDS[type(state)] in later_than(state)
 
 
 @pytest.mark.parametrize("state", [s for s in SessionState if s not in (SessionState.ENDED, SessionState.CLOSED)])
@@ -45,7 +52,17 @@ def test_only_an_ended_session_is_closed(state: SessionState) -> None:
 
 @pytest.mark.parametrize(("known", "told"), list(itertools.product(JobState, JobState)))
 def test_only_a_later_state_is_news(known: JobState, told: JobState) -> None:
-    assert is_news(a_job(state=known), told) is (ORDER[told] > ORDER[known])
+    assert may_become(a_job(state=known), told) is (ORDER[told] > ORDER[known])
+
+
+@given(st.lists(st.text(max_size=8), max_size=5), st.randoms())
+def test_a_label_set_is_the_same_in_any_order_and_case(labels: list[str], chance: object) -> None:
+    shuffled = sorted(labels, key=lambda _: chance.random())  # type: ignore[attr-defined]
+
+    same = set_key("octo", "widgets", 1, tuple(labels))
+
+    assert same == set_key("Octo", "WIDGETS", 1, tuple(label.casefold() for label in shuffled))
+    assert same not in (set_key("octo", "widgets", 2, tuple(labels)), set_key("octo", "gadgets", 1, tuple(labels)))
 
 
 deliveries = st.lists(st.sampled_from(list(ORDER)), min_size=1, max_size=8)
@@ -59,7 +76,7 @@ def test_in_any_order_and_number_a_delivery_that_is_no_news_changes_nothing(acti
 
     for at, action in enumerate(actions):
         before = world.records.job("1")
-        world.turns.on_job_event(an_event(action, at=float(at), conclusion="success", runner_name=f"runner-{at}"))
+        world.told(an_event(action, at=MORNING + at, conclusion="success", runner_name=f"runner-{at}"))
 
         after = world.records.job("1")
         assert after is not None and (after == before) is (ORDER[action] <= furthest)
@@ -69,10 +86,44 @@ def test_in_any_order_and_number_a_delivery_that_is_no_news_changes_nothing(acti
 
 @given(deliveries)
 @settings(max_examples=60)
-def test_in_any_order_and_number_there_is_one_launch_if_queued_came_first_and_else_none(actions: list[str]) -> None:
+def test_in_any_order_and_number_nothing_is_launched_but_for_a_job_that_is_queued(actions: list[str]) -> None:
+    world = World()
+    wanted = 0
+
+    furthest = -1
+    for action in actions:
+        world.told(an_event(action))
+        wanted = max(wanted, int(action == "queued" and furthest < 1))
+        furthest = max(furthest, ORDER[action])
+
+    assert world.compute.launched == wanted
+
+
+@pytest.mark.parametrize(
+    "conclusion", ["success", "failure", "cancelled", "skipped", "timed_out", "action_required", "neutral", "stale"]
+)
+def test_a_job_that_completed_wants_nothing_whatever_its_conclusion(conclusion: str) -> None:
     world = World()
 
-    for action in actions:
-        world.turns.on_job_event(an_event(action))
+    world.told(an_event("completed", conclusion=conclusion))
+    world.told(an_event("queued"))
 
-    assert world.compute.launched == (1 if actions[0] == "queued" else 0)
+    job = world.records.job("1")
+    assert job is not None and (job.conclusion, world.compute.launched) == (conclusion, 0)
+
+
+def test_a_job_that_waits_for_approval_wants_a_machine_when_it_has_it() -> None:
+    world = World()
+    world.told(an_event("waiting"))
+    before = world.compute.launched
+
+    world.told(an_event("queued"))
+    world.told(an_event("queued"))
+
+    assert (before, world.compute.launched) == (0, 1)
+
+
+def test_a_change_leaves_the_record_it_was_made_of_alone() -> None:
+    job = a_job()
+
+    assert (changed(job, name="b").name, job.name) == ("b", "build")

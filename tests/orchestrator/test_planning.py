@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -11,8 +12,22 @@ from hypothesis import strategies as st
 
 from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, write_config
 from agent.contract.secret import Secret
-from orchestrator.planning import BOOT_S, REPORT_S, launch_request, lifetime_s, runner_name, session_id, without_update
-from tests.orchestrator.memory import a_blob, a_job, some_settings
+from orchestrator.catalogue import SNAPSHOT, Kind, fitting, rows, snapshot
+from orchestrator.labels import Ask, read_ask
+from orchestrator.planning import (
+    BOOT_S,
+    REPORT_S,
+    launch_request,
+    lifetime_s,
+    runner_name,
+    session_of,
+    spec_name,
+    steps,
+    without_update,
+)  # fmt: skip
+from orchestrator.ports import Site
+from tests.conftest import Moto
+from tests.orchestrator.memory import a_blob, some_settings
 
 
 def encoded(value: object) -> str:
@@ -23,68 +38,145 @@ def files_of(blob: str) -> dict[str, dict[str, object]]:
     return {name: json.loads(base64.b64decode(content)) for name, content in json.loads(base64.b64decode(blob)).items()}
 
 
-def test_a_session_has_the_same_id_for_every_delivery_of_one_wish() -> None:
-    assert session_id("tests", a_job(name="a", version=3)) == session_id("tests", a_job(name="b"))
+CATALOGUE = snapshot(SNAPSHOT.read_text("utf-8"))
+SITE = Site({a: (f"runs-fleet-runner-{a}", "7") for a in ("amd64", "arm64")}, {"az1": "subnet-1", "az2": "subnet-2"})
 
 
-def test_another_stack_job_or_attempt_is_another_session() -> None:
-    wishes = [("tests", a_job()), ("live", a_job()), ("tests", a_job(job_id="2")), ("tests", a_job(run_attempt=2))]
+def requested(label: str = "runs-fleet", step: int = 0, number: int = 3, **changes: object) -> dict[str, Any]:
+    """The request of one step for a label."""
+    ask, settings = read_ask((label,)), some_settings(**changes)
+    kinds = fitting(CATALOGUE, ask, ask.architecture or "amd64", frozenset(settings.instance_types))
+    text = launch_request(
+        settings, SITE, ask, kinds, steps(ask, settings)[step], launch_id="l-1", number=step, count=number, spec="spec",
+        expires_at=1234.5,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(text)
+    return found
 
-    assert len({session_id(stack, job) for stack, job in wishes}) == 4
 
-
-@given(st.text("abcdefgh-123", min_size=1, max_size=100))
-@example("s" * 41)
-@example("s" * 42)
-@example("s" * 200)
-def test_a_runner_name_has_at_most_64_characters_and_all_of_its_unique_part(stack: str) -> None:
-    session = session_id(stack, a_job())
+@given(st.text("abcdefgh-123", min_size=1, max_size=100), st.integers(0, 99))
+@example("s" * 41, 0)
+@example("s" * 200, 99)
+@example("a-s-b", 1)
+def test_a_runner_name_has_at_most_64_characters_and_leads_back_to_its_session(stack: str, number: int) -> None:
+    session = f"s-0123456789abcdef-{number}"
 
     name = runner_name(stack, session)
 
-    assert len(name) <= 64 and name.endswith(f"-{session}") and name.startswith(stack[:20])
+    assert len(name) <= 64 and name.startswith(stack[:20])
+    assert session_of(stack, name) == session
+
+
+@pytest.mark.parametrize("name", ["", "somebody-else", "other-s-0123456789abcdef-1", "tests-s-", "tests", "s-1", "TESTS-s-1"])
+def test_a_runner_of_somebody_else_is_no_session_of_ours(name: str) -> None:
+    assert session_of("tests", name) in ("", "s-") and session_of("tests", name) != "s-1"
 
 
 def test_the_same_wish_makes_the_same_bytes() -> None:
-    made = {launch_request(some_settings(), a_job(), "s-1", 1234.5) for _ in range(3)}
-
-    assert len(made) == 1
+    assert len({json.dumps(requested()) for _ in range(3)}) == 1
 
 
-def test_a_request_is_for_one_instance_that_carries_the_session_and_its_end() -> None:
-    request = json.loads(launch_request(some_settings(), a_job(), "s-1", 1234.5))
+def test_a_request_is_for_as_many_as_are_wanted_in_one_call_that_makes_no_lasting_fleet() -> None:
+    request = requested(number=40)
 
-    (specification,) = request["TagSpecifications"]
-    tags = {tag["Key"]: tag["Value"] for tag in specification["Tags"]}
-    assert (request["ClientToken"], request["Type"]) == ("s-1", "instant")
-    assert request["TargetCapacitySpecification"] == {"TotalTargetCapacity": 1, "DefaultTargetCapacityType": "spot"}
-    assert (tags["runs-fleet:session-id"], tags["runs-fleet:stack"], tags["runs-fleet:expires-at"]) == ("s-1", "tests", "1234")
+    assert request["Type"] == "instant"
+    assert request["TargetCapacitySpecification"] == {"TotalTargetCapacity": 40, "DefaultTargetCapacityType": "spot"}
+    assert request["SpotOptions"] == {"AllocationStrategy": "price-capacity-optimized"}
 
 
-def test_every_type_is_tried_in_every_subnet() -> None:
-    settings = some_settings(instance_types=("a.large", "b.large"))
+@pytest.mark.parametrize(
+    "label", ["runs-fleet", "runs-fleet/arch=arm64/cpu=8", "runs-fleet/spot=false", "runs-fleet/family=c+m+r/cpu=2+96"]
+)
+@pytest.mark.parametrize("step", [0, 1])
+def test_no_pool_is_named_twice_and_no_more_than_sixty(label: str, step: int) -> None:
+    overrides = requested(label, step)["LaunchTemplateConfigs"][0]["Overrides"]
 
-    request = json.loads(launch_request(settings, a_job(), "s-1", 0.0))
-
-    overrides = request["LaunchTemplateConfigs"][0]["Overrides"]
-    assert {(o["InstanceType"], o["SubnetId"]) for o in overrides} == {
-        (kind, subnet) for kind in ("a.large", "b.large") for subnet in ("subnet-1", "subnet-2")
-    }
+    pools = [(one["InstanceType"], one["SubnetId"]) for one in overrides]
+    assert len(pools) == len(set(pools)) and 0 < len(pools) <= 60
+    assert {subnet for _, subnet in pools} == {"subnet-1", "subnet-2"}
 
 
 def test_an_arm_job_gets_the_arm_template_and_arm_types() -> None:
-    request = json.loads(launch_request(some_settings(), a_job(labels=("runs-fleet/arch=arm64",)), "s-1", 0.0))
+    (config,) = requested("runs-fleet/arch=arm64")["LaunchTemplateConfigs"]
 
-    (config,) = request["LaunchTemplateConfigs"]
-    assert config["LaunchTemplateSpecification"]["LaunchTemplateName"] == "runs-fleet-runner-arm64"
-    assert {override["InstanceType"] for override in config["Overrides"]} == {"m7g.large"}
+    wanted = {"LaunchTemplateName": "runs-fleet-runner-arm64", "Version": "7"}
+    assert config["LaunchTemplateSpecification"] == wanted
+    assert all(one["InstanceType"].partition(".")[0].endswith("g") for one in config["Overrides"])
 
 
 def test_without_spot_there_are_no_spot_options() -> None:
-    request = json.loads(launch_request(some_settings(spot=False), a_job(), "s-1", 0.0))
+    for request in (requested(spot=False), requested("runs-fleet/spot=false")):
+        assert request["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "on-demand"
+        assert "SpotOptions" not in request
 
-    assert request["TargetCapacitySpecification"]["DefaultTargetCapacityType"] == "on-demand"
-    assert "SpotOptions" not in request
+
+def test_a_disk_and_a_price_stand_in_every_override() -> None:
+    for one in requested("runs-fleet/disk=200/price=0.25")["LaunchTemplateConfigs"][0]["Overrides"]:
+        (disk,) = one["BlockDeviceMappings"]
+        assert (disk["DeviceName"], disk["Ebs"]["VolumeSize"], one["MaxPrice"]) == ("/dev/xvda", 200, "0.25")
+
+
+@pytest.mark.parametrize(
+    ("label", "markets"),
+    [
+        ("runs-fleet", ["spot", "spot", "on-demand", "on-demand"]),
+        ("runs-fleet/fallback=wait", ["spot", "spot"]),
+        ("runs-fleet/fallback=fail", ["spot", "spot"]),
+        ("runs-fleet/price=1", ["spot", "spot"]),
+        ("runs-fleet/spot=false", ["on-demand", "on-demand"]),
+    ],
+)
+def test_the_fallback_is_what_the_label_allows(label: str, markets: list[str]) -> None:
+    assert [step.market for step in steps(read_ask((label,)), some_settings())] == markets
+
+
+def test_each_step_has_a_token_of_its_own() -> None:
+    assert len({requested(step=step)["ClientToken"] for step in range(4)}) == 4
+
+
+@pytest.mark.parametrize(("one", "other"), [("runs-fleet=1", "runs-fleet=2"), ("runs-fleet/cpu=4", "runs-fleet/cpu=4+8")])
+def test_asks_that_mean_the_same_share_a_spec(one: str, other: str) -> None:
+    names = {spec_name(read_ask((label,)), "amd64", some_settings()) for label in (one, other)}
+
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("label", ["cpu=4", "ram=8", "family=m7i", "gen=7", "spot=false", "disk=100", "fallback=wait", "price=1"])
+def test_asks_that_differ_never_share_a_spec(label: str) -> None:
+    names = {spec_name(read_ask((marker,)), "amd64", some_settings()) for marker in ("runs-fleet", f"runs-fleet/{label}")}
+
+    assert len(names) == 2
+
+
+asks = st.builds(
+    Ask, cpu_min=st.integers(1, 64), cpu_max=st.integers(1, 128), ram_min_gib=st.floats(0, 512),
+    ram_max_gib=st.just(0.0) | st.floats(1, 1024),
+    families=st.lists(st.sampled_from(["c", "m", "r", "t", "m7i", "c8g"]), max_size=2).map(tuple), generation=st.integers(0, 9),
+)  # fmt: skip
+
+
+@given(asks, st.sampled_from(["amd64", "arm64"]))
+def test_no_machine_has_less_than_asked_for_or_the_wrong_architecture(ask: Ask, architecture: str) -> None:
+    for kind in fitting(CATALOGUE, ask, architecture):
+        assert kind.architecture == architecture
+        assert ask.cpu_min <= kind.cpus <= ask.cpu_max and kind.ram_gib >= (ask.ram_min_gib or 4)
+        assert not ask.ram_max_gib or kind.ram_gib <= ask.ram_max_gib
+        assert kind.generation == ask.generation or not ask.generation
+        assert not kind.burstable or any(family.startswith("t") for family in ask.families)
+        assert not ask.families or any(kind.family.startswith(family) for family in ask.families)
+
+
+def test_the_operators_own_list_bounds_the_choice() -> None:
+    found = fitting(CATALOGUE, Ask(), "amd64", frozenset({"m7i.large", "m7i.48xlarge", "t3.large"}))
+
+    assert [kind.name for kind in found] == ["m7i.large", "t3.large"]
+
+
+def test_a_catalogue_is_made_of_what_ec2_describes(moto: Moto) -> None:
+    pages = moto.client("ec2").get_paginator("describe_instance_types").paginate()
+    described = [one for page in pages for one in page["InstanceTypes"]]
+
+    assert [Kind(*row) for row in rows(described)] == list(CATALOGUE)
 
 
 def test_a_machine_lives_as_long_as_boot_runtime_and_report_take() -> None:

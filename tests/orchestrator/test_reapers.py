@@ -12,12 +12,11 @@ TIMES = {"young": 100.0, "settled": 400.0, "past its deadline": 900.0, "past its
 """Seconds after the launch, on a session whose deadline is 900 and whose life ends at 2,000."""
 LETTERS = {
     "n": Measure.NOTHING, "a": Measure.ADVANCE, "g": Measure.NOTE_GONE, "e": Measure.END, "t": Measure.TERMINATE,
-    "c": Measure.CLOSE,
+    "c": Measure.CLOSE, "b": Measure.BACK,
 }  # fmt: skip
 LIVING, DEAD, DOWN = ("pending", "running"), ("shutting-down", "terminated"), ("stopping", "stopped")
 TABLE: dict[SessionState, dict[str, str]] = {
-    SessionState.LAUNCHING: {"unknown": "aaae", "living": "aaae", "dead": "aaae", "down": "aaae"},
-    SessionState.LAUNCHED: {"unknown": "aggg", "living": "aaae", "dead": "gggg", "down": "gggg"},
+    SessionState.LAUNCHED: {"unknown": "agee", "living": "aaee", "dead": "ggee", "down": "ggee"},
     SessionState.CONFIGURED: {"unknown": "ngee", "living": "nnee", "dead": "ggee", "down": "ggee"},
     SessionState.READY: {"unknown": "ngee", "living": "nnee", "dead": "ggee", "down": "ggee"},
     SessionState.BUSY: {"unknown": "ngee", "living": "nnee", "dead": "ggee", "down": "ggee"},
@@ -65,5 +64,8 @@ def test_an_instance_that_ec2_does_not_know_yet_is_believed_in_for_a_while(state
     assert measure(session, None, 50.0 + UNSEEN_S) is Measure.NOTE_GONE
 
 
-def test_an_ended_session_that_never_had_an_instance_is_closed() -> None:
-    assert measure(a_session(state=SessionState.ENDED, deadline=900.0), None, 0.0) is Measure.CLOSE
+@pytest.mark.parametrize("state", ALIVE)
+def test_an_instance_that_is_there_again_was_never_gone(state: SessionState) -> None:
+    session = a_session(state=state, launched_at=0.0, deadline=9000.0, expires_at=9000.0, gone_at=1000.0)
+
+    assert measure(session, "running", 1000.0 + WORD_S) is Measure.BACK

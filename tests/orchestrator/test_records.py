@@ -1,139 +1,228 @@
-"""Records, whoever keeps them: the twin in memory and the tables in DynamoDB keep the same promises."""
+"""Records: each under its id, and a card of it on the board of its label set as long as it is open."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from orchestrator.adapters.aws import Clients, DynamoRecords
-from orchestrator.errors import Conflict, ServiceFailed
-from orchestrator.model import JobState, SessionState
-from orchestrator.ports import Records
-from tests.conftest import Moto
-from tests.orchestrator.memory import MemoryRecords, a_job, a_session
+from orchestrator.errors import Conflict
+from orchestrator.model import Board, JobState, LaunchState, Planned, Record, SessionState, Stack, changed
+from orchestrator.ports import Tables
+from orchestrator.records import KEPT_S, Records
+from tests.orchestrator.memory import MORNING, SET, ManualClock, MemoryTables, a_job, a_launch, a_ledger, a_session
+from tests.orchestrator.test_tables import dynamo
 
-CLIENTS = Clients()
-"""Made when first needed, which is inside a test; the AWS they reach is one for the process."""
 FULL_JOB = a_job(
     name="bäuen \u2028 🚀", labels=("a", "b"), state=JobState.COMPLETED, conclusion="success", runner_name="tests-s-1",
     queued_at=1_769_860_800.123456, started_at=0.1, completed_at=2.0,
 )  # fmt: skip
 FULL_SESSION = a_session(
-    request='{"a": [1, "ü"]}', state=SessionState.ENDED, deadline=1_769_860_800.987654, expires_at=3.0, instance_id="i-1",
-    runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, created_at=0.30000000000000004, launched_at=1.5,
-    started_at=2.25, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk", error="no room\n", ran_job="b",
-    phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
+    state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, instance_id="i-1", spec="amd64", image="t:3",
+    market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5, ready_at=2.25,
+    busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
+    error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
 )  # fmt: skip
-
-
-def tables() -> DynamoRecords:
-    for table, key in (("jobs", "job_id"), ("sessions", "session_id")):
-        CLIENTS.get("dynamodb").create_table(
-            TableName=table, BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-        )  # fmt: skip
-    return DynamoRecords(CLIENTS, "jobs", "sessions")
+FULL_LAUNCH = a_launch(
+    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, errors=("A: b", "C: d"), image="t:3", created_at=0.5, expires_at=7.0,
+    sessions=(), sets=(SET, "other"),
+)  # fmt: skip
+FULL_LEDGER = a_ledger(
+    surplus_since=1.5, barren=7, backoff_until=9.25, backoff_why="why", refusals=2, expected=(3.5, 4.5), image="t:3",
+    touched_at=2.0,
+    working={"s-1": 5.5},
+)  # fmt: skip
+EVERY = [FULL_JOB, FULL_SESSION, FULL_LAUNCH, FULL_LEDGER, Stack(paused=True, tokens=7.5, at=3.0)]
+EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack()]
+EVERY += [a_job(name="", installation_id="", labels=(), queued_at=0.0), a_session(owner="", repo="", run_id="", labels=())]
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
-def records(request: pytest.FixtureRequest) -> Records:
+def tables(request: pytest.FixtureRequest) -> Tables:
     if request.param == "memory":
-        return MemoryRecords()
+        return MemoryTables(ManualClock())
     request.getfixturevalue("moto")
-    return tables()
+    return dynamo()
 
 
-def test_what_was_never_written_is_none(records: Records) -> None:
-    assert (records.job("1"), records.session("s-1")) == (None, None)
-    assert list(records.jobs()) == list(records.sessions()) == list(records.open_sessions()) == []
+@pytest.fixture
+def records(tables: Tables) -> Records:
+    return Records(tables)
 
 
-@pytest.mark.parametrize("job", [FULL_JOB, a_job(), a_job(name="", installation_id="", labels=(), queued_at=0.0)])
-def test_every_field_of_a_job_comes_back(records: Records, job: object) -> None:
-    saved = records.save_job(job)
+def read(records: Records, record: Record) -> Record | None:
+    name = type(record).__name__.lower()
+    if isinstance(record, Stack):
+        return records.stack()
+    identity = record.set_key if name == "ledger" else getattr(record, f"{name}_id")
+    found: Record | None = getattr(records, name)(identity)
+    return found
 
-    assert saved == msgspec.structs.replace(job, version=1) == records.job("1")
-    assert list(records.jobs()) == [saved]
+
+@pytest.mark.parametrize("record", EVERY, ids=lambda record: type(record).__name__)
+def test_every_field_of_a_record_comes_back(records: Records, record: Record) -> None:
+    (saved,) = records.save(record)
+
+    restored = read(records, record)
+    gone = {"due": 0.0} if restored is not None and getattr(restored, "due", 1.0) == 0.0 else {}
+    assert saved == changed(record, version=1)  # type: ignore[type-var]
+    assert restored == changed(saved, **gone)
 
 
-@pytest.mark.parametrize("session", [FULL_SESSION, a_session(), a_session(owner="", repo="", run_id="", labels=(), request="")])
-def test_every_field_of_a_session_comes_back(records: Records, session: object) -> None:
-    saved = records.save_session(session)
+def test_every_field_of_every_record_is_tried_above() -> None:
+    for full in EVERY[:5]:
+        plain = msgspec.to_builtins(full)
+        defaults = {f.name: f.default for f in msgspec.structs.fields(type(full)) if f.default is not msgspec.NODEFAULT}
+        same = {name for name, value in defaults.items() if plain.get(name) == value}
 
-    assert saved == msgspec.structs.replace(session, version=1) == records.session("s-1")
-    assert list(records.sessions()) == [saved]
+        assert same <= {"version", "due", "strategy", "name", "bodies", "phases_ms"}, same
 
 
 def test_a_value_that_is_emptied_does_not_stay_behind(records: Records) -> None:
-    saved = records.save_session(FULL_SESSION)
+    saved = records.put(FULL_SESSION)
 
-    records.save_session(msgspec.structs.replace(saved, error="", gone_at=None, phases_ms={}))
+    records.put(changed(saved, error="", gone_at=None, phases_ms={}))
 
-    read = records.session("s-1")
-    assert read is not None and (read.error, read.gone_at, read.phases_ms) == ("", None, {})
-
-
-def test_each_write_is_a_new_version(records: Records) -> None:
-    first = records.save_job(a_job())
-    second = records.save_job(first)
-
-    assert (first.version, second.version, records.job("1")) == (1, 2, second)
+    found = records.session("s-1")
+    assert found is not None and (found.error, found.gone_at, found.phases_ms) == ("", None, {})
 
 
-def test_the_second_who_makes_a_record_is_told_of_the_conflict(records: Records) -> None:
-    first = records.save_session(a_session(reason="first"))
+def test_who_read_before_somebody_wrote_is_told_and_changes_nothing(records: Records) -> None:
+    first = records.put(a_job())
+    written = records.put(changed(first, conclusion="success"))
 
-    with pytest.raises(Conflict):
-        records.save_session(a_session(reason="second"))
-
-    assert records.session("s-1") == first
-
-
-def test_who_read_before_somebody_wrote_is_told_of_the_conflict(records: Records) -> None:
-    read = records.save_job(a_job())
-    written = records.save_job(msgspec.structs.replace(read, conclusion="success"))
-
-    with pytest.raises(Conflict):
-        records.save_job(msgspec.structs.replace(read, conclusion="failure"))
+    for late in (changed(first, conclusion="failure"), a_job(), a_job(version=7)):
+        with pytest.raises(Conflict):
+            records.put(late)
 
     assert records.job("1") == written
 
 
-def test_a_new_version_of_what_is_not_there_is_a_conflict(records: Records) -> None:
+def test_records_written_together_are_written_both_or_not_at_all(records: Records) -> None:
+    session = records.put(a_session())
+    records.put(changed(session, reason="first"))
+
     with pytest.raises(Conflict):
-        records.save_session(a_session(version=3))
+        records.save(a_job(), changed(session, reason="second"))
+
+    assert (records.job("1"), records.board(SET).cards[0].kind) == (None, "session")
 
 
-def test_only_what_is_closed_is_not_open(records: Records) -> None:
-    for state in SessionState:
-        records.save_session(a_session(session_id=f"s-{state.value}", state=state))
+def test_a_board_shows_what_is_open_and_nothing_else(records: Records) -> None:
+    planned = tuple(Planned(session_id=f"s-{n}", set_key=SET if n < 2 else "other", job_id="1", run_id="7") for n in range(3))
+    records.save(a_ledger(), a_launch(sessions=planned, sets=(SET, "other")))
+    for n, state in enumerate(JobState):
+        records.put(a_job(job_id=f"{n}", state=state, completed_at=1.0))
+    for n, state in enumerate(SessionState):
+        records.put(a_session(session_id=f"s-1{n}", state=state))
 
-    opened = {session.state for session in records.open_sessions()}
+    board, other = records.board(SET), records.board("other")
 
-    assert opened == set(SessionState) - {SessionState.CLOSED}
-    assert len(list(records.sessions())) == len(SessionState)
-
-
-def test_more_sessions_than_one_page_holds_are_all_found(moto: Moto) -> None:
-    records = tables()
-    for number in range(6):
-        records.save_session(a_session(session_id=f"s-{number}", request="x" * 300_000))
-    first_page = CLIENTS.get("dynamodb").scan(TableName="sessions")
-
-    assert "LastEvaluatedKey" in first_page
-    assert {session.session_id for session in records.open_sessions()} == {f"s-{number}" for number in range(6)}
-    assert len(list(records.sessions())) == 6
+    assert {(card.kind, card.state) for card in board.cards} == {
+        ("job", "waiting"), ("job", "queued"), ("launch", "intended"), ("session", "launched"), ("session", "configured"),
+        ("session", "ready"), ("session", "busy"),
+    }  # fmt: skip
+    assert board.ledger == changed(a_ledger(), version=1)
+    assert [card.sessions for card in (*board.cards, *other.cards) if card.kind == "launch"] == [("s-0", "s-1"), ("s-2",)]
 
 
-def test_a_closed_first_page_hides_no_open_session_behind_it(moto: Moto) -> None:
-    records = tables()
-    for number in range(5):
-        records.save_session(a_session(session_id=f"c-{number}", request="x" * 300_000, state=SessionState.CLOSED))
-    records.save_session(a_session())
+def test_a_record_that_ends_takes_its_card_away_from_every_board(records: Records) -> None:
+    job, session = records.put(a_job()), records.put(a_session())
+    launch = records.put(a_launch(sets=(SET, "other")))
 
-    assert [session.session_id for session in records.open_sessions()] == ["s-1"]
+    records.put(changed(job, state=JobState.IN_PROGRESS))
+    records.put(changed(session, state=SessionState.ENDED))
+    records.put(changed(launch, state=LaunchState.CLOSED))
+
+    assert records.board(SET) == Board(set_key=SET) and records.board("other") == Board(set_key="other")
 
 
-def test_a_table_that_is_not_there_is_a_failure_that_names_it(moto: Moto) -> None:
-    with pytest.raises(ServiceFailed, match="GetItem on nowhere answered ResourceNotFoundException"):
-        DynamoRecords(CLIENTS, "nowhere", "nowhere").job("1")
+def test_what_is_open_is_due_and_what_is_finished_expires(records: Records, tables: Tables) -> None:
+    records.put(a_job(due=5.0))
+    records.put(a_session(state=SessionState.ENDED, due=6.0))
+    records.put(a_session(session_id="s-2", state=SessionState.CLOSED, due=6.0, closed_at=MORNING))
+    records.put(a_launch(due=50.0))
+
+    assert sorted(records.overdue(10.0, 100)) == [("1", "job"), ("s-1", "session")]
+    finished = tables.get("sessions", ("s-2", "session"))
+    assert finished is not None and finished["expires"] == int(MORNING + KEPT_S)
+    assert "expires" not in (tables.get("jobs", ("1", "job")) or {})
+
+
+def test_deadlines_are_spread_over_sixteen_keys_and_all_are_found(records: Records, tables: Tables) -> None:
+    for n in range(64):
+        records.put(a_job(job_id=str(n), due=1.0))
+
+    shards = {item["shard"] for item in tables.scan("jobs")}
+
+    assert len(shards) > 8 and shards <= {str(n) for n in range(16)}
+    assert len(list(records.overdue(2.0, 100))) == 64
+
+
+def test_one_full_shard_leaves_room_for_the_others(records: Records) -> None:
+    for n in range(40):
+        records.put(a_job(job_id=str(n), due=float(n)))
+
+    found = list(records.overdue(100.0, 1))
+
+    assert 8 < len(found) <= 16
+
+
+def test_a_label_set_that_is_woken_is_due_until_it_was_looked_at(records: Records) -> None:
+    records.wake(SET, 5.0)
+
+    due = list(records.overdue(6.0, 10))
+    rested = records.rest(records.board(SET), None)
+
+    assert (due, rested, list(records.overdue(6.0, 10))) == ([(SET, "wake")], True, [])
+
+
+def test_a_wake_that_comes_while_somebody_looks_is_not_forgotten(records: Records) -> None:
+    records.wake(SET, 5.0)
+    board = records.board(SET)
+    records.wake(SET, 5.0)
+
+    rested = records.rest(board, None)
+
+    assert (rested, list(records.overdue(6.0, 10))) == (False, [(SET, "wake")])
+
+
+def test_a_label_set_can_be_looked_at_again_later(records: Records) -> None:
+    records.rest(records.board(SET), 50.0)
+
+    assert (list(records.overdue(49.0, 10)), list(records.overdue(50.0, 10))) == ([], [(SET, "wake")])
+
+
+def test_a_session_is_found_by_its_instance_also_after_its_end(records: Records) -> None:
+    records.put(a_session(state=SessionState.CLOSED, closed_at=1.0))
+
+    found = records.session_of("i-1")
+
+    assert found is not None and found.session_id == "s-1"
+    assert records.session_of("i-2") is None
+
+
+def test_listings_show_records_and_no_other_rows(records: Records) -> None:
+    records.save(a_job(), a_session(), a_launch(), a_ledger(), Stack())
+    records.wake(SET, 1.0)
+
+    listed = [*records.jobs(), *records.sessions(), *records.launches()]
+
+    assert [type(one).__name__ for one in listed] == ["Job", "Session", "Launch"]
+
+
+def test_what_a_board_costs_does_not_grow_with_what_is_finished() -> None:
+    tables = MemoryTables(ManualClock())
+    records = Records(tables)
+    records.save(a_ledger(), a_job(job_id="open"))
+
+    def examined() -> int:
+        before = tables.examined
+        records.board(SET)
+        list(records.overdue(1.0, 100))
+        return tables.examined - before
+
+    few = examined()
+    for n in range(2000):
+        records.put(a_job(job_id=str(n), state=JobState.COMPLETED, completed_at=1.0))
+
+    assert examined() == few

@@ -16,6 +16,7 @@ import pytest
 import requests
 import uvicorn
 
+from orchestrator.adapters.system import Hands, Waker
 from orchestrator.serve import application
 from orchestrator.webhook import LIMIT_BYTES
 from orchestrator.wiring import Orchestrator
@@ -60,7 +61,9 @@ class Served:
 def server() -> Iterator[Served]:
     """One server for all tests here."""
     world = World()
-    parts = Orchestrator(world.settings, world.turns, world.queue, world.terminations, world.records, world.journal)
+    parts = Orchestrator(
+        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), Hands(1)
+    )
     listening = socket.create_server(("127.0.0.1", 0))
     serving = uvicorn.Server(uvicorn.Config(application(parts), log_level="critical", lifespan="off"))
     thread = threading.Thread(target=serving.run, args=([listening],), daemon=True)

@@ -41,7 +41,7 @@ def test_the_required_settings_are_enough() -> None:
 
     assert settings.app_private_key.reveal() == PEM
     assert settings.subnet_ids == ("subnet-1", "subnet-2")
-    assert (settings.github_api_url, settings.spot, settings.tick_s) == ("https://api.github.com", True, 15.0)
+    assert (settings.github_api_url, settings.spot, settings.tick_s) == ("https://api.github.com", True, 60.0)
 
 
 def test_every_missing_setting_is_named_at_once() -> None:

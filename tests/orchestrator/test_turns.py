@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 
 from agent.contract.config import read_config
 from agent.contract.names import parameter_name
-from orchestrator.errors import Conflict, NoCapacity, ServiceFailed
-from orchestrator.model import JobState, SessionState
-from orchestrator.ports import Received, Scope
+from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.intake import QUEUED_S
+from orchestrator.model import JobState, SessionState, changed
+from orchestrator.ports import Received, Write
 from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import MORNING, World, a_session, an_event, final_fields
+from tests.orchestrator.memory import MORNING, World, an_event, final_fields
 
 
 def test_a_delivery_is_queued_once_however_often_it_comes() -> None:
@@ -27,7 +29,7 @@ def test_a_delivery_is_queued_once_however_often_it_comes() -> None:
     assert [msgspec.json.decode(body, type=JobEvent) for body in world.queue.bodies] == [an_event()]
 
 
-@pytest.mark.parametrize("changes", [{"action": "waiting"}, {"labels": ("windows-latest",)}, {"labels": ()}])
+@pytest.mark.parametrize("changes", [{"action": "requested"}, {"labels": ("windows-latest",)}, {"labels": ()}])
 def test_a_delivery_that_is_not_ours_is_not_queued(changes: dict[str, object]) -> None:
     world = World()
 
@@ -52,21 +54,9 @@ def test_a_queued_delivery_repeated_launches_once(times: int) -> None:
     world = World()
 
     for _ in range(times):
-        world.turns.on_job_event(an_event())
+        world.told(an_event())
 
     assert (world.compute.launched, len(world.github.runners), len(world.parameters.values)) == (1, 1, 1)
-
-
-def test_a_repeated_delivery_takes_a_launch_up_where_it_was_cut_off() -> None:
-    world = World()
-    world.compute.full = True
-    with pytest.raises(NoCapacity):
-        world.turns.on_job_event(an_event())
-
-    world.compute.full = False
-    world.turns.on_job_event(an_event())
-
-    assert (world.compute.launched, world.session.state) == (1, SessionState.CONFIGURED)
 
 
 def test_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
@@ -82,75 +72,56 @@ def test_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
     assert world.github.runners[session.runner_id].labels == session.labels
 
 
-def test_a_completed_delivery_before_the_queued_one_launches_nothing() -> None:
-    world = World()
-
-    world.turns.on_job_event(an_event("completed", conclusion="cancelled"))
-    world.turns.on_job_event(an_event("queued"))
-
-    job = world.records.job("1")
-    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "cancelled")
-    assert world.compute.launched == 0
-
-
 def test_two_jobs_make_two_sessions() -> None:
     world = World()
 
     for job_id in ("1", "2"):
-        world.turns.on_job_event(an_event(job_id=job_id))
+        world.told(an_event(job_id=job_id))
 
-    assert (world.compute.launched, len(list(world.records.sessions()))) == (2, 2)
+    assert (world.compute.launched, len(world.sessions)) == (2, 2)
 
 
 def test_what_runs_a_job_is_told_by_github_and_not_by_the_session_launched_for_it() -> None:
     world = World()
     world.launched()
 
-    world.turns.on_job_event(an_event("in_progress", runner_name="somebody-else", at=MORNING + 9))
+    world.told(an_event("in_progress", runner_name="somebody-else", at=MORNING + 9))
 
     job = world.records.job("1")
     assert job is not None and (job.runner_name, job.started_at) == ("somebody-else", MORNING + 9)
-    assert world.session.runner_name != "somebody-else"
+    assert world.session.runner_name != "somebody-else" and world.session.bound_job == ""
 
 
-def test_without_capacity_the_wish_stays_and_the_next_tick_fulfils_it() -> None:
+def test_the_job_that_github_names_binds_the_session_whatever_it_was_launched_for() -> None:
     world = World()
-    world.compute.full = True
-    with pytest.raises(NoCapacity):
-        world.turns.on_job_event(an_event())
+    session = world.launched()
+    world.told(an_event(job_id="2"))
 
-    world.compute.full = False
-    world.tick()
+    world.told(an_event("in_progress", job_id="2", runner_name=session.runner_name))
 
-    assert (world.compute.launched, world.session.state) == (1, SessionState.CONFIGURED)
+    bound = world.records.session(session.session_id)
+    assert bound is not None and (bound.launched_for, bound.bound_job, bound.state) == ("1", "2", SessionState.BUSY)
 
 
-def test_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> None:
+def test_a_session_is_bound_once() -> None:
     world = World()
-    world.compute.full = True
-    with pytest.raises(NoCapacity):
-        world.turns.on_job_event(an_event())
-    lost = world.github.mint(Scope("3", "octo", "widgets"), world.session.runner_name, (), 1)
+    session = world.launched()
+    world.told(an_event("in_progress", runner_name=session.runner_name))
+    before = world.session
 
-    world.compute.full = False
-    world.tick()
+    world.told(an_event("completed", runner_name=session.runner_name, conclusion="success"))
 
-    assert lost is not None and list(world.github.runners) == [world.session.runner_id] != [lost.runner_id]
+    assert world.session == before
 
 
-def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open() -> None:
+def test_a_job_that_is_over_before_its_start_was_heard_still_binds_its_session() -> None:
     world = World()
-    world.compute.full = True
-    with pytest.raises(NoCapacity):
-        world.turns.on_job_event(an_event())
-    world.github.mint(Scope("3", "octo", "widgets"), world.session.runner_name, (), 1)
-    world.github.runners[1].busy = True
+    session = world.launched()
+    world.hear_the_end()
 
-    world.compute.full = False
-    world.tick()
+    world.told(an_event("completed", runner_name=session.runner_name, conclusion="success"))
 
-    assert (world.session.state, world.parameters.values) == (SessionState.LAUNCHED, {})
-    assert "session.unattended" in world.journal.names
+    assert (world.session.bound_job, world.session.state, world.session.status) == ("1", SessionState.ENDED, "success")
 
 
 def test_started_deletes_the_secret() -> None:
@@ -159,7 +130,7 @@ def test_started_deletes_the_secret() -> None:
 
     world.hear("started")
 
-    assert (world.session.state, world.session.started_at, world.parameters.values) == (SessionState.READY, MORNING, {})
+    assert (world.session.state, world.session.ready_at, world.parameters.values) == (SessionState.READY, MORNING, {})
 
 
 def test_busy_says_which_job_was_taken() -> None:
@@ -185,23 +156,33 @@ def test_a_started_that_comes_after_busy_takes_nothing_back() -> None:
 def test_a_notice_while_the_session_is_still_only_launched_is_accepted_and_it_keeps_its_whole_life(status: str) -> None:
     world = World()
     session = world.launched()
-    cut_off = msgspec.structs.replace(session, state=SessionState.LAUNCHED, deadline=MORNING + 900, runner_id=0)
-    world.records.save_session(cut_off)
+    world.records.put(changed(session, state=SessionState.LAUNCHED, deadline=MORNING + 900, runner_id=0))
 
     world.hear(status)
     world.tick(after_s=3600.0)
 
-    assert world.session.state in (SessionState.READY, SessionState.BUSY)
+    assert world.sessions[0].state in (SessionState.READY, SessionState.BUSY)
     assert world.compute.instances[session.instance_id] == "running"
 
 
-def test_an_interrupting_notice_is_logged_and_moves_nothing() -> None:
+def test_an_idle_machine_that_is_going_away_is_supply_no_more() -> None:
     world = World()
-    before = world.launched()
+    world.launched()
 
     world.hear("interrupting", reason="spot")
 
-    assert world.session == before and world.journal.names[-1] == "session.interrupting"
+    assert (world.compute.launched, world.sessions[0].interrupting_at) == (2, MORNING)
+
+
+def test_a_machine_at_work_that_is_going_away_has_another_made_for_when_its_job_comes_back() -> None:
+    world = World()
+    session = world.launched()
+    world.told(an_event("in_progress", runner_name=session.runner_name))
+
+    world.hear("interrupting", reason="spot")
+    world.hear("interrupting", reason="spot", session=session)
+
+    assert world.compute.launched == 2
 
 
 @pytest.mark.parametrize("status", ["success", "failure", "timeout", "interrupted"])
@@ -228,7 +209,7 @@ def test_a_final_word_that_names_no_job_keeps_the_one_that_busy_named() -> None:
 
 def test_the_first_final_word_stands() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.hear_the_end("failure", reason="disk")
 
     world.hear_the_end("success")
@@ -242,7 +223,7 @@ def test_a_machine_that_could_not_boot_ends_its_session() -> None:
 
     world.hear("bootstrap_failed", error="no agent here")
 
-    session = world.session
+    session = world.sessions[0]
     assert (session.state, session.status, session.reason) == (SessionState.ENDED, "failure", "bootstrap_failed")
 
 
@@ -252,7 +233,7 @@ def test_an_agent_that_never_read_its_configuration_is_known_by_its_instance() -
 
     world.hear_the_end("failure", session_id="", job_id="")
 
-    assert world.session.state is SessionState.ENDED
+    assert world.sessions[0].state is SessionState.ENDED
 
 
 @pytest.mark.parametrize(
@@ -323,40 +304,65 @@ def test_no_message_whatever_raises(status: str, changes: dict[str, object]) -> 
     world.turns.on_agent_message(Received(json.dumps(told), "receipt"))
 
 
-def test_a_record_that_somebody_else_wrote_is_a_conflict_and_not_overwritten() -> None:
+def test_a_message_of_an_earlier_attempt_ends_no_later_one() -> None:
     world = World()
-    read = world.launched()
-    world.hear("busy", ran_job="build")
+    session = world.records.put(changed(world.launched(), attempt=2))
 
+    world.hear_the_end("failure", attempt=1)
+
+    assert world.session == session and world.journal.names[-1] == "agent_message.unknown_session"
+
+
+def test_a_turn_that_loses_a_race_reads_again() -> None:
+    world = World()
+    session = world.launched()
+    write, lost = world.tables.write, []
+
+    def race(writes: Sequence[Write]) -> None:
+        if not lost:
+            lost.append(True)
+            raise Conflict("somebody was faster")
+        write(writes)
+
+    world.tables.write = race  # type: ignore[method-assign]
+    world.hear("busy", session=session, ran_job="build")
+
+    assert (world.session.state, lost) == (SessionState.BUSY, [True])
+
+
+def test_a_turn_that_loses_every_race_is_left_to_the_queue() -> None:
+    world = World()
+    session = world.launched()
+
+    def race(writes: Sequence[Write]) -> None:
+        raise Conflict("somebody is always faster")
+
+    world.tables.write = race  # type: ignore[method-assign]
     with pytest.raises(Conflict):
-        world.records.save_session(msgspec.structs.replace(read, ran_job="other"))
-
-    assert world.session.ran_job == "build"
+        world.hear("busy", session=session)
 
 
 def test_one_session_that_fails_does_not_keep_the_others_waiting() -> None:
     world = World()
     for job_id in ("1", "2"):
-        world.turns.on_job_event(an_event(job_id=job_id))
-    first, second = world.records.sessions()
+        world.told(an_event(job_id=job_id))
+    first, second = world.sessions
     world.compute.broken = {first.instance_id}
 
-    world.tick(after_s=10 * 86_400.0)
+    world.ticks(until_s=120.0)
+    world.clock.at += 10 * 86_400.0
+    world.ticks(until_s=30.0)
 
+    assert world.compute.instances[first.instance_id] == "running"
     assert world.compute.instances[second.instance_id] == "terminated"
 
 
-def test_one_session_that_cannot_be_configured_does_not_keep_the_others_waiting() -> None:
+def test_a_job_that_github_must_have_ended_long_ago_wants_nothing_any_more() -> None:
     world = World()
-    too_long = a_session(session_id="s-0", expires_at=MORNING + 9e9, request="{}", runner_name="r", labels=("x" * 5000,))
-    world.records.save_session(too_long)
-    world.compute.full = True
-    with pytest.raises(NoCapacity):
-        world.turns.on_job_event(an_event())
+    world.launched()
 
-    world.compute.full = False
+    world.clock.at += QUEUED_S
     world.tick()
 
-    hopeless = next(s for s in world.records.sessions() if s.session_id == "s-0")
-    assert (hopeless.state, hopeless.reason) == (SessionState.ENDED, "unconfigurable")
-    assert [s.state for s in world.records.sessions() if s.session_id != "s-0"] == [SessionState.CONFIGURED]
+    job = world.records.job("1")
+    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "unheard")

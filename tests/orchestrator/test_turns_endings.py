@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.endings import LOOK_AGAIN_S
 from orchestrator.model import SessionState
 from orchestrator.planning import BOOT_S
 from orchestrator.reapers import UNSEEN_S, WORD_S
-from orchestrator.turns import FAREWELL_S
+from orchestrator.sessions import FAREWELL_S, FIRST_LOOK_S
 from tests.orchestrator.memory import MORNING, World
 
 
 @pytest.mark.parametrize("word", ["terminated", "shutting-down", "stopped", "stopping"])
 def test_a_vanished_instance_is_waited_for_before_its_session_is_interrupted(word: str) -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.becomes(word)
 
     world.tick()
@@ -22,24 +23,24 @@ def test_a_vanished_instance_is_waited_for_before_its_session_is_interrupted(wor
     waiting = world.session
     world.tick(after_s=1)
 
-    assert (waiting.state, waiting.gone_at) == (SessionState.CONFIGURED, MORNING)
+    assert (waiting.state, waiting.gone_at) == (SessionState.BUSY, MORNING)
     assert (world.session.state, world.session.status) == (SessionState.ENDED, "interrupted")
     assert (world.session.reason, bool(world.session.error)) == ("instance_gone", True)
 
 
 def test_an_instance_ec2_never_heard_of_is_believed_in_at_first() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.becomes(None)
 
     world.tick(after_s=UNSEEN_S - 1)
 
-    assert (world.session.state, world.session.gone_at) == (SessionState.CONFIGURED, None)
+    assert (world.session.state, world.session.gone_at) == (SessionState.BUSY, None)
 
 
 def test_the_final_word_of_a_vanished_instance_is_heard_while_it_is_waited_for() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.becomes("terminated")
     world.tick()
 
@@ -51,12 +52,12 @@ def test_the_final_word_of_a_vanished_instance_is_heard_while_it_is_waited_for()
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_late_final_word_replaces_an_end_that_was_only_inferred(closed: bool) -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.becomes("terminated")
     world.tick()
     world.tick(after_s=WORD_S)
     if closed:
-        world.tick()
+        world.tick(after_s=LOOK_AGAIN_S)
 
     world.hear_the_end("timeout", reason="max_runtime", log_outcome="shipped")
 
@@ -72,7 +73,7 @@ def test_a_late_final_word_replaces_an_end_that_was_only_inferred(closed: bool) 
 
 def test_a_late_final_word_changes_no_end_that_was_told() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.hear_the_end("success")
     told = world.session
 
@@ -83,22 +84,22 @@ def test_a_late_final_word_changes_no_end_that_was_told() -> None:
 
 def test_a_stopped_instance_is_terminated_before_its_session_is_closed() -> None:
     world = World()
-    session = world.launched()
+    session = world.at_work()
     world.hear_the_end()
     world.becomes("stopped")
 
-    world.tick()
+    world.tick(after_s=FIRST_LOOK_S)
     waiting = world.session.state
     world.tick(after_s=FAREWELL_S)
     terminated = world.compute.instances[session.instance_id]
-    world.tick()
+    world.tick(after_s=LOOK_AGAIN_S)
 
     assert (waiting, terminated, world.session.state) == (SessionState.ENDED, "terminated", SessionState.CLOSED)
 
 
 def test_a_machine_past_its_life_is_terminated_and_its_session_a_failure() -> None:
     world = World()
-    session = world.launched()
+    session = world.at_work()
 
     world.tick(after_s=session.expires_at - MORNING)
 
@@ -108,16 +109,16 @@ def test_a_machine_past_its_life_is_terminated_and_its_session_a_failure() -> No
 
 def test_a_configured_machine_has_more_time_than_a_booting_one() -> None:
     world = World()
-    session = world.launched()
+    session = world.at_work()
 
     world.tick(after_s=BOOT_S + 1)
 
-    assert (world.session.state, world.compute.instances[session.instance_id]) == (SessionState.CONFIGURED, "running")
+    assert (world.session.state, world.compute.instances[session.instance_id]) == (SessionState.BUSY, "running")
 
 
 def test_a_machine_that_ended_but_lives_on_is_terminated_after_its_farewell() -> None:
     world = World()
-    session = world.launched()
+    session = world.at_work()
     world.hear_the_end()
 
     world.tick(after_s=FAREWELL_S - 1)
@@ -129,7 +130,7 @@ def test_a_machine_that_ended_but_lives_on_is_terminated_after_its_farewell() ->
 
 def test_a_machine_that_cannot_be_terminated_is_tried_again_at_the_next_tick() -> None:
     world = World()
-    session = world.launched()
+    session = world.at_work()
     world.compute.broken = {session.instance_id}
     world.tick(after_s=session.expires_at - MORNING)
 
@@ -139,65 +140,53 @@ def test_a_machine_that_cannot_be_terminated_is_tried_again_at_the_next_tick() -
     assert world.compute.instances[session.instance_id] == "terminated"
 
 
-def test_a_wish_that_never_became_a_machine_is_given_up_at_the_end_of_its_life() -> None:
-    world = World()
-    world.compute.full = True
-    with pytest.raises(Exception, match="InsufficientInstanceCapacity"):
-        world.launched()
-
-    world.tick(after_s=world.session.expires_at - MORNING)
-    world.tick()
-
-    assert (world.session.state, world.session.reason) == (SessionState.CLOSED, "deadline")
-
-
 def test_closing_removes_the_secret_and_the_registration() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.hear_the_end("failure")
     world.becomes("terminated")
 
-    world.tick()
+    world.tick(after_s=FIRST_LOOK_S)
 
-    assert (world.session.state, world.session.closed_at) == (SessionState.CLOSED, MORNING)
+    assert (world.session.state, world.session.closed_at) == (SessionState.CLOSED, MORNING + FIRST_LOOK_S)
     assert (world.parameters.values, world.github.runners) == ({}, {})
 
 
 def test_a_registration_that_is_gone_already_does_not_keep_a_session_open() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.hear_the_end()
     world.becomes("terminated")
     world.github.runners.clear()
 
-    world.tick()
+    world.tick(after_s=FIRST_LOOK_S)
 
     assert world.session.state is SessionState.CLOSED
 
 
 def test_a_busy_registration_keeps_the_session_open_until_github_lets_go() -> None:
     world = World()
-    session = world.launched()
+    session = world.at_work()
     world.hear_the_end("interrupted")
     world.becomes("terminated")
     world.github.runners[session.runner_id].busy = True
 
-    world.tick()
+    world.tick(after_s=FIRST_LOOK_S)
     kept = world.session.state
     world.github.runners[session.runner_id].busy = False
-    world.tick()
+    world.tick(after_s=LOOK_AGAIN_S)
 
     assert (kept, world.session.state, world.github.runners) == (SessionState.ENDED, SessionState.CLOSED, {})
 
 
 def test_a_closed_session_is_looked_after_no_more() -> None:
     world = World()
-    world.launched()
+    world.at_work()
     world.hear_the_end()
     world.becomes("terminated")
-    world.tick()
+    world.tick(after_s=FIRST_LOOK_S)
     closed = world.session
 
     world.tick(after_s=86_400.0)
 
-    assert world.session == closed and world.turns.on_tick() == 0
+    assert world.session == closed

@@ -1,0 +1,92 @@
+"""Decide which machines serve an ask: from a catalogue of instance types, the cheapest that are large enough first.
+
+The shipped snapshot was made from EC2's own DescribeInstanceTypes; `rows` makes such a catalogue of any later answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.labels import Ask
+
+SNAPSHOT = Path(__file__).with_name("catalogue.json")
+OLDEST = 5
+"""No family of an older generation: they are dearer for what they do. (t3 and t4g are of the fifth's time.)"""
+USUAL = {"arm64": ("c8g", "m8g", "r8g", "c7g", "m7g"), "amd64": ("c6i", "c7i", "m6i", "m7i")}
+"""What is taken where a job names no family: current, not burstable, one vendor per architecture, so that builds compare."""
+LEAST_RAM_GIB = 4.0
+"""Unless the label asks for less: a runner and a checkout do not fit into 1 GiB."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An instance type. Source: DescribeInstanceTypes."""
+
+    name: str
+    architecture: str
+    cpus: int
+    ram_gib: float
+    burstable: bool = False
+    disk_gib: int = 0
+    """Local disks, together."""
+
+    @property
+    def family(self) -> str:
+        """`m7i` of `m7i.large`."""
+        return self.name.partition(".")[0]
+
+    @property
+    def generation(self) -> int:
+        """7 of `m7i.large`; 0 where the name has none."""
+        digits = "".join(letter for letter in self.family if letter.isdigit())
+        return int(digits[:1] or 0)
+
+
+def snapshot(text: str) -> tuple[Kind, ...]:
+    """The catalogue in `text`, as `rows` wrote it."""
+    return tuple(Kind(*row) for row in json.loads(text))
+
+
+def rows(described: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """Of DescribeInstanceTypes' answer: virtual machines of the general families, sorted."""
+    found = []
+    for one in described:
+        name, cpus = str(one["InstanceType"]), int(one["VCpuInfo"]["DefaultVCpus"])
+        machines = set(one["ProcessorInfo"]["SupportedArchitectures"]) & {"x86_64", "arm64"}
+        general = re.fullmatch(r"[cmrt](\d+)[a-z-]*\.\w+", name)
+        if one.get("BareMetal") or general is None or int(general[1]) < (3 if name[0] == "t" else OLDEST) or not machines:
+            continue
+        architecture = "arm64" if "arm64" in machines else "amd64"
+        disk = int(one.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0))
+        ram = one["MemoryInfo"]["SizeInMiB"] / 1024
+        found.append([name, architecture, cpus, ram, bool(one.get("BurstablePerformanceSupported")), disk])
+    return sorted(found)
+
+
+def fitting(catalogue: Iterable[Kind], ask: Ask, architecture: str, allowed: frozenset[str] = frozenset()) -> tuple[Kind, ...]:
+    """The types that serve `ask`, smallest first; never less than asked for, never another architecture.
+
+    `allowed`: the operator's own list, if there is one; a job that names no family gets the first of it that is large enough.
+    """
+    usual = () if allowed else USUAL[architecture]
+    least_ram = ask.ram_min_gib or LEAST_RAM_GIB
+    found = [
+        kind
+        for kind in catalogue
+        if kind.architecture == architecture
+        and ask.cpu_min <= kind.cpus <= ask.cpu_max
+        and least_ram <= kind.ram_gib <= (ask.ram_max_gib or kind.ram_gib)
+        and ask.generation in (0, kind.generation)
+        and (
+            any(kind.family.startswith(family) for family in ask.families)
+            or (not ask.families and (not usual or kind.family in usual))
+        )
+        and (not kind.burstable or any(family.startswith("t") for family in ask.families) or kind.name in allowed)
+        and (not allowed or kind.name in allowed)
+    ]
+    return tuple(sorted(found, key=lambda kind: (kind.cpus, kind.ram_gib, -kind.generation, kind.name)))

@@ -1,0 +1,107 @@
+"""What GitHub tells of jobs: applied once, in the order of their lives, whatever order the deliveries come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator import planning
+from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
+from orchestrator.ports import Clock, Journal
+from orchestrator.records import Records
+from orchestrator.sessions import Sessions
+from orchestrator.settings import ServerSettings
+from orchestrator.webhook import JobEvent
+
+STATES = {
+    "waiting": JobState.WAITING,
+    "queued": JobState.QUEUED,
+    "in_progress": JobState.IN_PROGRESS,
+    "completed": JobState.COMPLETED,
+}
+"""The actions of `workflow_job`, in the order of a job's life. Source: GitHub webhook documentation."""
+QUEUED_S, RUNNING_S = 24 * 3600.0 + 600.0, 5 * 86_400.0 + 600.0
+"""GitHub cancels a job that was queued for a day, and ends one that ran for five. Source: GitHub Actions usage limits."""
+
+
+@dataclass
+class Intake:
+    """Deliveries; on ports that are handed in."""
+
+    settings: ServerSettings
+    records: Records
+    sessions: Sessions
+    clock: Clock
+    journal: Journal
+
+    def apply(self, event: JobEvent) -> str:
+        """Remember what is news in it, bind the session it names, and wake the label set. Returns its key.
+
+        Safe to repeat, also after a part of it: the wake comes last and always. Raises: Conflict: read again; ServiceFailed.
+        """
+        state = STATES[event.action]
+        known = self.records.job(event.job_id)
+        key = known.set_key if known else set_key(event.owner, event.repo, self.settings.runner_group_id, event.labels)
+        if known is None or may_become(known, state):
+            self._remember(known or _new(event, key), event, state)
+        self.sessions.wake(key)
+        return key
+
+    def forget(self, job_id: str) -> None:
+        """A job that GitHub must have ended by its own limits, though we never heard of it. Raises: Conflict; ServiceFailed."""
+        job = self.records.job(job_id)
+        if job is None or job.state is JobState.COMPLETED or job.due > self.clock.now():
+            return
+        self.records.save(changed(job, state=JobState.COMPLETED, conclusion="unheard", completed_at=self.clock.now()))
+        self.journal.event("job.unheard", job_id=job_id, state=job.state.value)
+        self.sessions.wake(job.set_key)
+
+    def _remember(self, job: Job, event: JobEvent, state: JobState) -> None:
+        changes: dict[str, object] = {"state": state, "due": self.clock.now() + QUEUED_S}
+        if event.runner_name:
+            changes["runner_name"] = event.runner_name[: planning.NAME_LIMIT]
+        if state is JobState.QUEUED:
+            changes["queued_at"] = event.at
+        if state is JobState.IN_PROGRESS:
+            changes |= {"started_at": event.at, "due": self.clock.now() + RUNNING_S}
+        if state is JobState.COMPLETED:
+            changes |= {"completed_at": event.at or self.clock.now(), "conclusion": event.conclusion}
+        told: Job = changed(job, **changes)
+        session = self._runner_of(told) if state in (JobState.IN_PROGRESS, JobState.COMPLETED) else None
+        bound = self._bound(session, told) if session is not None else None
+        with_it: list[Record] = [bound, *self._no_longer_working(bound)] if bound is not None else []
+        self.records.save(told, *with_it)
+        self.journal.event("job.told", job_id=job.job_id, state=state.value, runner=told.runner_name)
+        if bound is not None and bound.set_key != job.set_key:
+            self.sessions.wake(bound.set_key)  # it took a job of another label set: that one is a session short now
+
+    def _runner_of(self, job: Job) -> Session | None:
+        """The session whose runner GitHub names, if it is ours."""
+        name = planning.session_of(self.settings.stack_id, job.runner_name)
+        return self.records.session(name) if name else None
+
+    def _bound(self, session: Session, job: Job) -> Session | None:
+        """It leaves supply as the job leaves demand. One that is over already keeps its end, and is told what it ran."""
+        if session.bound_job:
+            return None
+        now = self.clock.now()
+        busy: dict[str, object] = {"state": SessionState.BUSY, "busy_at": session.busy_at or now, "deadline": session.expires_at}
+        busy["due"] = min(session.expires_at, now + self.settings.watch_s)
+        return changed(
+            session, bound_job=job.job_id, ran_job=session.ran_job or job.name[:300], **({} if is_over(session) else busy)
+        )
+
+    def _no_longer_working(self, session: Session) -> list[Ledger]:
+        """One that was counted after its end, because GitHub had not told of its job, need not be any more."""
+        ledger = self.records.ledger(session.set_key) if is_over(session) else None
+        if ledger is None or session.session_id not in ledger.working:
+            return []
+        return [changed(ledger, working={name: at for name, at in ledger.working.items() if name != session.session_id})]
+
+
+def _new(event: JobEvent, key: str) -> Job:
+    """The job as no delivery has told anything yet of its state."""
+    return Job(
+        job_id=event.job_id, run_id=event.run_id, run_attempt=event.run_attempt, owner=event.owner, repo=event.repo,
+        name=event.name,
+        labels=event.labels, installation_id=event.installation_id, set_key=key, state=JobState.WAITING, queued_at=event.at,
+    )  # fmt: skip

@@ -1,0 +1,140 @@
+"""From a committed wish to configured sessions.
+
+The request is sent; it is committed which session got which instance; each session becomes a record, and is registered and
+configured. It may be cut off anywhere and taken up again: a replay gives the same instances, and a record is made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from orchestrator import demand, planning
+from orchestrator.catalogue import Kind, fitting
+from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.labels import Ask, read_ask
+from orchestrator.model import Launch, LaunchState, Ledger, Planned, Session, SessionState, changed
+from orchestrator.ports import Clock, Compute, Crew, Journal
+from orchestrator.records import Records
+from orchestrator.sessions import Sessions
+from orchestrator.settings import ServerSettings
+
+REASONS_KEPT = 20
+
+
+@dataclass
+class Launching:
+    """Launches; on ports that are handed in."""
+
+    settings: ServerSettings
+    records: Records
+    compute: Compute
+    sessions: Sessions
+    catalogue: tuple[Kind, ...]
+    clock: Clock
+    journal: Journal
+    crew: Crew
+
+    def carry(self, launch: Launch, *, sent_before: bool = False) -> None:
+        """As far as it goes; safe to repeat from any point at which it was cut off. Raises: OrchestratorError."""
+        while launch.state is not LaunchState.CLOSED:
+            ledgers = {key: self.records.ledger(key) for key in launch.sets}
+            if launch.state is LaunchState.INTENDED:
+                launch = self._dealt(launch, sent_before=sent_before)
+            dealt = [planned for planned in launch.sessions if planned.session_id in launch.bodies]
+            made = [self._made(launch, planned, ledgers[planned.set_key]) for planned in dealt]
+            launch, sent_before = self._next(launch, ledgers), False
+            report(self.journal, self.crew.each([partial(self.sessions.configure, session) for session in made]))
+
+    def resume(self, launch: Launch) -> None:
+        """A launch that somebody left lying: take it over, and go on. Raises: Conflict if they did not; OrchestratorError."""
+        claimed = self.records.put(changed(launch, due=self.leased()))
+        self.carry(claimed, sent_before=True)
+
+    def requested(self, launch: Launch, ask: Ask, architecture: str) -> Launch:
+        """The launch with the exact request of its step, for the sessions it still has to serve."""
+        request = planning.launch_request(
+            self.settings, self.compute.site(), ask, self.kinds(ask, architecture), planning.steps(ask,
+            self.settings)[launch.step],
+            launch_id=launch.launch_id, number=launch.step, count=len(launch.sessions), spec=launch.spec,
+            expires_at=launch.expires_at,
+        )  # fmt: skip
+        return changed(launch, request=request, due=self.leased())
+
+    def kinds(self, ask: Ask, architecture: str) -> tuple[Kind, ...]:
+        """The instance types that serve it, the operator's list respected."""
+        own = self.settings.arm_instance_types if architecture == "arm64" else self.settings.instance_types
+        return fitting(self.catalogue, ask, architecture, frozenset(own))
+
+    def leased(self) -> float:
+        """Until when what we begin now is ours alone."""
+        return self.clock.now() + self.settings.lease_s
+
+    def _dealt(self, launch: Launch, *, sent_before: bool) -> Launch:
+        """Ask EC2, and commit which session got what, in the order of both: instances first, then what EC2 complained of."""
+        started = self.compute.start_sessions(launch.request, sent_before=sent_before)
+        instances = sorted(body.handle.body for body in started.bodies)
+        bodies = dict(zip((one.session_id for one in launch.sessions), instances, strict=False))
+        told = (*launch.errors, *(reason[:200] for reason in started.reasons))[-REASONS_KEPT:]
+        dealt = self.records.put(changed(launch, state=LaunchState.DEALT, bodies=bodies, errors=told, due=self.leased()))
+        fields = {"launch_id": launch.launch_id, "step": launch.step, "wanted": len(launch.sessions), "got": len(bodies)}
+        self.journal.event("launch.dealt", **fields, reasons="; ".join(started.reasons))
+        return dealt
+
+    def _made(self, launch: Launch, planned: Planned, ledger: Ledger | None) -> Session:
+        """The record of a session that has a body; if it is there already, somebody was cut off, and it is ours now."""
+        if ledger is None:
+            raise ServiceFailed("records:ledger", "LedgerMissing", planned.set_key)
+        now = self.clock.now()
+        session = Session(
+            session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, launched_for=planned.job_id,
+            owner=ledger.owner, repo=ledger.repo, run_id=planned.run_id, labels=ledger.labels,
+            installation_id=ledger.installation_id, instance_id=launch.bodies[planned.session_id], spec=launch.spec,
+            image=launch.image, runner_name=planning.runner_name(self.settings.stack_id, planned.session_id), launched_at=now,
+            deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
+        )  # fmt: skip
+        try:
+            saved = self.records.put(session)
+        except Conflict:
+            known = self.records.session(planned.session_id)
+            if known is None:
+                raise
+            return self.claimed(known)
+        self.journal.event("session.launched", session_id=session.session_id, instance_id=session.instance_id)
+        return saved
+
+    def claimed(self, session: Session) -> Session:
+        """Ours now, if it still wants its configuration. Raises: Conflict: it is somebody else's."""
+        if session.state is not SessionState.LAUNCHED:
+            return session
+        return self.records.put(changed(session, due=self.leased()))
+
+    def _next(self, launch: Launch, ledgers: dict[str, Ledger | None]) -> Launch:
+        """After a deal: the next row of the fallback for those without a body, or the end."""
+        left = tuple(one for one in launch.sessions if one.session_id not in launch.bodies)
+        ledger = ledgers[left[0].set_key] if left else None
+        if ledger is not None:
+            ask = read_ask(ledger.labels, self.settings.spec_of)
+            if launch.step + 1 < len(planning.steps(ask, self.settings)):
+                again = changed(launch, state=LaunchState.INTENDED, step=launch.step + 1, sessions=left, bodies={})
+                return self.records.put(self.requested(again, ask, ask.architecture or planning.ARCHITECTURE))
+        refused = [self.records.ledger(key) for key in sorted({one.set_key for one in left})]
+        wiser = [demand.after_a_refusal(found, self.clock.now()) for found in refused if found is not None]
+        closed: Launch
+        closed, *_ = self.records.save(changed(launch, state=LaunchState.CLOSED), *wiser)
+        for found in wiser:
+            self.journal.event(
+                "level.refused", set_key=found.set_key, until=found.backoff_until, reasons="; ".join(launch.errors)
+            )
+            self.sessions.wake(found.set_key)
+        return closed
+
+
+def report(journal: Journal, troubles: Sequence[Exception]) -> None:
+    """All of them are in the journal; the first that is more than a lost race is raised."""
+    for trouble in troubles:
+        journal.event("launching.troubled", error=f"{type(trouble).__name__}: {trouble}")
+    serious = [trouble for trouble in troubles if not isinstance(trouble, Conflict)]
+    if serious:
+        raise serious[0]

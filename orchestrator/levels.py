@@ -1,0 +1,177 @@
+"""How a level is corrected: what lacks becomes a committed wish, what is too much is taken back.
+
+A wish is committed, with the exact request and on the ledgers as they were read, before EC2 hears of it. So two replicas, a
+message that comes again and an index that lags make one launch: whoever commits second is told to read again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from orchestrator import planning
+from orchestrator.demand import Level, after_a_pause, level
+from orchestrator.errors import Conflict, OrchestratorError
+from orchestrator.labels import Ask, read_ask
+from orchestrator.launching import Launching, report
+from orchestrator.model import Board, Launch, Ledger, Planned, changed
+from orchestrator.ports import Clock, Crew, Ids, Journal
+from orchestrator.records import Records
+from orchestrator.sessions import Sessions
+from orchestrator.settings import ServerSettings
+
+PACED_S = 2.0
+"""How long what the pace does not allow now waits before it is asked again."""
+
+
+@dataclass
+class Want:
+    """One label set that lacks sessions. `ledger` is as last written."""
+
+    ledger: Ledger
+    found: Level
+    ask: Ask
+    architecture: str
+    asked: int = 0
+    """How many have been asked for already."""
+
+
+@dataclass
+class Levels:
+    """Levels; on ports that are handed in."""
+
+    settings: ServerSettings
+    records: Records
+    launching: Launching
+    sessions: Sessions
+    clock: Clock
+    ids: Ids
+    journal: Journal
+    crew: Crew
+
+    def settle(self, set_keys: Iterable[str]) -> None:
+        """Correct the level of each label set; sets that need the same kind of machine share a launch. Raises.
+
+        OrchestratorError.
+        """
+        wanted: dict[str, list[Want]] = defaultdict(list)
+        troubles: list[Exception] = []
+        for key in sorted(set(set_keys)):
+            try:
+                self._weigh(key, wanted)
+            except Conflict:
+                self.sessions.wake(key)
+            except OrchestratorError as error:
+                troubles.append(error)
+        launches = [launch for spec, wants in sorted(wanted.items()) for launch in self._intended(spec, wants)]
+        troubles += self.crew.each([partial(self.launching.carry, launch) for launch in launches])
+        report(self.journal, troubles)
+
+    def _weigh(self, key: str, wanted: dict[str, list[Want]]) -> None:
+        board, now = self.records.board(key), self.clock.now()
+        found = level(board, now)
+        ledger = board.ledger or self._fresh(board)
+        if ledger is None:
+            self.records.rest(board, None)
+            return
+        if found.surplus_since != ledger.surplus_since and board.ledger is not None:
+            ledger = self.records.put(changed(ledger, surplus_since=found.surplus_since))
+        look_at = found.look_at
+        if found.lacking:
+            ask = read_ask(ledger.labels, self.settings.spec_of)
+            architecture = ask.architecture or planning.ARCHITECTURE
+            wanted[planning.spec_name(ask, architecture, self.settings)].append(Want(ledger, found, ask, architecture))
+            look_at = now + self.settings.lease_s
+        elif found.held:
+            self.journal.event("level.held", set_key=key, why=found.held, waiting=len(found.waiting), until=found.look_at)
+        report(self.journal, self.crew.each([partial(self.sessions.release, session_id) for session_id in found.surplus]))
+        self.records.rest(board, look_at)
+
+    def _fresh(self, board: Board) -> Ledger | None:
+        """A ledger for a label set that has none, from one of its jobs."""
+        for card in board.cards:
+            job = self.records.job(card.identity) if card.kind == "job" else None
+            if job is not None:
+                return Ledger(
+                    set_key=board.set_key, owner=job.owner, repo=job.repo, installation_id=job.installation_id, labels=job.labels,
+                )  # fmt: skip
+        return None
+
+    def _intended(self, spec: str, wants: Sequence[Want]) -> list[Launch]:
+        """Commit the wishes, as many as the pace allows."""
+        ask, architecture = wants[0].ask, wants[0].architecture
+        why = "; ".join(ask.complaints) or self._unservable(ask, architecture)
+        if why:
+            for want in wants:
+                self.journal.event("level.unservable", set_key=want.ledger.set_key, labels=want.ledger.labels, why=why)
+            return []
+        made: list[Launch] = []
+        try:
+            while any(want.asked < want.found.lacking for want in wants):
+                launch = self._committed(spec, wants)
+                if launch is None:
+                    break
+                made.append(launch)
+        except Conflict:
+            for want in wants:
+                self.sessions.wakes.wake(want.ledger.set_key)
+        return made
+
+    def _unservable(self, ask: Ask, architecture: str) -> str:
+        if architecture not in self.launching.compute.site().templates:
+            return f"there is no launch template for {architecture}"
+        if not self.launching.kinds(ask, architecture):
+            return f"no instance type of {architecture} has what it asks for"
+        return "" if planning.steps(ask, self.settings) else "spot is switched off, and it asks for nothing else"
+
+    def _committed(self, spec: str, wants: Sequence[Want]) -> Launch | None:
+        """One launch for as many as go into one; None: not now. Raises: Conflict."""
+        now, launch_id = self.clock.now(), f"l-{self.ids.fresh()}"
+        stack = after_a_pause(self.records.stack(), now, self.settings.launches_per_minute)
+        room = min(planning.AT_ONCE, int(stack.tokens))
+        sharing = [want for want in wants if want.asked < want.found.lacking][: planning.SETS_AT_ONCE]
+        if stack.paused or not room:
+            for want in sharing:
+                why = "paused" if stack.paused else "pace"
+                self.journal.event("level.held", set_key=want.ledger.set_key, why=why, waiting=len(want.found.waiting))
+                if not stack.paused:
+                    self.records.wake(want.ledger.set_key, now + PACED_S)
+            return None
+        sessions: list[Planned] = []
+        for want in sharing:
+            number = min(want.found.lacking - want.asked, room - len(sessions))
+            sessions += _planned(want, number, launch_id, len(sessions))
+            want.asked += number
+        sharing = [want for want in sharing if any(one.set_key == want.ledger.set_key for one in sessions)]
+        first = sharing[0]
+        launch = Launch(
+            launch_id=launch_id, spec=spec, request="", sessions=tuple(sessions),
+            sets=tuple(want.ledger.set_key for want in sharing),
+            image=":".join(self.launching.compute.site().templates[first.architecture]), created_at=now,
+            expires_at=now + planning.lifetime_s(self.settings),
+        )  # fmt: skip
+        launch = self.launching.requested(launch, first.ask, first.architecture)
+        ledgers = [changed(want.ledger, touched_at=now, surplus_since=None) for want in sharing]
+        saved: Launch
+        saved, _, *ledgers = self.records.save(launch, changed(stack, tokens=stack.tokens - len(sessions)), *ledgers)
+        for want, ledger in zip(sharing, ledgers, strict=True):
+            want.ledger = ledger
+        self.journal.event("launch.intended", launch_id=launch_id, spec=spec, sessions=len(sessions), sets=len(sharing))
+        return saved
+
+
+def _planned(want: Want, number: int, launch_id: str, first: int) -> list[Planned]:
+    """So many sessions, each for a job that has none yet as far as numbers can say.
+
+    One more than there are jobs is for itself.
+    """
+    unserved = want.found.waiting[want.found.supply + want.asked :] or want.found.waiting
+    found = []
+    for at in range(first, first + number):
+        name = f"s-{launch_id[2:]}-{at}"
+        card = unserved[(at - first) % len(unserved)] if unserved else None
+        job_id, run_id = (card.identity, card.run_id) if card else (name, "")
+        found.append(Planned(session_id=name, set_key=want.ledger.set_key, job_id=job_id, run_id=run_id))
+    return found

@@ -1,0 +1,199 @@
+"""Records in tables: each under its id, and a card of it on its label set's board in the same transaction.
+
+Two tables. `jobs` holds jobs. `sessions` holds sessions and launches under their ids, and under each label set's key its ledger,
+its cards, and a count of how often somebody woke it. A board is read consistently, so no decision rests on an index; an index is
+asked only for what is overdue and for who owns an instance, and whoever asks reads the record itself before acting.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from orchestrator.errors import Conflict
+from orchestrator.model import (
+    SHARDS,
+    Board,
+    Card,
+    Job,
+    Launch,
+    LaunchState,
+    Ledger,
+    Record,
+    Session,
+    Stack,
+    cards,
+    changed,
+    identity,
+    is_due_some_time,
+)
+from orchestrator.ports import Key, Tables, Write
+
+JOBS, SESSIONS = "jobs", "sessions"
+KEPT_S = 14 * 86_400
+"""How long a finished record stays to be looked at.
+
+Twice the days for which GitHub lists failed deliveries, and two weeks to ask.
+"""
+LEDGER_KEPT_S = 90 * 86_400
+"""How much longer a label set is remembered that nobody uses: labels that name their run would else pile up for ever."""
+WAKE, LEDGER, CARD = "wake", "ledger", "card#"
+ROWS: dict[type, tuple[str, str]] = {
+    Job: (JOBS, "job"), Session: (SESSIONS, "session"), Launch: (SESSIONS, "launch"), Ledger: (SESSIONS, LEDGER),
+    Stack: (SESSIONS, "stack"),
+}  # fmt: skip
+"""Table and row of each kind of record. Whatever else lies in a partition is a card or the wake."""
+Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack)
+
+
+class Records:
+    """Everything we remember. Every write is conditional on the version that was read."""
+
+    def __init__(self, tables: Tables, shards: int = SHARDS) -> None:
+        """`shards` may grow on a living stack, never shrink: entries under the higher ones would not be found."""
+        self._tables, self._shards = tables, shards
+
+    def job(self, job_id: str) -> Job | None:
+        """Read consistently. Raises: ServiceFailed."""
+        return self._read(Job, job_id)
+
+    def session(self, session_id: str) -> Session | None:
+        """Read consistently. Raises: ServiceFailed."""
+        return self._read(Session, session_id)
+
+    def launch(self, launch_id: str) -> Launch | None:
+        """Read consistently. Raises: ServiceFailed."""
+        return self._read(Launch, launch_id)
+
+    def ledger(self, set_key: str) -> Ledger | None:
+        """Read consistently. Raises: ServiceFailed."""
+        return self._read(Ledger, set_key)
+
+    def stack(self) -> Stack:
+        """Read consistently; as new if nobody wrote it yet. Raises: ServiceFailed."""
+        return self._read(Stack, Stack().name) or Stack()
+
+    def board(self, set_key: str) -> Board:
+        """One label set as it is now, read consistently from the table itself. Raises: ServiceFailed."""
+        ledger, found, woken = None, [], 0
+        for item in self._tables.rows(SESSIONS, set_key):
+            row = item["row"]
+            if row == LEDGER:
+                ledger = _record(Ledger, item)
+            elif row == WAKE:
+                woken = item["version"]
+            elif row.startswith(CARD):
+                found.append(msgspec.convert(item, Card))
+        return Board(set_key=set_key, ledger=ledger, cards=tuple(found), woken=woken)
+
+    def save(self, *records: Record) -> tuple[Any, ...]:
+        """Write all or none, each with its cards; returns them with their new versions.
+
+        Raises: Conflict if somebody wrote one of them since it was read; ServiceFailed; Unanswered: read again to know.
+        """
+        newer = tuple(changed(record, version=record.version + 1) for record in records)
+        writes = [write for record in newer for write in self._writes(record)]
+        if len({write.key for write in writes}) != len(writes):
+            raise Conflict("two changes of one item in one transaction")
+        self._tables.write(writes)
+        return newer
+
+    def put(self, record: Kind) -> Kind:
+        """Write one, with its cards; returns it with its new version. Raises: as `save`."""
+        (newer,) = self.save(record)
+        return newer  # type: ignore[no-any-return]
+
+    def wake(self, set_key: str, due: float) -> None:
+        """Have it looked at by `due` at the latest, whatever happens to us. Raises: ServiceFailed."""
+        self._tables.count(SESSIONS, (set_key, WAKE), {"shard": self._shard(SESSIONS, set_key), "due": due})
+
+    def rest(self, board: Board, due: float | None) -> bool:
+        """The board was looked at: next by `due` (None: when somebody wakes it); False if somebody woke it meanwhile."""
+        at = {"shard": self._shard(SESSIONS, board.set_key), "due": due} if due is not None else {}
+        try:
+            self._tables.write([Write(SESSIONS, (board.set_key, WAKE), {**at, "version": board.woken + 1}, board.woken)])
+        except Conflict:
+            return False
+        return True
+
+    def overdue(self, now: float, limit: int) -> Iterator[Key]:
+        """Keys of what is due, each with its row, fairly from all shards; `limit` of each. The index may lag. Raises.
+
+        ServiceFailed.
+        """
+        for table in (JOBS, SESSIONS):
+            for shard in range(self._shards):
+                yield from (due.key for due in itertools.islice(self._tables.due(table, str(shard), now), limit))
+
+    def session_of(self, instance_id: str) -> Session | None:
+        """Whose instance it is, as far as the index knows yet; the youngest of several. Raises: ServiceFailed."""
+        found = [_record(Session, item) for item in self._tables.of_instance(SESSIONS, instance_id)]
+        newest = max(found, key=lambda session: session.launched_at or 0.0, default=None)
+        return self.session(newest.session_id) if newest else None
+
+    def jobs(self) -> Iterator[Job]:
+        """Every one, for people. Raises: ServiceFailed."""
+        return (_record(Job, item) for item in self._tables.scan(JOBS) if item["row"] == ROWS[Job][1])
+
+    def sessions(self) -> Iterator[Session]:
+        """Every one, for people. Raises: ServiceFailed."""
+        return (_record(Session, item) for item in self._tables.scan(SESSIONS) if item["row"] == ROWS[Session][1])
+
+    def launches(self) -> Iterator[Launch]:
+        """Every one, for people. Raises: ServiceFailed."""
+        return (_record(Launch, item) for item in self._tables.scan(SESSIONS) if item["row"] == ROWS[Launch][1])
+
+    def _read(self, kind: type[Kind], name: str) -> Kind | None:
+        table, row = ROWS[kind]
+        item = self._tables.get(table, (name, row))
+        return _record(kind, item) if item is not None else None
+
+    def _writes(self, record: Record) -> Iterator[Write]:
+        table, row = ROWS[type(record)]
+        name = identity(record)
+        item = _plain(record)
+        if is_due_some_time(record):
+            item["shard"] = self._shard(table, name)
+        else:
+            item.pop("due", None)
+        if (kept_from := _touched_at(record)) is not None:
+            item["expires"] = int(kept_from + KEPT_S)
+        yield Write(table, (name, row), item, record.version - 1)
+        for key, card in cards(record).items():
+            yield Write(SESSIONS, (key, f"{CARD}{row}#{name}"), None if card is None else _plain(card))
+
+    def _shard(self, table: str, name: str) -> str:
+        return str(zlib.crc32(name.encode()) % self._shards)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """Absent instead of null or empty: an empty string must never become an index key."""
+    return {k: v for k, v in msgspec.to_builtins(value).items() if v is not None and v not in ("", [], {})}
+
+
+def _record(kind: type[Kind], item: dict[str, Any]) -> Kind:
+    missing = {
+        field.name: () if field.name in ("labels", "sessions", "sets") else ""
+        for field in msgspec.structs.fields(kind)
+        if field.required and field.name not in item
+    }
+    return msgspec.convert({**missing, **item}, kind)
+
+
+def _touched_at(record: Record) -> float | None:
+    """Since when nobody needs it any more; None: somebody does."""
+    match record:
+        case Job():
+            return record.completed_at
+        case Launch():
+            return record.created_at if record.state is LaunchState.CLOSED else None
+        case Session():
+            return record.closed_at
+        case Ledger():
+            return record.touched_at + LEDGER_KEPT_S
+        case Stack():
+            return None

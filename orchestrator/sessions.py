@@ -1,0 +1,162 @@
+"""What happens to one session, wherever the cause is known.
+
+It is registered and configured, it moves on, it ends, it is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.contract.config import RunnerConfig, write_config
+from agent.contract.errors import ContractError
+from agent.contract.names import parameter_name
+from orchestrator import demand, planning
+from orchestrator.errors import ServiceFailed, Unlaunchable
+from orchestrator.model import Ledger, Session, SessionState, changed, may_become
+from orchestrator.ports import Clock, Compute, GitHub, Journal, Minted, Parameters, Scope, SessionHandle, Wakes
+from orchestrator.records import Records
+from orchestrator.settings import ServerSettings
+
+FAREWELL_S = 60.0
+"""Seconds an ended session's machine gets to end itself before it is terminated from here."""
+FIRST_LOOK_S = 1.0
+"""An agent terminates its machine right after its final word; then what is left of the session can be removed."""
+
+
+@dataclass
+class Sessions:
+    """Single sessions; on ports that are handed in."""
+
+    settings: ServerSettings
+    records: Records
+    compute: Compute
+    github: GitHub
+    parameters: Parameters
+    clock: Clock
+    journal: Journal
+    wakes: Wakes
+
+    def configure(self, session: Session) -> Session:
+        """Register its runner and lay its configuration down. Who calls has just written the record: it is theirs for a while.
+
+        Raises: OrchestratorError; the sweep takes it up again.
+        """
+        if session.state is not SessionState.LAUNCHED:
+            return session
+        try:
+            runner_id = self._configured(session)
+        except Unlaunchable as error:
+            return self.ended(session, "failure", "unconfigurable", str(error))
+        deadline = self.clock.now() + planning.BOOT_S
+        return self.moved(session, SessionState.CONFIGURED, runner_id=runner_id, deadline=deadline)
+
+    def release(self, session_id: str) -> None:
+        """Take an idle session back, if GitHub agrees that it is idle: then nobody can give it a job any more. Raises.
+
+        OrchestratorError.
+        """
+        session = self.records.session(session_id)
+        if session is None or session.bound_job or session.state not in demand.IDLE:
+            return
+        scope = scope_of(session)
+        runner_id = self.github.find(scope, session.runner_name)
+        if runner_id is None and session.state is SessionState.READY:
+            return  # it has had its job, or GitHub removed it: its own word is on the way
+        if runner_id is not None and not self.github.remove(scope, runner_id):
+            return
+        self.ended(session, "interrupted", "surplus", "more sessions than jobs: taken back before it had one", farewell_s=0.0)
+        self.compute.stop_session(handle_of(session))
+
+    def moved(self, session: Session, state: SessionState, **changes: object) -> Session:
+        """The session in its new state, committed; what the table does not allow, or has happened already, changes nothing.
+
+        Raises: Conflict.
+        """
+        if not may_become(session, state):
+            return session
+        moved = self.records.put(self._in(session, state, changes))
+        self._told(moved)
+        return moved
+
+    def ended(
+        self, session: Session, status: str, reason: str, error: str, *, farewell_s: float = FAREWELL_S,
+        told: Mapping[str, object] | None = None, worked: bool = False,
+    ) -> Session:  # fmt: skip
+        """The session at its end, its ledger the wiser, and the level it leaves looked at again.
+
+        `farewell_s`: what its machine has to end itself; `worked`: it says that it had a job. Raises: Conflict.
+        """
+        if not may_become(session, SessionState.ENDED):
+            return session
+        now = self.clock.now()
+        end = {"status": status, "reason": reason[:300], "error": error[:1000], "ended_at": now, "deadline": now + farewell_s}
+        over = self._in(session, SessionState.ENDED, {**end, "due": now + min(FIRST_LOOK_S, farewell_s), **(told or {})})
+        worked = worked or bool(session.bound_job) or session.busy_at is not None
+        ledger = self.records.ledger(session.set_key) if reason != "surplus" else None
+        wiser = ledger and demand.after_an_end(ledger, session, worked=worked, now=now)
+        ended: Session
+        ended, *_ = self.records.save(over, *([wiser] if wiser is not None and wiser is not ledger else []))
+        self._told(ended)
+        self.wake(session.set_key)
+        return ended
+
+    def wake(self, set_key: str) -> None:
+        """Have a label set looked at: soon by whoever hears it, by the sweep if nobody does. Raises: ServiceFailed."""
+        self.records.wake(set_key, self.clock.now() + self.settings.lease_s)
+        self.wakes.wake(set_key)
+
+    def _in(self, session: Session, state: SessionState, changes: dict[str, object]) -> Session:
+        told: dict[str, object] = {"deadline": session.expires_at, **changes}
+        due = min(float(str(told["deadline"])), self.clock.now() + self.settings.watch_s)
+        return changed(session, state=state, **{"due": due, **told})
+
+    def _told(self, session: Session) -> None:
+        fields = {"session_id": session.session_id, "state": session.state.value, "instance_id": session.instance_id}
+        self.journal.event("session.moved", **fields, **({"reason": session.reason} if session.reason else {}))
+
+    def _configured(self, session: Session) -> int:
+        """Register and lay the configuration down, unless that happened before we were cut off. Returns the runner's id."""
+        scope = scope_of(session)
+        name, stack = parameter_name(session.instance_id), self.settings.stack_id
+        if session.version > 1 and self.parameters.exists(name):
+            return self.github.find(scope, session.runner_name) or 0
+        minted = self._minted(session, scope)
+        now = datetime.fromtimestamp(self.clock.now(), UTC)
+        config = RunnerConfig(
+            org=session.owner, repo=session.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,
+            jit_config=type(minted.blob)(planning.without_update(minted.blob.reveal())), runner_name=session.runner_name,
+            session_id=session.session_id, attempt=session.attempt, stack_id=stack, issued_at=now,
+            runner_version=self.settings.runner_version, runner_sha256=self.settings.runner_sha256,
+            max_runtime_minutes=self.settings.max_runtime_minutes,
+        )  # fmt: skip
+        try:
+            written = write_config(config)
+        except ContractError as error:
+            raise Unlaunchable(str(error)) from error
+        if not self.parameters.put(name, written, session.instance_id, stack):
+            self.parameters.delete(name)  # laid down for a registration that is gone
+            self.parameters.put(name, written, session.instance_id, stack)
+        return minted.runner_id
+
+    def _minted(self, session: Session, scope: Scope) -> Minted:
+        """A runner whose name is taken is our own, from a mint whose answer was lost: remove it and mint again."""
+        for _ in range(3):
+            minted = self.github.mint(scope, session.runner_name, session.labels, self.settings.runner_group_id)
+            if minted is not None:
+                return minted
+            other = self.github.find(scope, session.runner_name)
+            if other is not None:
+                self.github.remove(scope, other)
+        raise ServiceFailed("github:generate-jitconfig", "NameTaken", session.runner_name)
+
+
+def scope_of(record: Session | Ledger) -> Scope:
+    """Where its runners belong."""
+    return Scope(record.installation_id, record.owner, record.repo)
+
+
+def handle_of(session: Session) -> SessionHandle:
+    """Its body."""
+    return SessionHandle(session.strategy, session.instance_id)

@@ -1,0 +1,437 @@
+"""From a level that is wrong to machines that correct it: one launch, whoever else is at it, whatever is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.contract.config import read_config
+from agent.contract.names import parameter_name
+from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.model import JobState, LaunchState, SessionState, changed, set_key
+from orchestrator.ports import Scope, SessionHandle, Started, Write
+from tests.orchestrator.memory import MORNING, SET, Calls, GatheredWakes, World, a_job, an_event, some_settings
+
+
+def queue(world: World, number: int, **changes: object) -> None:
+    """So many jobs are told, and nothing is settled yet."""
+    for n in range(number):
+        world.turns.on_job_event(an_event(job_id=str(n), **changes))
+
+
+def names(world: World) -> list[str]:
+    return [runner.name for runner in world.github.runners.values()]
+
+
+def test_a_burst_of_one_label_set_is_one_launch() -> None:
+    world = World()
+
+    queue(world, 30)
+    world.settle()
+
+    assert (len(world.compute.requests), world.compute.launched) == (1, 30)
+    assert [s.state for s in world.sessions] == [SessionState.CONFIGURED] * 30
+    assert len(set(names(world))) == len(world.parameters.values) == 30
+
+
+def test_label_sets_that_need_the_same_machine_share_a_launch_and_others_do_not() -> None:
+    world = World()
+
+    for n, label in enumerate(
+        ["runs-fleet=1", "runs-fleet=2", "runs-fleet=3/cpu=2", "runs-fleet=4/cpu=8", "runs-fleet=5/arch=arm64"]
+    ):
+        world.turns.on_job_event(an_event(job_id=str(n), labels=(label,)))
+    world.settle()
+
+    assert sorted(r["TargetCapacitySpecification"]["TotalTargetCapacity"] for r in world.compute.requests) == [1, 1, 3]
+    assert sorted(runner.labels[0] for runner in world.github.runners.values()) == sorted(s.labels[0] for s in world.sessions)
+
+
+def test_more_than_a_call_may_ask_for_is_asked_for_in_several_and_none_is_forgotten() -> None:
+    world = World(settings=some_settings(launches_per_minute=1000.0))
+
+    queue(world, 250)
+    world.settle()
+
+    assert [r["TargetCapacitySpecification"]["TotalTargetCapacity"] for r in world.compute.requests] == [100, 100, 50]
+    assert len({s.launched_for for s in world.sessions}) == 250
+
+
+def test_each_session_is_dealt_one_instance_and_its_configuration_is_its_own() -> None:
+    world = World()
+
+    queue(world, 3)
+    world.settle()
+
+    for session in world.sessions:
+        config = read_config(world.parameters.values[parameter_name(session.instance_id)])
+        assert (config.session_id, config.runner_name) == (session.session_id, session.runner_name)
+    assert len({s.instance_id for s in world.sessions}) == 3
+
+
+def test_a_second_replica_that_read_the_same_board_makes_no_second_launch() -> None:
+    world, other_wakes = World(), GatheredWakes()
+    boards = []
+
+    class Held:
+        """Tables that show the second replica the board as it was before the first one wrote."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.tables, name)
+
+        def rows(self, table: str, partition: str) -> list[dict[str, Any]]:
+            return boards[0] if boards else world.tables.rows(table, partition)
+
+    second = world.replica(other_wakes, Held())  # type: ignore[arg-type]
+    queue(world, 3)
+    boards.append(world.tables.rows("sessions", SET))
+    world.settle()
+
+    second.on_wake([SET])
+
+    assert (len(world.compute.requests), world.compute.launched) == (1, 3)
+    assert other_wakes.waiting == [SET], "it reads again"
+    boards.clear()
+    second.on_wake(other_wakes.taken())
+    assert world.compute.launched == 3
+
+
+def test_a_message_that_comes_again_in_the_middle_of_a_launch_launches_nothing_more() -> None:
+    world = World()
+    start = world.compute.start_sessions
+
+    def during(request: str, *, sent_before: bool) -> Started:
+        world.compute.start_sessions = start  # type: ignore[method-assign]
+        world.turns.on_job_event(an_event())
+        world.settle()
+        return start(request, sent_before=sent_before)
+
+    world.compute.start_sessions = during  # type: ignore[method-assign]
+    world.told(an_event())
+
+    assert (len(world.compute.requests), world.compute.launched, len(world.sessions)) == (1, 1, 1)
+
+
+def test_an_index_five_seconds_behind_makes_no_second_launch() -> None:
+    world = World(index_lag_s=5.0)
+
+    world.told(an_event())
+    for _ in range(30):
+        world.tick(after_s=0.5)
+
+    assert (len(world.compute.requests), world.compute.launched) == (1, 1)
+
+
+def test_a_lost_answer_is_recovered_by_the_same_words() -> None:
+    world = World()
+    start, sent = world.compute.start_sessions, []
+
+    def lossy(request: str, *, sent_before: bool) -> Started:
+        sent.append((request, sent_before))
+        answer = start(request, sent_before=sent_before)
+        if len(sent) == 1:
+            raise Unanswered("ec2:CreateFleet")
+        return answer
+
+    world.compute.start_sessions = lossy  # type: ignore[method-assign]
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+
+    world.ticks(until_s=world.settings.lease_s + 10)
+
+    assert [again for _, again in sent] == [False, True] and len({request for request, _ in sent}) == 1
+    assert (world.compute.launched, world.session.state) == (1, SessionState.CONFIGURED)
+
+
+def test_a_partial_answer_is_used_and_the_rest_is_asked_for_elsewhere() -> None:
+    world = World()
+    world.compute.room = 2
+    real = world.compute.start_sessions
+
+    def roomier(request: str, *, sent_before: bool) -> Started:
+        answer = real(request, sent_before=sent_before)
+        world.compute.room = None
+        return answer
+
+    world.compute.start_sessions = roomier  # type: ignore[method-assign]
+    queue(world, 5)
+    world.settle()
+
+    asked = [r["TargetCapacitySpecification"]["TotalTargetCapacity"] for r in world.compute.requests]
+    tokens = [r["ClientToken"] for r in world.compute.requests]
+    assert (asked, world.compute.launched, len(set(tokens))) == ([5, 3], 5, 2)
+    assert {s.state for s in world.sessions} == {SessionState.CONFIGURED}
+
+
+def test_without_spot_capacity_everything_is_launched_on_demand() -> None:
+    world = World()
+    world.compute.full = {"spot"}
+
+    world.told(an_event())
+
+    markets = [r["TargetCapacitySpecification"]["DefaultTargetCapacityType"] for r in world.compute.requests]
+    assert (markets, world.compute.launched) == (["spot", "spot", "on-demand"], 1)
+
+
+@pytest.mark.parametrize("fallback", ["wait", "fail"])
+def test_a_label_may_forbid_on_demand(fallback: str) -> None:
+    world = World()
+    world.compute.full = {"spot"}
+
+    world.told(an_event(labels=(f"runs-fleet=7/fallback={fallback}",)))
+
+    assert world.compute.launched == 0
+    assert {r["TargetCapacitySpecification"]["DefaultTargetCapacityType"] for r in world.compute.requests} == {"spot"}
+
+
+def test_what_ec2_refuses_altogether_stays_demand_and_is_asked_for_again_later() -> None:
+    world = World()
+    world.compute.full = {"*"}
+    world.told(an_event())
+    (launch,) = world.records.launches()
+
+    world.ticks(until_s=20.0)
+    asked = len(world.compute.requests)
+    world.compute.full = set()
+    world.ticks(until_s=20.0)
+
+    assert launch.state is LaunchState.CLOSED and "InsufficientInstanceCapacity" in launch.errors[0]
+    assert (asked, world.compute.launched) == (4, 1)
+    assert "level.refused" in world.journal.names and "level.held" in world.journal.names
+
+
+def test_a_label_that_cannot_be_served_is_said_aloud_and_launches_nothing() -> None:
+    world = World()
+
+    world.told(an_event(labels=("runs-fleet/cpu=many",)))
+
+    why = [fields["why"] for name, fields in world.journal.events if name == "level.unservable"]
+    assert world.compute.launched == 0 and "cpu=many: expected whole numbers" in str(why)
+
+
+def test_a_machine_nobody_makes_is_said_aloud() -> None:
+    world = World()
+
+    world.told(an_event(labels=("runs-fleet/cpu=1000",)))
+
+    assert "level.unservable" in world.journal.names and world.compute.requests == []
+
+
+def test_the_pace_holds_a_burst_back_and_the_rest_stays_demand() -> None:
+    world = World(settings=some_settings(launches_per_minute=10.0))
+    queue(world, 25)
+    world.settle()
+    at_once = world.compute.launched
+
+    world.ticks(until_s=60.0)
+    after_a_minute = world.compute.launched
+    world.ticks(until_s=60.0)
+
+    assert (at_once, world.compute.launched) == (10, 25)
+    assert 18 <= after_a_minute <= 20
+
+
+def test_a_stack_that_is_paused_launches_nothing_until_it_is_resumed() -> None:
+    world = World()
+    stack = world.records.put(changed(world.records.stack(), paused=True))
+    world.told(an_event())
+    paused = world.compute.launched
+
+    world.records.put(changed(stack, paused=False))
+    world.ticks(until_s=70.0)
+
+    assert (paused, world.compute.launched) == (0, 1)
+
+
+def test_a_cancelled_job_leaves_a_surplus_that_is_taken_back_after_a_minute() -> None:
+    world = World()
+    session = world.launched()
+    world.told(an_event("completed", conclusion="cancelled"))
+
+    world.ticks(until_s=50.0)
+    kept = world.compute.instances[session.instance_id]
+    world.ticks(until_s=90.0)
+
+    assert (kept, world.compute.instances[session.instance_id]) == ("running", "terminated")
+    assert (world.session.reason, world.session.state) == ("surplus", SessionState.CLOSED)
+    assert (world.github.runners, world.parameters.values) == ({}, {})
+
+
+def test_a_surplus_runner_that_is_busy_is_kept() -> None:
+    world = World()
+    session = world.launched()
+    for runner in world.github.runners.values():
+        runner.busy = True
+    world.told(an_event("completed", conclusion="cancelled"))
+
+    world.ticks(until_s=300.0)
+
+    assert world.compute.instances[session.instance_id] == "running"
+
+
+def test_a_job_that_comes_in_time_takes_the_surplus_machine() -> None:
+    world = World()
+    world.launched()
+    world.told(an_event("completed", conclusion="cancelled"))
+
+    world.told(an_event(job_id="2"))
+    world.ticks(until_s=200.0)
+
+    assert world.compute.launched == 1
+
+
+def test_a_job_run_by_another_label_sets_machine_leaves_that_set_short_of_one() -> None:
+    """The case that was called theft: nothing is wrong but the levels, and they are corrected."""
+    world = World()
+    world.told(an_event(job_id="1"))
+    first = world.session
+    world.told(an_event(job_id="2", labels=("runs-fleet=7",)))
+
+    world.told(an_event("in_progress", job_id="2", labels=("runs-fleet=7",), runner_name=first.runner_name))
+
+    mine = [s for s in world.sessions if s.set_key == SET]
+    assert len(mine) == 2 and {s.bound_job for s in mine} == {"2", ""}
+    other = set_key("octo", "widgets", 1, ("runs-fleet=7",))
+    assert [s.bound_job for s in world.sessions if s.set_key == other] == [""]
+
+
+def test_a_ready_machine_that_does_not_take_the_job_beside_it_stops_counting() -> None:
+    world = World()
+    world.launched()
+    world.hear("started")
+
+    world.ticks(until_s=130.0)
+
+    assert world.compute.launched == 2
+
+
+def test_machines_that_never_get_a_job_stop_being_launched_and_a_success_starts_them_again() -> None:
+    world = World()
+    world.told(an_event())
+    for _ in range(5):
+        last = world.sessions[-1]
+        world.compute.instances[last.instance_id] = "terminated"
+        world.hear_the_end("interrupted", session=last, reason="unclaimed")
+    held = world.compute.launched
+
+    world.ticks(until_s=55.0)
+    still = world.compute.launched
+    world.ticks(until_s=30.0)
+
+    assert (held, still, world.compute.launched) == (5, 5, 6)
+
+
+def test_jobs_that_differ_only_in_case_and_order_of_labels_share_a_ledger() -> None:
+    world = World()
+
+    world.told(an_event(job_id="1", labels=("runs-fleet=7", "X64")))
+    world.told(an_event(job_id="2", labels=("x64", "Runs-Fleet=7")))
+
+    assert len({s.set_key for s in world.sessions}) == 1
+
+
+def test_repositories_never_share_one() -> None:
+    world = World()
+
+    world.told(an_event(job_id="1"))
+    world.told(an_event(job_id="2", repo="gadgets"))
+
+    assert len({s.set_key for s in world.sessions}) == 2
+
+
+def test_a_forgotten_ledger_is_made_again_from_a_job() -> None:
+    world = World()
+    world.told(an_event())
+    world.tables.write([Write("sessions", (SET, "ledger"), None)])
+
+    world.told(an_event(job_id="2"))
+
+    assert world.compute.launched == 2
+
+
+def test_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> None:
+    world = World()
+    mint = world.github.mint
+
+    def lossy(scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> object:
+        mint(scope, name, labels, group_id)
+        world.github.mint = mint  # type: ignore[method-assign]
+        raise Unanswered("github:generate-jitconfig")
+
+    world.github.mint = lossy  # type: ignore[method-assign,assignment]
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    (lost,) = world.github.runners
+
+    world.ticks(until_s=70.0)
+
+    assert list(world.github.runners) == [world.session.runner_id] != [lost]
+    assert world.session.state is SessionState.CONFIGURED
+
+
+def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open() -> None:
+    world = World()
+    world.github.mint = lambda *_: None  # type: ignore[method-assign,assignment]
+
+    with pytest.raises(ServiceFailed, match="NameTaken"):
+        world.told(an_event())
+
+    assert (world.session.state, world.parameters.values) == (SessionState.LAUNCHED, {})
+
+
+def test_one_session_that_cannot_be_configured_does_not_keep_the_others_waiting() -> None:
+    world = World()
+    mint = world.github.mint
+
+    def refuses_one(scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> object:
+        if name.endswith("-1"):
+            raise ServiceFailed("github:generate-jitconfig", "500")
+        return mint(scope, name, labels, group_id)
+
+    world.github.mint = refuses_one  # type: ignore[method-assign,assignment]
+    queue(world, 3)
+    with pytest.raises(ServiceFailed):
+        world.settle()
+
+    assert sorted(s.state.value for s in world.sessions) == ["configured", "configured", "launched"]
+
+
+def test_a_configuration_too_large_for_its_parameter_ends_its_session_and_says_so() -> None:
+    world = World()
+
+    world.told(an_event(labels=("runs-fleet=7", "x" * 5000)))
+
+    first = world.sessions[0]
+    assert (first.reason, "characters" in first.error or "bytes" in first.error) == ("unconfigurable", True)
+
+
+def test_the_request_names_everything_a_replay_and_a_sweep_need() -> None:
+    world = World()
+
+    world.told(an_event())
+
+    (request,), (launch,) = world.compute.requests, world.records.launches()
+    tags = {tag["Key"]: tag["Value"] for tag in request["TagSpecifications"][0]["Tags"]}
+    assert json.loads(launch.request) == request
+    assert tags["runs-fleet:launch-id"] == launch.launch_id and tags["runs-fleet:stack"] == "tests"
+    assert float(tags["runs-fleet:expires-at"]) == int(launch.expires_at) > MORNING
+    assert request["LaunchTemplateConfigs"][0]["LaunchTemplateSpecification"]["Version"] == "1"
+    assert request["ClientToken"] == f"{launch.launch_id}-0" and len(request["ClientToken"]) <= 64
+    assert SessionHandle("ec2", world.session.instance_id) in {body.handle for body in world.compute.list_sessions()}
+
+
+def test_turns_cost_the_same_whatever_lies_in_the_tables() -> None:
+    def examined(world: World) -> tuple[int, int]:
+        before, calls = world.tables.examined, len(world.calls.made)
+        world.told(an_event(job_id="new"))
+        world.tick()
+        return world.tables.examined - before, len(world.calls.made) - calls
+
+    empty, crowded = World(Calls()), World(Calls())
+    for n in range(3000):
+        done = a_job(job_id=f"done-{n}", state=JobState.COMPLETED, completed_at=1.0)
+        crowded.records.put(done)
+
+    assert examined(empty) == examined(crowded)

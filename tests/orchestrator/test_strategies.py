@@ -1,0 +1,316 @@
+"""What every strategy promises, whoever makes the bodies; and what EC2's needs besides."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from orchestrator.adapters.aws import Clients, Ec2Api
+from orchestrator.catalogue import SNAPSHOT, fitting, snapshot
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from orchestrator.labels import Ask
+from orchestrator.planning import STEPS, launch_request
+from orchestrator.ports import Body, Compute, SessionHandle
+from orchestrator.settings import ServerSettings
+from orchestrator.strategies.ec2 import SITE_S, Ec2Strategy
+from sandbox.cloud import Cloud
+from tests.orchestrator.memory import ManualClock, MemoryCompute, some_settings
+
+KINDS = fitting(snapshot(SNAPSHOT.read_text("utf-8")), Ask(), "amd64")
+UNKNOWN = SessionHandle("ec2", "i-0123456789abcdef0")
+
+
+class NoBodies:
+    """Instances that need no process."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Any] = {}
+
+    def boot(self, instance_id: str, user_data: str) -> None:
+        self.machines[instance_id] = user_data
+
+    def end(self, instance_id: str) -> None:
+        self.machines.pop(instance_id, None)
+
+    def stop(self) -> None:
+        self.machines.clear()
+
+    def console(self, instance_id: str) -> str:
+        return ""
+
+
+class CloudClients(Clients):
+    """The adapter's clients, on the sandbox's cloud."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def get(self, service: str) -> Any:
+        return self._cloud.client(service)
+
+
+@dataclass
+class Ground:
+    """A strategy, and what a request to it looks like."""
+
+    compute: Compute
+    settings: ServerSettings
+    launch_id: str = field(default_factory=lambda: f"l-{uuid.uuid4().hex[:16]}")
+
+    def request(self, step: int = 0, count: int = 2) -> str:
+        return launch_request(
+            self.settings, self.compute.site(), Ask(), KINDS, STEPS[step], launch_id=self.launch_id, number=step, count=count,
+            spec="spec", expires_at=1234.0,
+        )  # fmt: skip
+
+    def started(self, **how: Any) -> list[SessionHandle]:
+        return [body.handle for body in self.compute.start_sessions(self.request(**how), sent_before=False).bodies]
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    up = Cloud(tmp_path_factory.mktemp("cloud"), NoBodies()).start()
+    yield up
+    up.stop()
+
+
+def ec2_ground(cloud: Cloud) -> Ground:
+    urllib.request.urlopen(f"{cloud.url}/moto-api/reset", data=b"", timeout=30).close()
+    ec2 = cloud.client("ec2")
+    template = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m7i.large", "UserData": ""}
+    for architecture in ("amd64", "arm64"):
+        ec2.create_launch_template(LaunchTemplateName=f"runs-fleet-runner-{architecture}", LaunchTemplateData=template)
+    subnets = tuple(subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"])
+    settings = some_settings(subnet_ids=subnets)
+    strategy = Ec2Strategy(
+        Ec2Api(CloudClients(cloud)), ManualClock(), stack_id="tests", template=settings.launch_template, subnet_ids=subnets
+    )
+    return Ground(strategy, settings)
+
+
+@pytest.fixture(params=["memory", "ec2"])
+def ground(request: pytest.FixtureRequest) -> Ground:
+    if request.param == "memory":
+        return Ground(MemoryCompute(), some_settings())
+    return ec2_ground(request.getfixturevalue("cloud"))
+
+
+def test_a_start_gives_as_many_bodies_as_are_asked_for_each_with_a_name_of_its_own(ground: Ground) -> None:
+    handles = ground.started(count=3)
+
+    assert len(set(handles)) == 3
+    assert {body.state for body in ground.compute.poll_sessions(handles).values()} <= {"pending", "running"}
+
+
+def test_the_same_request_gives_the_same_bodies_however_often_it_is_sent(ground: Ground) -> None:
+    request = ground.request()
+
+    sent = [ground.compute.start_sessions(request, sent_before=before).bodies for before in (False, False, True)]
+
+    assert len({tuple(sorted(body.handle.body for body in bodies)) for bodies in sent}) == 1
+    assert len(list(ground.compute.list_sessions())) == 2
+
+
+def test_another_step_of_the_launch_gives_other_bodies(ground: Ground) -> None:
+    first, second = ground.started(), ground.started(step=1)
+
+    assert not set(first) & set(second)
+
+
+def test_what_was_started_is_listed_as_ours_from_its_birth_with_the_launch_it_belongs_to(ground: Ground) -> None:
+    handles = ground.started()
+
+    listed = {body.handle: body for body in ground.compute.list_sessions()}
+
+    assert set(listed) == set(handles) and {body.launch_id for body in listed.values()} == {ground.launch_id}
+
+
+def test_a_request_whose_answer_was_lost_is_found_by_whoever_sends_it_again(ground: Ground) -> None:
+    request = ground.request()
+    ground.compute.start_sessions(request, sent_before=False)  # nobody heard
+
+    again = ground.compute.start_sessions(request, sent_before=True)
+
+    assert {body.handle for body in again.bodies} == {body.handle for body in ground.compute.list_sessions()}
+
+
+def test_a_body_may_be_stopped_twice_and_an_unknown_one_is_gone_already(ground: Ground) -> None:
+    (handle, kept) = ground.started()
+
+    for doomed in (handle, handle, UNKNOWN):
+        ground.compute.stop_session(doomed)
+
+    polled = ground.compute.poll_sessions([handle, kept])
+    assert (polled[handle].state, polled[kept].state) == ("terminated", "running")
+    assert [body.handle for body in ground.compute.list_sessions()] == [kept]
+
+
+def test_an_unknown_body_is_absent_and_hides_no_other(ground: Ground) -> None:
+    handles = ground.started()
+
+    assert set(ground.compute.poll_sessions([UNKNOWN, *handles])) == set(handles)
+    assert ground.compute.poll_sessions([]) == {}
+
+
+def test_a_handle_can_be_stored_and_read_again(ground: Ground) -> None:
+    (handle, _) = ground.started()
+
+    stored = msgspec.json.decode(msgspec.json.encode(handle), type=SessionHandle)
+
+    assert stored in ground.compute.poll_sessions([stored])
+
+
+def test_a_site_names_a_template_of_each_architecture_with_its_version_and_one_subnet_of_each_zone(ground: Ground) -> None:
+    site = ground.compute.site()
+
+    assert set(site.templates) == {"amd64", "arm64"} and all(version.isdigit() for _, version in site.templates.values())
+    assert len(set(site.subnets.values())) == len(site.subnets) > 1
+
+
+def test_an_outage_is_no_lack_of_capacity(cloud: Cloud) -> None:
+    ground = ec2_ground(cloud)
+    request = ground.request().replace("runs-fleet-runner-amd64", "not-there")
+
+    with pytest.raises(ServiceFailed, match="ec2:CreateFleet"):
+        ground.compute.start_sessions(request, sent_before=False)
+
+
+class Answers:
+    """An EC2 (strategies) that answers CreateFleet as told; `lost`: the instance is made, the answer never comes."""
+
+    def __init__(self, answer: dict[str, Any], failure: Exception | None = None) -> None:
+        self.answer, self.failure = answer, failure
+        self.made: list[dict[str, Any]] = []
+        self.requests: list[str] = []
+        self.asked: list[int] = []
+        self.site_calls = 0
+        self.zone_of: dict[str, str] = {"subnet-1": "a", "subnet-2": "b", "subnet-3": "a"}
+
+    def create_fleet(self, request: str) -> dict[str, Any]:
+        self.requests.append(request)
+        for group in self.answer.get("Instances", []):
+            self.made += [{"InstanceId": identity, "State": {"Name": "pending"}} for identity in group["InstanceIds"]]
+        if self.failure is not None:
+            raise self.failure
+        return self.answer
+
+    def describe(self, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        self.asked += [len(wanted["Values"]) for wanted in filters]
+        return iter(self.made)
+
+    def terminate(self, instance_id: str) -> None:
+        raise self.failure or ServiceFailed("ec2:TerminateInstances", "InvalidInstanceID.NotFound")
+
+    def templates(self, names: list[str]) -> dict[str, str]:
+        self.site_calls += 1
+        return {names[0]: str(self.site_calls)}
+
+    def zones(self, subnet_ids: list[str]) -> dict[str, str]:
+        return {subnet: self.zone_of[subnet] for subnet in subnet_ids if subnet in self.zone_of}
+
+
+def strategy(ec2: Answers, *subnets: str, clock: ManualClock | None = None) -> Ec2Strategy:
+    return Ec2Strategy(ec2, clock or ManualClock(), stack_id="tests", template="t", subnet_ids=subnets or ("subnet-1",))
+
+
+TAGS = [{"Key": f"runs-fleet:{name}", "Value": name} for name in ("stack", "launch-id", "launch-step")]
+REQUEST = json.dumps({"ClientToken": "l-1-0", "TagSpecifications": [{"Tags": TAGS}]})
+INSTANCE = {"Instances": [{"InstanceIds": ["i-1"], "InstanceType": "m7i.large", "Lifecycle": "spot"}]}
+LOST = Unanswered("ec2:CreateFleet")
+MISMATCH = ServiceFailed("ec2:CreateFleet", "IdempotentParameterMismatch")
+ERRORS = {
+    "Errors": [
+        {"ErrorCode": "InsufficientInstanceCapacity", "ErrorMessage": "none left"},
+        {"ErrorCode": "InsufficientInstanceCapacity", "ErrorMessage": "none left"},
+        {"ErrorCode": "UnfulfillableCapacity", "ErrorMessage": "too dear"},
+    ]
+}
+
+
+def test_f10_an_answer_with_instances_and_errors_is_both() -> None:
+    started = strategy(Answers({**ERRORS, **INSTANCE})).start_sessions(REQUEST, sent_before=False)
+
+    assert started.bodies == (Body(SessionHandle("ec2", "i-1"), "pending", kind="m7i.large", market="spot"),)
+    assert started.reasons == ("InsufficientInstanceCapacity: none left", "UnfulfillableCapacity: too dear")
+
+
+def test_no_capacity_is_an_answer_without_bodies() -> None:
+    started = strategy(Answers({"Instances": [], **ERRORS})).start_sessions(REQUEST, sent_before=False)
+
+    assert started.bodies == () and len(started.reasons) == 2
+
+
+@pytest.mark.parametrize("failure", [LOST, MISMATCH], ids=["lost", "mismatch"])
+def test_an_instance_whose_answer_was_lost_is_found_by_its_tags(failure: ServiceFailed) -> None:
+    ec2 = Answers(INSTANCE, failure)
+
+    started = strategy(ec2).start_sessions(REQUEST, sent_before=False)
+
+    assert [body.handle.body for body in started.bodies] == ["i-1"] and ec2.requests == [REQUEST]
+
+
+def test_an_answer_that_was_lost_without_an_instance_stays_unknown() -> None:
+    with pytest.raises(Unanswered):
+        strategy(Answers({}, LOST)).start_sessions(REQUEST, sent_before=False)
+
+
+def test_who_may_have_sent_it_before_looks_before_sending() -> None:
+    ec2 = Answers({})
+    ec2.made = [{"InstanceId": "i-9", "State": {"Name": "terminated"}}]
+
+    started = strategy(ec2).start_sessions(REQUEST, sent_before=True)
+
+    assert ([body.handle.body for body in started.bodies], ec2.requests) == (["i-9"], [])
+
+
+def test_f4_two_subnets_of_one_zone_are_never_named_together() -> None:
+    assert strategy(Answers({}), "subnet-1", "subnet-2", "subnet-3").site().subnets == {"a": "subnet-1", "b": "subnet-2"}
+
+
+def test_subnets_that_are_not_there_are_a_failure_that_names_them() -> None:
+    with pytest.raises(ServiceFailed, match="subnet-8, subnet-9"):
+        strategy(Answers({}), "subnet-8", "subnet-9").site()
+
+
+def test_a_new_image_is_seen_after_a_while_and_not_asked_for_at_every_launch() -> None:
+    ec2, clock = Answers({}), ManualClock()
+    compute = strategy(ec2, clock=clock)
+
+    first = [compute.site() for _ in range(3)][-1]
+    clock.at += SITE_S + 1
+
+    assert (first.templates["amd64"], compute.site().templates["amd64"]) == (("t-amd64", "1"), ("t-amd64", "2"))
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [("RequestLimitExceeded", Throttled), ("Throttling", Throttled), ("UnauthorizedOperation", ServiceFailed)],
+)
+def test_a_stop_that_was_refused_says_whether_trying_again_helps(code: str, wanted: type[Exception]) -> None:
+    with pytest.raises(wanted) as refusal:
+        strategy(Answers({}, ServiceFailed("ec2:TerminateInstances", code))).stop_session(UNKNOWN)
+
+    assert type(refusal.value) is wanted
+
+
+def test_no_question_holds_more_values_than_a_filter_may() -> None:
+    ec2 = Answers({})
+
+    strategy(ec2).poll_sessions(SessionHandle("ec2", f"i-{number}") for number in range(450))
+
+    assert ec2.asked == [200, 200, 50]
+
+
+def test_a_body_of_another_strategy_is_not_asked_about() -> None:
+    ec2 = Answers({})
+
+    found = strategy(ec2).poll_sessions([SessionHandle("local", "4711")])
+
+    assert (found, ec2.asked) == ({}, [])
