@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from agent.contract.errors import ContractError
 from agent.contract.messages import BootstrapFailed, Busy, FinalWord, Interrupting, Started, Status, read_message
 from agent.contract.names import parameter_name
 from orchestrator import demand
+from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
 from orchestrator.model import Session, SessionState, changed, is_over
 from orchestrator.ports import Clock, Compute, GitHub, Journal, Parameters, Received
-from orchestrator.reapers import GONE, Measure, measure
+from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
+from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions, handle_of, scope_of
 from orchestrator.settings import ServerSettings
 
@@ -26,6 +30,18 @@ LOOK_AGAIN_S = 5.0
 """How soon an ended session whose instance still lives is looked at again, until its farewell is over."""
 
 
+class _Detail(msgspec.Struct):
+    instance_id: str = msgspec.field(name="instance-id")
+    state: str = ""
+
+
+class _Event(msgspec.Struct):
+    """What we read of an EventBridge envelope."""
+
+    kind: str = msgspec.field(name="detail-type")
+    detail: _Detail
+
+
 @dataclass
 class Endings:
     """Endings; on ports that are handed in."""
@@ -37,6 +53,7 @@ class Endings:
     parameters: Parameters
     sessions: Sessions
     launching: Launching
+    rescues: Rescues
     clock: Clock
     journal: Journal
 
@@ -71,6 +88,31 @@ class Endings:
             case BootstrapFailed():
                 self.sessions.ended(session, "failure", "bootstrap_failed", message.error)
 
+    def hear_of_instance(self, received: Received) -> None:
+        """What EventBridge says of an instance. One that is not ours, or cannot be read, is dropped.
+
+        Raises: Conflict; ServiceFailed. Source: EC2 events in EventBridge, EC2 user guide.
+        """
+        try:
+            event = msgspec.json.decode(received.body, type=_Event)
+        except msgspec.MsgspecError as error:
+            self.journal.event("event.unusable", error=str(error))
+            return
+        session = self.records.session_of(event.detail.instance_id)
+        if session is None or is_over(session):
+            return
+        match event.kind:
+            case "EC2 Spot Instance Interruption Warning":
+                self._interrupting(session, "spot")
+            case "EC2 Instance Rebalance Recommendation":
+                self.journal.event("session.at_risk", session_id=session.session_id)
+            case "EC2 Instance State-change Notification" if event.detail.state in GONE | DOWN and session.gone_at is None:
+                now = self.clock.now()
+                self.records.put(changed(session, gone_at=now, due=now + WORD_S))
+                self.journal.event("session.instance_gone", session_id=session.session_id, state=event.detail.state)
+            case _:
+                return
+
     def look_after(self, session: Session, instance_state: str | None) -> None:
         """One session that is due. `instance_state` is EC2's word, None: EC2 does not know the instance. Raises.
 
@@ -89,7 +131,9 @@ class Endings:
             case Measure.END:
                 late = session.gone_at is None and now >= session.deadline
                 status, reason = ("failure", "deadline") if late else ("interrupted", "instance_gone")
-                self.sessions.ended(session, status, reason, f"the session ended without a word: {reason}", farewell_s=0.0)
+                words = {"console": self._last_words(session)} if reason == "instance_gone" else {}
+                error = f"the session ended without a word: {reason}"
+                self._rescued(self.sessions.ended(session, status, reason, error, farewell_s=0.0, told=words))
                 if instance_state not in GONE:
                     self.compute.stop_session(handle_of(session))
             case Measure.TERMINATE:
@@ -127,10 +171,23 @@ class Endings:
         }
         if not is_over(session):
             worked = word.status in (Status.SUCCESS, Status.TIMEOUT) or bool(word.ran_job)
-            self.sessions.ended(session, word.status.value, word.reason, word.error, told=told, worked=worked)
+            self._rescued(self.sessions.ended(session, word.status.value, word.reason, word.error, told=told, worked=worked))
         elif session.reason in INFERRED:
             told |= {"status": word.status.value, "reason": word.reason[:SHORT], "error": word.error[:1000]}
-            self.records.save(changed(session, **told))
+            self._rescued(self.records.put(changed(session, **told)))
+
+    def _rescued(self, session: Session) -> None:
+        """Its job is run again if both were told that it was taken away; whichever is told second gets here with both."""
+        if session.bound_job:
+            self.rescues.consider(self.records.job(session.bound_job), session)
+
+    def _last_words(self, session: Session) -> str:
+        """What a machine printed that died without a word; that it cannot be had keeps nothing from ending."""
+        try:
+            return self.compute.last_words(handle_of(session))
+        except ServiceFailed as error:
+            self.journal.event("session.console_unread", session_id=session.session_id, error=str(error))
+            return ""
 
     def _look_again(self, session: Session, after_s: float) -> None:
         """Never later than its deadline; one that is past it is looked at again soon."""

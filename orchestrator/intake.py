@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from orchestrator import planning
 from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
-from orchestrator.ports import Clock, Journal
+from orchestrator.ports import Clock, GitHub, Journal, Scope
 from orchestrator.records import Records
+from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent
@@ -30,6 +31,8 @@ class Intake:
     settings: ServerSettings
     records: Records
     sessions: Sessions
+    rescues: Rescues
+    github: GitHub
     clock: Clock
     journal: Journal
 
@@ -46,10 +49,30 @@ class Intake:
         self.sessions.wake(key)
         return key
 
-    def forget(self, job_id: str) -> None:
-        """A job that GitHub must have ended by its own limits, though we never heard of it. Raises: Conflict; ServiceFailed."""
+    def ask(self, set_key: str, limit: int) -> None:
+        """What GitHub says now of the jobs that wait in a label set, oldest first: a delivery may have been lost.
+
+        Raises: Conflict; ServiceFailed.
+        """
+        cards = [card for card in self.records.board(set_key).cards if card.kind == "job" and card.state == JobState.QUEUED]
+        for card in sorted(cards, key=lambda card: card.since)[:limit]:
+            job = self.records.job(card.identity)
+            if job is None:
+                continue
+            told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id)
+            if told is None:
+                self.forget(job.job_id, overdue=False)
+            elif may_become(job, STATES[told.action]):
+                self.journal.event("job.asked", job_id=job.job_id, state=told.action)
+                self.apply(told)
+
+    def forget(self, job_id: str, *, overdue: bool = True) -> None:
+        """A job that GitHub must have ended by its own limits, or does not know, though we never heard of its end.
+
+        Raises: Conflict; ServiceFailed.
+        """
         job = self.records.job(job_id)
-        if job is None or job.state is JobState.COMPLETED or job.due > self.clock.now():
+        if job is None or job.state is JobState.COMPLETED or (overdue and job.due > self.clock.now()):
             return
         self.records.save(changed(job, state=JobState.COMPLETED, conclusion="unheard", completed_at=self.clock.now()))
         self.journal.event("job.unheard", job_id=job_id, state=job.state.value)
@@ -70,6 +93,8 @@ class Intake:
         bound = self._bound(session, told) if session is not None else None
         with_it: list[Record] = [bound, *self._no_longer_working(bound)] if bound is not None else []
         self.records.save(told, *with_it)
+        if session is not None and state is JobState.COMPLETED:
+            self.rescues.consider(told, bound or session)
         self.journal.event("job.told", job_id=job.job_id, state=state.value, runner=told.runner_name)
         if bound is not None and bound.set_key != job.set_key:
             self.sessions.wake(bound.set_key)  # it took a job of another label set: that one is a session short now

@@ -14,6 +14,7 @@ from functools import partial
 from orchestrator import planning
 from orchestrator.demand import Level, after_a_pause, level
 from orchestrator.errors import Conflict, OrchestratorError
+from orchestrator.intake import Intake
 from orchestrator.labels import Ask, read_ask
 from orchestrator.launching import Launching, report
 from orchestrator.model import Board, Launch, Ledger, Planned, changed
@@ -46,6 +47,7 @@ class Levels:
     records: Records
     launching: Launching
     sessions: Sessions
+    intake: Intake
     clock: Clock
     ids: Ids
     journal: Journal
@@ -72,6 +74,10 @@ class Levels:
     def _weigh(self, key: str, wanted: dict[str, list[Want]]) -> None:
         board, now = self.records.board(key), self.clock.now()
         found = level(board, now)
+        if found.ask:
+            self.intake.ask(key, len(found.ask))
+            board = self.records.board(key)
+            found = level(board, now)
         ledger = board.ledger or self._fresh(board)
         if ledger is None:
             self.records.rest(board, None)

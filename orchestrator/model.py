@@ -37,6 +37,15 @@ class LaunchState(StrEnum):
     """Every session of it is a record, or will never be one."""
 
 
+class RescueState(StrEnum):
+    """Where the re-run of a run's reclaimed jobs is."""
+
+    WAITING = "waiting"
+    """There are jobs to run again, once GitHub lets us."""
+    RESTING = "resting"
+    """All that may be run again was; another reclaimed job wakes it."""
+
+
 class SessionState(StrEnum):
     """Where a session is; every state but `closed` has a deadline."""
 
@@ -55,20 +64,30 @@ class SessionState(StrEnum):
 
 
 _AFTER_BOOT = frozenset({SessionState.READY, SessionState.BUSY, SessionState.ENDED})
-TRANSITIONS: dict[StrEnum, frozenset[StrEnum]] = {
-    JobState.WAITING: frozenset({JobState.QUEUED, JobState.IN_PROGRESS, JobState.COMPLETED}),
-    JobState.QUEUED: frozenset({JobState.IN_PROGRESS, JobState.COMPLETED}),
-    JobState.IN_PROGRESS: frozenset({JobState.COMPLETED}),
-    JobState.COMPLETED: frozenset(),
-    LaunchState.INTENDED: frozenset({LaunchState.INTENDED, LaunchState.DEALT, LaunchState.CLOSED}),
-    LaunchState.DEALT: frozenset({LaunchState.INTENDED, LaunchState.CLOSED}),
-    LaunchState.CLOSED: frozenset(),
-    SessionState.LAUNCHED: frozenset({SessionState.CONFIGURED}) | _AFTER_BOOT,
-    SessionState.CONFIGURED: _AFTER_BOOT,
-    SessionState.READY: frozenset({SessionState.BUSY, SessionState.ENDED}),
-    SessionState.BUSY: frozenset({SessionState.ENDED}),
-    SessionState.ENDED: frozenset({SessionState.CLOSED}),
-    SessionState.CLOSED: frozenset(),
+TRANSITIONS: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
+    JobState: {
+        JobState.WAITING: frozenset({JobState.QUEUED, JobState.IN_PROGRESS, JobState.COMPLETED}),
+        JobState.QUEUED: frozenset({JobState.IN_PROGRESS, JobState.COMPLETED}),
+        JobState.IN_PROGRESS: frozenset({JobState.COMPLETED}),
+        JobState.COMPLETED: frozenset(),
+    },
+    LaunchState: {
+        LaunchState.INTENDED: frozenset({LaunchState.DEALT}),
+        LaunchState.DEALT: frozenset({LaunchState.INTENDED, LaunchState.CLOSED}),
+        LaunchState.CLOSED: frozenset(),
+    },
+    RescueState: {
+        RescueState.WAITING: frozenset({RescueState.RESTING}),
+        RescueState.RESTING: frozenset({RescueState.WAITING}),
+    },
+    SessionState: {
+        SessionState.LAUNCHED: frozenset({SessionState.CONFIGURED}) | _AFTER_BOOT,
+        SessionState.CONFIGURED: _AFTER_BOOT,
+        SessionState.READY: frozenset({SessionState.BUSY, SessionState.ENDED}),
+        SessionState.BUSY: frozenset({SessionState.ENDED}),
+        SessionState.ENDED: frozenset({SessionState.CLOSED}),
+        SessionState.CLOSED: frozenset(),
+    },
 }
 """Which state may follow which; what is not here does not happen. A launch is intended again for each step of its fallback."""
 
@@ -182,6 +201,34 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     log_outcome: str = ""
     log_lines: int = 0
     ran_job: str = ""
+    console: str = ""
+    """The end of what its machine printed, if it died without a word."""
+    version: int = 0
+
+
+class Rescue(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs of one run that lost their machines, and are to be run again. Jobs are known by their names.
+
+    An attempt renumbers them.
+    """
+
+    run_key: str
+    """`owner/repo/run id`."""
+    owner: str
+    repo: str
+    run_id: str
+    installation_id: str
+    wanted: dict[str, int] = {}
+    """Name to the attempt that was reclaimed."""
+    tried: dict[str, tuple[int, ...]] = {}
+    """Name to the attempts that were run again."""
+    doing: tuple[str, ...] = ()
+    """What GitHub is being asked to run again; the answer may have been lost."""
+    seen_attempt: int = 0
+    """The run's latest attempt before it was asked."""
+    state: RescueState = RescueState.WAITING
+    changed_at: float = 0.0
+    due: float = 0.0
     version: int = 0
 
 
@@ -250,7 +297,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
-Record = Job | Launch | Session | Ledger | Stack
+Record = Job | Launch | Session | Rescue | Ledger | Stack
 
 
 def set_key(owner: str, repo: str, group_id: int, labels: tuple[str, ...]) -> str:
@@ -281,7 +328,7 @@ def cards(record: Record) -> dict[str, Card | None]:
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()
             }
-        case Ledger() | Stack():
+        case Rescue() | Ledger() | Stack():
             return {}
 
 
@@ -296,6 +343,8 @@ def is_over(record: Record) -> bool:
             return record.state is LaunchState.CLOSED
         case Session():
             return record.state in (SessionState.ENDED, SessionState.CLOSED)
+        case Rescue():
+            return record.state is RescueState.RESTING
         case Ledger() | Stack():
             return False
 
@@ -316,6 +365,8 @@ def identity(record: Record) -> str:
             return record.launch_id
         case Session():
             return record.session_id
+        case Rescue():
+            return record.run_key
         case Ledger():
             return record.set_key
         case Stack():
@@ -324,7 +375,7 @@ def identity(record: Record) -> str:
 
 def may_become(record: Job | Launch | Session, state: StrEnum) -> bool:
     """Whether the table allows it: a late or repeated event, which it does not, changes nothing."""
-    return state in TRANSITIONS[record.state]
+    return state in TRANSITIONS[type(record.state)][record.state]
 
 
 def changed(record: Kind, **changes: object) -> Kind:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from agent.contract.secret import Secret
+from orchestrator.webhook import JobEvent
 
 
 class Clock(Protocol):
@@ -161,6 +162,9 @@ class Compute(Protocol):
     def list_sessions(self) -> Iterator[Body]:
         """Every body of this stack that is not gone, whoever made it. Raises: ServiceFailed."""
 
+    def last_words(self, handle: SessionHandle) -> str:
+        """The end of what the body printed, as far as anybody kept it; empty: nothing. Raises: ServiceFailed."""
+
 
 @dataclass(frozen=True)
 class Minted:
@@ -179,6 +183,24 @@ class Scope:
     repo: str
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A runner, as GitHub lists it."""
+
+    runner_id: int
+    name: str
+    online: bool
+    busy: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """A workflow run. `over`: whether every job of its latest attempt is."""
+
+    over: bool
+    attempt: int
+
+
 class GitHub(Protocol):
     """The GitHub App's view of runners."""
 
@@ -190,6 +212,33 @@ class GitHub(Protocol):
 
     def remove(self, scope: Scope, runner_id: int) -> bool:
         """Whether it is gone now; False while it runs a job. Raises: ServiceFailed."""
+
+    def registered(self, scope: Scope) -> Iterator[Registered]:
+        """All of the scope. Raises: ServiceFailed."""
+
+    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+        """As a delivery would tell it now; None: GitHub does not know it. Raises: ServiceFailed."""
+
+    def run(self, scope: Scope, run_id: str) -> Run | None:
+        """None: GitHub does not know it. Raises: ServiceFailed."""
+
+    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
+        """Name to id of the failed jobs of the latest attempt. Raises: ServiceFailed."""
+
+    def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
+        """Jobs that are queued, as a delivery would tell them; a few calls for each run that is not over. Raises.
+
+        ServiceFailed.
+        """
+
+    def failed_deliveries(self, since: float) -> list[str]:
+        """Ids of deliveries to this App since then of which no try was answered well, newest first. Raises: ServiceFailed."""
+
+    def redeliver(self, delivery_id: str) -> None:
+        """Have it sent again. Raises: ServiceFailed."""
+
+    def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
+        """Run one job again, or all failed ones; False: GitHub does not allow it (now). Raises: ServiceFailed."""
 
 
 class Parameters(Protocol):
@@ -203,6 +252,9 @@ class Parameters(Protocol):
 
     def delete(self, name: str) -> None:
         """Gone already is success. Raises: ServiceFailed."""
+
+    def names(self, stack_id: str) -> Iterator[str]:
+        """Of all that carry the stack's tag. Raises: ServiceFailed."""
 
 
 @dataclass(frozen=True)
@@ -226,3 +278,6 @@ class Queue(Protocol):
 
     def delete(self, receipt: str) -> None:
         """Done with it. Raises: ServiceFailed."""
+
+    def depth(self) -> int:
+        """How many messages wait, about. Raises: ServiceFailed."""

@@ -10,8 +10,8 @@ GONE = frozenset({"terminated", "shutting-down"})
 """Instance states that cost nothing any more and from which none comes back."""
 DOWN = frozenset({"stopping", "stopped"})
 """A power-off that did not terminate: nothing runs there, but its disk is still billed."""
-WORD_S = 30.0
-"""Seconds the final word of a vanished instance may still lie in the queue: it knows better than we how the life ended."""
+WORD_S = 10.0
+"""Seconds the final word of a vanished instance may still lie in the queue: it was sent before the instance went."""
 UNSEEN_S = 300.0
 """Seconds in which EC2 may not know an instance it has just made. Source: "Eventual consistency", EC2 API reference."""
 

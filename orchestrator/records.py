@@ -24,6 +24,7 @@ from orchestrator.model import (
     LaunchState,
     Ledger,
     Record,
+    Rescue,
     Session,
     Stack,
     cards,
@@ -41,13 +42,16 @@ Twice the days for which GitHub lists failed deliveries, and two weeks to ask.
 """
 LEDGER_KEPT_S = 90 * 86_400
 """How much longer a label set is remembered that nobody uses: labels that name their run would else pile up for ever."""
+SUSPECT_KEPT_S = 86_400.0
+RESCUE_KEPT_S = 35 * 86_400
+"""And a run that may still be run again. Source: GitHub lets a workflow run last 35 days."""
 WAKE, LEDGER, CARD = "wake", "ledger", "card#"
 ROWS: dict[type, tuple[str, str]] = {
     Job: (JOBS, "job"), Session: (SESSIONS, "session"), Launch: (SESSIONS, "launch"), Ledger: (SESSIONS, LEDGER),
-    Stack: (SESSIONS, "stack"),
+    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"),
 }  # fmt: skip
 """Table and row of each kind of record. Whatever else lies in a partition is a card or the wake."""
-Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack)
+Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue)
 
 
 class Records:
@@ -68,6 +72,10 @@ class Records:
     def launch(self, launch_id: str) -> Launch | None:
         """Read consistently. Raises: ServiceFailed."""
         return self._read(Launch, launch_id)
+
+    def rescue(self, run_key: str) -> Rescue | None:
+        """Read consistently. Raises: ServiceFailed."""
+        return self._read(Rescue, run_key)
 
     def ledger(self, set_key: str) -> Ledger | None:
         """Read consistently. Raises: ServiceFailed."""
@@ -135,6 +143,38 @@ class Records:
         newest = max(found, key=lambda session: session.launched_at or 0.0, default=None)
         return self.session(newest.session_id) if newest else None
 
+    def leased(self, name: str, now: float, for_s: float) -> bool:
+        """Whether a task of this name is ours to do until then; False while somebody else has it. Raises: ServiceFailed."""
+        key = (name, "lease")
+        held = self._tables.get(SESSIONS, key) or {}
+        if held.get("until", 0.0) > now:
+            return False
+        version = int(held.get("version", 0))
+        try:
+            self._tables.write([Write(SESSIONS, key, {"until": now + for_s, "version": version + 1}, version)])
+        except Conflict:
+            return False
+        return True
+
+    def suspected(self, what: str, now: float, for_s: float) -> bool:
+        """Whether `what` has been suspected for so long already; the first time is remembered, and forgotten after a day.
+
+        Raises: ServiceFailed.
+        """
+        key = (what, "suspect")
+        known = self._tables.get(SESSIONS, key)
+        if known is None or now - known["since"] > SUSPECT_KEPT_S:
+            version = int(known["version"]) if known else 0
+            item = {"since": now, "version": version + 1, "expires": int(now + SUSPECT_KEPT_S)}
+            self._tables.write([Write(SESSIONS, key, item, version)])
+            return False
+        return bool(now - known["since"] >= for_s)
+
+    def cleared(self, what: str) -> None:
+        """`what` is as it should be: whatever was suspected begins anew. Raises: ServiceFailed."""
+        if self._tables.get(SESSIONS, (what, "suspect")) is not None:
+            self._tables.write([Write(SESSIONS, (what, "suspect"), None)])
+
     def jobs(self) -> Iterator[Job]:
         """Every one, for people. Raises: ServiceFailed."""
         return (_record(Job, item) for item in self._tables.scan(JOBS) if item["row"] == ROWS[Job][1])
@@ -142,6 +182,10 @@ class Records:
     def sessions(self) -> Iterator[Session]:
         """Every one, for people. Raises: ServiceFailed."""
         return (_record(Session, item) for item in self._tables.scan(SESSIONS) if item["row"] == ROWS[Session][1])
+
+    def ledgers(self) -> Iterator[Ledger]:
+        """Every one. Raises: ServiceFailed."""
+        return (_record(Ledger, item) for item in self._tables.scan(SESSIONS) if item["row"] == LEDGER)
 
     def launches(self) -> Iterator[Launch]:
         """Every one, for people. Raises: ServiceFailed."""
@@ -193,6 +237,8 @@ def _touched_at(record: Record) -> float | None:
             return record.created_at if record.state is LaunchState.CLOSED else None
         case Session():
             return record.closed_at
+        case Rescue():
+            return record.changed_at + RESCUE_KEPT_S
         case Ledger():
             return record.touched_at + LEDGER_KEPT_S
         case Stack():

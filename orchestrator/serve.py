@@ -63,10 +63,13 @@ def serve(orchestrator: Orchestrator) -> None:
             return
         turns.on_job_event(event)
 
+    wheels.every("sweep", orchestrator.settings.sweep_s, turns.on_sweep)
     wheels.every("tick", orchestrator.settings.tick_s, turns.on_tick)
     wheels.awake("levels", orchestrator.waker, turns.on_wake, WAKERS)
     wheels.consume("jobs", orchestrator.job_queue, on_job, CONSUMERS)
     wheels.consume("terminations", orchestrator.termination_queue, turns.on_agent_message, CONSUMERS)
+    if orchestrator.events_queue is not None:
+        wheels.consume("events", orchestrator.events_queue, turns.on_instance_event)
     settings = orchestrator.settings
     orchestrator.journal.event("serve.ready", host=settings.host, port=settings.port)
     uvicorn.run(application(orchestrator), host=settings.host, port=settings.port, log_level="warning", access_log=False)

@@ -60,7 +60,12 @@ class ServerSettings:
     aliases: tuple[Alias, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8080
+    events_queue_url: str = ""
+    """Where EventBridge puts what it says of instances; empty: nobody tells us, and the sweep finds out."""
+    sweep_s: float = 5.0
+    """How often it is looked what is due."""
     tick_s: float = 60.0
+    """How often what nobody owns is looked for."""
     lease_s: float = 60.0
     """For how long whoever began something is left alone with it before somebody else takes it up."""
     watch_s: float = 60.0
@@ -110,6 +115,8 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         aliases=reader.aliases("LABEL_ALIASES"),
         host=reader.text("HOST", "127.0.0.1"),
         port=int(reader.number("PORT", 8080.0, least=0.0, most=65_535.0, whole=True)),
+        events_queue_url=reader.text("EVENTS_QUEUE_URL", ""),
+        sweep_s=reader.number("SWEEP_SECONDS", 5.0),
         tick_s=reader.number("TICK_SECONDS", 60.0),
         lease_s=reader.number("LEASE_SECONDS", 60.0),
         watch_s=reader.number("WATCH_SECONDS", 60.0),

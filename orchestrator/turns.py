@@ -2,7 +2,7 @@
 
 A delivery is queued. From the queue it becomes a job, and wakes its label set. A label set that is awake compares what waits with
 what is there or on its way, and corrects the difference: a launch is committed, then sent, and its instances become sessions.
-What agents say moves sessions on. Whatever nobody hears of any more has a deadline, and the tick finds what is due.
+What agents and EC2 say moves sessions on. Whatever nobody hears of any more has a deadline, and the sweep finds what is due.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from orchestrator import labels
+from orchestrator.cleaning import Cleaning
 from orchestrator.endings import Endings
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import STATES, Intake
@@ -22,6 +23,7 @@ from orchestrator.levels import Levels
 from orchestrator.model import Session
 from orchestrator.ports import Clock, Compute, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
+from orchestrator.rescues import Rescues
 from orchestrator.sessions import handle_of
 from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent, deduplication_id
@@ -46,6 +48,8 @@ class Turns:
     levels: Levels
     launching: Launching
     endings: Endings
+    rescues: Rescues
+    cleaning: Cleaning
 
     def on_webhook(self, body: bytes, event: JobEvent) -> bool:
         """A genuine delivery: durable once this returns; whether it was ours. Raises: ServiceFailed: answer 5xx."""
@@ -69,7 +73,15 @@ class Turns:
         """What an agent said. Raises: OrchestratorError: let it come again."""
         self._again(lambda: self.endings.hear(received))
 
+    def on_instance_event(self, received: Received) -> None:
+        """What EventBridge says of an instance. Raises: OrchestratorError: let it come again."""
+        self._again(lambda: self.endings.hear_of_instance(received))
+
     def on_tick(self) -> int:
+        """What is done every minute: remove what nobody owns; returns how many reapers failed."""
+        return self.cleaning.sweep()
+
+    def on_sweep(self) -> int:
         """Attend to everything that is due; returns how much that was.
 
         What fails does not keep the rest waiting, and is due again.
@@ -85,10 +97,14 @@ class Turns:
             elif row == "session":
                 sessions.append(identity)
             else:
-                self._attend(row, identity, {"launch": self._launch_is_due, "job": self._job_is_due}[row])
+                self._attend(row, identity, self._due[row])
         self._sessions_are_due(sessions)
         self._attend("levels", ",".join(asleep), lambda _: self.levels.settle(asleep))
         return attended
+
+    @property
+    def _due(self) -> dict[str, Callable[[str], None]]:
+        return {"launch": self._launch_is_due, "job": self._job_is_due, "rescue": self.rescues.attempt}
 
     def _launch_is_due(self, launch_id: str) -> None:
         """Somebody began it and was cut off."""

@@ -15,6 +15,10 @@ LIMIT_BYTES = 1 << 20
 """A `workflow_job` delivery is some 20 KB; GitHub's own cap is 25 MB."""
 
 
+ACTIONS = {"queued": "queued", "in_progress": "in_progress", "completed": "completed"}
+"""A job's status in the API to the action that told it; the others (`waiting`, `requested`, `pending`) want no machine yet."""
+
+
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What we keep of a `workflow_job` delivery: enough to act on, nothing more."""
 
@@ -54,6 +58,7 @@ class _Job(msgspec.Struct):
     name: str
     labels: list[str]
     run_attempt: int | None = None
+    status: str | None = None
     conclusion: str | None = None
     runner_name: str | None = None
     created_at: str | None = None
@@ -81,30 +86,32 @@ def read_delivery(body: bytes) -> JobEvent:
     """
     try:
         delivery = msgspec.json.decode(body, type=_Delivery)
-        job = delivery.workflow_job
-        event = JobEvent(
-            action=delivery.action,
-            job_id=str(job.id),
-            run_id=str(job.run_id),
-            run_attempt=job.run_attempt or 1,
-            owner=delivery.repository.owner.login,
-            repo=delivery.repository.name,
-            name=job.name,
-            labels=tuple(job.labels),
-            installation_id=str(delivery.installation.id) if delivery.installation else "",
-            conclusion=job.conclusion or "",
-            runner_name=job.runner_name or "",
-            at=_moment(job.completed_at or job.started_at or job.created_at),
-        )
+        installation = str(delivery.installation.id) if delivery.installation else ""
+        place = (delivery.repository.owner.login, delivery.repository.name, installation)
+        event = _event(delivery.action, delivery.workflow_job, *place)
         msgspec.json.encode(event)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise DeliveryRefused(400, f"expected a workflow_job delivery: {error}") from error
     return event
 
 
+def as_told(job: object, owner: str, repo: str, installation_id: str) -> JobEvent:
+    """What a delivery would tell of a job that GitHub's API describes so. Raises: msgspec.ValidationError: another shape."""
+    found = msgspec.convert(job, _Job, strict=False)
+    return _event(ACTIONS.get(found.status or "", "waiting"), found, owner, repo, installation_id)
+
+
 def deduplication_id(body: bytes) -> str:
     """The same for a redelivery, which has the same bytes."""
     return hashlib.sha256(body).hexdigest()
+
+
+def _event(action: str, job: _Job, owner: str, repo: str, installation_id: str) -> JobEvent:
+    return JobEvent(
+        action=action, job_id=str(job.id), run_id=str(job.run_id), run_attempt=job.run_attempt or 1, owner=owner, repo=repo,
+        name=job.name, labels=tuple(job.labels), installation_id=installation_id, conclusion=job.conclusion or "",
+        runner_name=job.runner_name or "", at=_moment(job.completed_at or job.started_at or job.created_at),
+    )  # fmt: skip
 
 
 def _moment(raw: str | None) -> float:

@@ -9,12 +9,14 @@ from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue, SsmParameters
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
+from orchestrator.cleaning import Cleaning
 from orchestrator.endings import Endings
 from orchestrator.intake import Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
 from orchestrator.ports import Clock, Compute, Crew, GitHub, Ids, Journal, Parameters, Queue, Tables, Wakes
 from orchestrator.records import JOBS, SESSIONS, Records
+from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import Ec2Strategy
@@ -30,6 +32,7 @@ class World:
     github: GitHub
     parameters: Parameters
     job_queue: Queue
+    termination_queue: Queue
     clock: Clock
     ids: Ids
     journal: Journal
@@ -49,6 +52,7 @@ class Orchestrator:
     journal: Journal
     waker: Waker
     hands: Hands
+    events_queue: Queue | None = None
 
 
 def turns(settings: ServerSettings, world: World) -> Turns:
@@ -57,14 +61,18 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     sessions = Sessions(settings, records, world.compute, world.github, world.parameters, world.clock, world.journal, world.wakes)
     kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
     launching = Launching(settings, records, world.compute, sessions, kinds, world.clock, world.journal, world.crew)
-    levels = Levels(settings, records, launching, sessions, world.clock, world.ids, world.journal, world.crew)
-    intake = Intake(settings, records, sessions, world.clock, world.journal)
+    rescues = Rescues(records, world.github, world.clock, world.journal)
+    intake = Intake(settings, records, sessions, rescues, world.github, world.clock, world.journal)
+    levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
     endings = Endings(
-        settings, records, world.compute, world.github, world.parameters, sessions, launching, world.clock, world.journal
-    )
+        settings, records, world.compute, world.github, world.parameters, sessions, launching, rescues, world.clock,
+        world.journal, )  # fmt: skip
+    queues = {"jobs": world.job_queue, "terminations": world.termination_queue}
+    cleaning = Cleaning(settings, records, world.compute, world.github, world.parameters, queues, world.clock, world.journal)
     return Turns(
-        settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings
-    )
+        settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings,
+        rescues, cleaning,
+    )  # fmt: skip
 
 
 def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Orchestrator:
@@ -78,12 +86,12 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         ),
         github=GitHubApp(settings.github_api_url, settings.app_id, settings.app_private_key),
         parameters=SsmParameters(clients),
-        job_queue=SqsQueue(clients, settings.queue_url),
+        job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
     )  # fmt: skip
     made = turns(settings, world)
-    terminations = SqsQueue(clients, settings.termination_queue_url)
-    return Orchestrator(settings, made, world.job_queue, terminations, made.records, journal, waker, hands)
+    events = SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None
+    return Orchestrator(settings, made, world.job_queue, world.termination_queue, made.records, journal, waker, hands, events)
 
 
 def tables(settings: ServerSettings, clients: Clients) -> DynamoTables:

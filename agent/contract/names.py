@@ -14,6 +14,12 @@ def parameter_name(instance_id: str, prefix: str = DEFAULT_PARAMETER_PREFIX) -> 
     return f"{prefix}/{instance_id}/config"
 
 
+def instance_of(name: str, prefix: str = DEFAULT_PARAMETER_PREFIX) -> str:
+    """Whose configuration lies under this name in SSM; empty if it is no such name."""
+    found = re.fullmatch(rf"{re.escape(prefix)}/(i-[0-9a-f]+)/config", name)
+    return found[1] if found else ""
+
+
 def log_stream_name(instance_id: str, job_id: str) -> str:
     """The CloudWatch Logs stream of this life; a life without a job gets `unknown-job`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
@@ -84,6 +85,13 @@ class SqsQueue:
         with translated("sqs:DeleteMessage"):
             self._clients.get("sqs").delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
 
+    def depth(self) -> int:
+        """By SQS's own estimate: those that wait, and those that somebody has in hand."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        with translated("sqs:GetQueueAttributes"):
+            told = self._clients.get("sqs").get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
+        return sum(int(told[name]) for name in names)
+
 
 class SsmParameters:
     """Parameters (ports)."""
@@ -120,6 +128,17 @@ class SsmParameters:
             if error.code != "ParameterNotFound":
                 raise
 
+    def names(self, stack_id: str) -> Iterator[str]:
+        """By the stack's tag, all pages, without reading any secret."""
+        wanted = [{"Key": "tag:runs-fleet:stack", "Option": "Equals", "Values": [stack_id]}]
+        pages = iter(self._clients.get("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=wanted))
+        while True:
+            with translated("ssm:DescribeParameters"):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from (str(one["Name"]) for one in page["Parameters"])
+
 
 class Ec2Api:
     """The EC2 calls the strategy makes."""
@@ -146,6 +165,12 @@ class Ec2Api:
         """One instance."""
         with translated(f"ec2:TerminateInstances {instance_id}"):
             self._clients.get("ec2").terminate_instances(InstanceIds=[instance_id])
+
+    def console(self, instance_id: str) -> str:
+        """What EC2 kept of its console, the latest if it can; base64 in the answer."""
+        with translated(f"ec2:GetConsoleOutput {instance_id}"):
+            told = self._clients.get("ec2").get_console_output(InstanceId=instance_id).get("Output", "")
+        return base64.b64decode(told).decode("utf-8", "replace") if told else ""
 
     def templates(self, names: list[str]) -> dict[str, str]:
         """By a filter: one that is not there is left out."""

@@ -6,6 +6,7 @@ Source: GitHub REST, "Self-hosted runners" and "Authenticating as a GitHub App i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -13,16 +14,19 @@ from datetime import datetime
 from typing import Any
 
 import jwt
+import msgspec
 import requests
 
 from agent.contract.secret import Secret
 from orchestrator.errors import ServiceFailed, Unanswered
-from orchestrator.ports import Minted, Scope
+from orchestrator.ports import Minted, Registered, Run, Scope
+from orchestrator.webhook import JobEvent, as_told
 
 TIMEOUT_S = (5.0, 20.0)
 BACKDATED_S, JWT_S = 60, 540
 """The JWT's clock is set back a minute for skewed machines; its life stays below GitHub's ten minutes."""
 RENEW_BEFORE_S = 300.0
+PAGE = 100
 
 
 class GitHubApp:
@@ -63,8 +67,87 @@ class GitHubApp:
             self._expect(status, 204, "delete runner", answer)
         return True
 
-    def _call(self, method: str, scope: Scope, path: str, **extra: Any) -> tuple[int, Any]:
-        url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions/runners" + (f"/{path}" if path else "")
+    def registered(self, scope: Scope) -> Iterator[Registered]:
+        """All pages."""
+        for runner in self._listed(scope, "runners", "runners"):
+            with _readable("list runners"):
+                yield Registered(int(runner["id"]), str(runner["name"]), runner["status"] == "online", bool(runner["busy"]))
+
+    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+        """404: it is not there."""
+        status, answer = self._call("GET", scope, job_id, room="jobs")
+        if status == 404:
+            return None
+        self._expect(status, 200, "get job", answer)
+        with _readable("get job"):
+            return as_told(answer, scope.owner, scope.repo, scope.installation_id)
+
+    def run(self, scope: Scope, run_id: str) -> Run | None:
+        """404: it is not there."""
+        status, answer = self._call("GET", scope, run_id, room="runs")
+        if status == 404:
+            return None
+        self._expect(status, 200, "get run", answer)
+        with _readable("get run"):
+            return Run(over=answer["status"] == "completed", attempt=int(answer["run_attempt"]))
+
+    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
+        """Of the latest attempt, all pages."""
+        jobs = self._listed(scope, f"runs/{run_id}/jobs", "jobs", filter="latest")
+        with _readable("list jobs"):
+            return {str(job["name"]): str(job["id"]) for job in jobs if job["conclusion"] == "failure"}
+
+    def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
+        """Of runs that are queued or in progress."""
+        for status in ("queued", "in_progress"):
+            for run in self._listed(scope, "runs", "workflow_runs", status=status):
+                for job in self._listed(scope, f"runs/{run['id']}/jobs", "jobs", filter="latest"):
+                    if job.get("status") == "queued":
+                        with _readable("list jobs"):
+                            yield as_told(job, scope.owner, scope.repo, scope.installation_id)
+
+    def failed_deliveries(self, since: float) -> list[str]:
+        """The newest hundred failures; one that was answered well since, under the same guid, is none."""
+        found: dict[str, Any] = {}
+        for query in ({"per_page": str(PAGE), "status": "failure"}, {"per_page": str(PAGE)}):
+            status, answer = self._exchange("GET", f"{self._api_url}/app/hook/deliveries", self._jwt(), params=query)
+            self._expect(status, 200, "list deliveries", answer)
+            with _readable("list deliveries"):
+                for one in answer:
+                    if _moment(one["delivered_at"]) >= since and one["event"] == "workflow_job":
+                        known = found.setdefault(one["guid"], one)
+                        found[one["guid"]] = one if 200 <= one["status_code"] < 300 else known
+        return [str(one["id"]) for one in found.values() if not 200 <= one["status_code"] < 300]
+
+    def redeliver(self, delivery_id: str) -> None:
+        """202: it will be sent."""
+        url = f"{self._api_url}/app/hook/deliveries/{delivery_id}/attempts"
+        status, answer = self._exchange("POST", url, self._jwt())
+        self._expect(status, 202, "redeliver", answer)
+
+    def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
+        """201: done; 403: it runs already, or is too old. Source: GitHub REST, "Re-run failed jobs", "Re-run a job"."""
+        path, room = (f"{job_id}/rerun", "jobs") if job_id else (f"{run_id}/rerun-failed-jobs", "runs")
+        status, answer = self._call("POST", scope, path, room=room)
+        if status == 403:
+            return False
+        self._expect(status, 201, "re-run", answer)
+        return True
+
+    def _listed(self, scope: Scope, path: str, name: str, **query: str) -> Iterator[Any]:
+        """Every page of a list."""
+        for page in itertools.count(1):
+            told = {**query, "per_page": str(PAGE), "page": str(page)}
+            status, answer = self._call("GET", scope, path, room="", params=told)
+            self._expect(status, 200, f"list {name}", answer)
+            with _readable(f"list {name}"):
+                found = list(answer[name])
+            yield from found
+            if len(found) < PAGE:
+                return
+
+    def _call(self, method: str, scope: Scope, path: str, *, room: str = "runners", **extra: Any) -> tuple[int, Any]:
+        url = "/".join(filter(None, (f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions", room, path)))
         status, answer = self._exchange(method, url, self._token(scope), **extra)
         if status == 401:
             self._tokens.pop(_token_key(scope), None)
@@ -85,7 +168,7 @@ class GitHubApp:
             self._expect(status, 201, "installation token", answer)
             with _readable("installation token"):
                 token = str(answer["token"])
-                ends_at = datetime.fromisoformat(answer["expires_at"].replace("Z", "+00:00")).timestamp()
+                ends_at = _moment(answer["expires_at"])
             self._tokens[key] = (token, ends_at)
         return token
 
@@ -117,6 +200,10 @@ class GitHubApp:
             raise ServiceFailed(f"github:{action}", str(status), str(told))
 
 
+def _moment(raw: str) -> float:
+    return datetime.fromisoformat(raw.replace("Z", "+00:00")).timestamp()
+
+
 def _token_key(scope: Scope) -> str:
     """Which token serves this scope: one per installation."""
     return scope.installation_id or f"{scope.owner}/{scope.repo}"
@@ -127,5 +214,5 @@ def _readable(action: str) -> Iterator[None]:
     """An answer of another shape than GitHub's is a failed call, not a crash."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError) as error:
         raise ServiceFailed(f"github:{action}", "Unreadable", repr(error)) from error

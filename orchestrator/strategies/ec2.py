@@ -15,6 +15,8 @@ DEAD = ("terminated", "shutting-down")
 MISMATCH = "IdempotentParameterMismatch"
 SITE_S = 300.0
 """For how long templates and subnets are believed; a new image is used that much later at most."""
+CONSOLE = 4000
+"""Characters kept of a console."""
 LIVING = ["pending", "running", "stopping", "stopped"]
 
 
@@ -28,6 +30,9 @@ class Ec2(Protocol):
         """Raises: ServiceFailed."""
 
     def terminate(self, instance_id: str) -> None:
+        """Raises: ServiceFailed."""
+
+    def console(self, instance_id: str) -> str:
         """Raises: ServiceFailed."""
 
     def templates(self, names: list[str]) -> dict[str, str]:
@@ -112,6 +117,15 @@ class Ec2Strategy:
             {"Name": "instance-state-name", "Values": LIVING},
         ]
         return map(_body, self._ec2.describe(mine))
+
+    def last_words(self, handle: SessionHandle) -> str:
+        """EC2 keeps the console of a dead instance for about an hour. Source: GetConsoleOutput in the EC2 API reference."""
+        try:
+            return "".join(c for c in self._ec2.console(handle.body) if c.isprintable() or c == "\n")[-CONSOLE:]
+        except ServiceFailed as error:
+            if error.code in GONE:
+                return ""
+            raise
 
     def _launched_by(self, request: str) -> list[Body]:
         """What an earlier sending made; the dead count too: they were its machines."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
-import http.client
 import json
 import queue
 import re
@@ -23,13 +20,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.github import views
+from sandbox.github.deliveries import Deliveries
 from sandbox.github.state import GitHubState, JobRecord, Refusal
 from sandbox.runner.release import Archive
 
 POLL_S = 20.0
 """Seconds of the broker's long poll; GitHub's is about 50."""
-REDELIVERIES = 8
-"""Tries of one delivery. GitHub does not redeliver by itself; its App API does, and the sandbox plays that part."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +66,8 @@ class StandInGitHub:
         self._app_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.state = GitHubState(owner, repo, self._on_change)
         self.archive, self.architecture = archive, architecture
-        self.webhook_url: str | None = None
+        self.deliveries = Deliveries(self.webhook_secret)
         self.calls: list[tuple[str, str]] = []
-        self._deliveries: queue.Queue[tuple[str, bytes] | None] = queue.Queue()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -81,7 +76,7 @@ class StandInGitHub:
             threading.Thread(target=target, daemon=True, name=name)
             for name, target in (
                 ("github", lambda: self._server.serve_forever(0.02)),
-                ("webhooks", self._deliver),
+                ("webhooks", self.deliveries.run),
                 ("keys", self._make_keys),
             )
         ]
@@ -97,7 +92,7 @@ class StandInGitHub:
         self.state.closed = True
         with self.state.lock:
             self.state.lock.notify_all()
-        self._deliveries.put(None)
+        self.deliveries.close()
         self._server.shutdown()
         self._server.server_close()
 
@@ -132,6 +127,12 @@ class StandInGitHub:
             ("GET", (*repository, "actions", "jobs", "*", "logs"), self._job_logs),
             ("GET", (*repository, "actions", "runs", "*", "jobs"), self._run_jobs),
             ("POST", (*repository, "actions", "runs", "*", "cancel"), self._cancel),
+            ("GET", (*repository, "actions", "runs"), self._list_runs),
+            ("GET", (*repository, "actions", "runs", "*"), self._get_run),
+            ("POST", (*repository, "actions", "runs", "*", "rerun-failed-jobs"), self._rerun_failed),
+            ("POST", (*repository, "actions", "jobs", "*", "rerun"), self._rerun_job),
+            ("GET", ("app", "hook", "deliveries"), self._list_deliveries),
+            ("POST", ("app", "hook", "deliveries", "*", "attempts"), self._redeliver),
             ("GET", (*releases, "latest"), self._latest_release),
             ("GET", (*releases, "tags", "*"), self._tagged_release),
             ("GET", ("actions", "runner", "releases", "download", "*", "*"), self._download),
@@ -181,7 +182,7 @@ class StandInGitHub:
         self._insist_on_token(call)
         name = call.query.get("name")
         found = [views.runner(r) for r in self.state.runners.values() if name is None or r.name == name]
-        return Reply(200, {"total_count": len(found), "runners": found})
+        return Reply(200, {"total_count": len(found), "runners": _paged(found, call)})
 
     def _get_runner(self, call: Call) -> Reply:
         self._insist_on_token(call)
@@ -210,12 +211,50 @@ class StandInGitHub:
         run = self.state.runs.get(_number(call.path[-2]))
         if run is None:
             raise Refusal(404, "Not Found")
-        jobs = [views.job(self.state, run, job, self.url) for job in run.jobs if job.status != "pending"]
-        return Reply(200, {"total_count": len(jobs), "jobs": jobs})
+        known = [*run.past, *run.jobs] if call.query.get("filter") == "all" else run.jobs
+        jobs = [views.job(self.state, run, job, self.url) for job in known if job.status != "pending"]
+        return Reply(200, {"total_count": len(jobs), "jobs": _paged(jobs, call)})
 
     def _cancel(self, call: Call) -> Reply:
         self._insist_on_token(call)
         self.state.cancel(_number(call.path[-2]))
+        return Reply(202, {})
+
+    def _list_runs(self, call: Call) -> Reply:
+        self._insist_on_token(call)
+        wanted = call.query.get("status")
+        runs = [run for run in self.state.runs.values() if wanted in (None, run.status)]
+        found = [views.run(self.state, run, self.url) for run in _paged(runs, call)]
+        return Reply(200, {"total_count": len(runs), "workflow_runs": found})
+
+    def _get_run(self, call: Call) -> Reply:
+        self._insist_on_token(call)
+        run = self.state.runs.get(_number(call.path[-1]))
+        if run is None:
+            raise Refusal(404, "Not Found")
+        return Reply(200, views.run(self.state, run, self.url))
+
+    def _rerun_failed(self, call: Call) -> Reply:
+        self._insist_on_token(call)
+        self.state.rerun(_number(call.path[-2]))
+        return Reply(201, {})
+
+    def _rerun_job(self, call: Call) -> Reply:
+        self._insist_on_token(call)
+        run, job = self.state.job(_number(call.path[-2]))
+        self.state.rerun(run.id, job.id)
+        return Reply(201, {})
+
+    def _list_deliveries(self, call: Call) -> Reply:
+        self._insist_on_app(call)
+        newest = sorted(self.deliveries.log, key=lambda one: -one.id)
+        wanted = [one for one in newest if call.query.get("status") != "failure" or not 200 <= one.status_code < 300]
+        return Reply(200, [views.delivery_item(one) for one in wanted[: int(call.query.get("per_page", "30"))]])
+
+    def _redeliver(self, call: Call) -> Reply:
+        self._insist_on_app(call)
+        if not self.deliveries.again(_number(call.path[-2])):
+            raise Refusal(404, "Not Found")
         return Reply(202, {})
 
     def _latest_release(self, _call: Call) -> Reply:
@@ -361,38 +400,28 @@ class StandInGitHub:
 
     def _on_change(self, action: str, job: JobRecord) -> None:
         run = self.state.runs.get(job.run_id)
-        if run is None:
-            return
-        body = json.dumps(views.delivery(self.state, action, run, job, self.url)).encode()
-        self._deliveries.put((str(uuid.uuid4()), body))
-
-    def _deliver(self) -> None:
-        while (item := self._deliveries.get()) is not None:
-            guid, body = item
-            for attempt in range(REDELIVERIES):
-                if self.webhook_url is None or self.deliver(guid, body) < 300:
-                    break
-                time.sleep(min(0.2 * 2**attempt, 2.0))
-                if self.state.closed:
-                    return
+        if run is not None:
+            self.deliveries.put(action, json.dumps(views.delivery(self.state, action, run, job, self.url)).encode())
 
     def deliver(self, guid: str, body: bytes) -> int:
-        """One delivery; the status it was answered with, 599 for no answer."""
-        assert self.webhook_url is not None
-        parts = urlsplit(self.webhook_url)
-        signature = "sha256=" + hmac.new(self.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
-        headers = {
-            "Content-Type": "application/json", "User-Agent": "GitHub-Hookshot/stand-in", "X-GitHub-Event": "workflow_job",
-            "X-GitHub-Delivery": guid, "X-Hub-Signature-256": signature,
-        }  # fmt: skip
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-        try:
-            connection.request("POST", parts.path, body, headers)
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return 599
-        finally:
-            connection.close()
+        """One delivery at once; the status it was answered with, 599 for no answer."""
+        return self.deliveries.send(guid, body)
+
+    @property
+    def webhook_url(self) -> str | None:
+        """Where deliveries go; None: nowhere yet."""
+        return self.deliveries.url
+
+    @webhook_url.setter
+    def webhook_url(self, url: str | None) -> None:
+        self.deliveries.url = url
+
+
+def _paged(found: list[Any], call: Call) -> list[Any]:
+    """The page that was asked for; 30 items unless said, 100 at most."""
+    size = min(int(call.query.get("per_page", "30")), 100)
+    first = (int(call.query.get("page", "1")) - 1) * size
+    return found[first : first + size]
 
 
 def _number(text: str) -> int:

@@ -64,6 +64,7 @@ class JobRecord:
     outputs: dict[str, str] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     cancelled: bool = False
+    attempt: int = 1
 
 
 @dataclass
@@ -74,7 +75,25 @@ class RunRecord:
     number: int
     workflow: Workflow
     jobs: list[JobRecord] = field(default_factory=list)
+    """Of the latest attempt; what was not run again is as it was."""
+    past: list[JobRecord] = field(default_factory=list)
+    """What was run again since."""
     attempt: int = 1
+
+    @property
+    def status(self) -> str:
+        """As GitHub says."""
+        if all(job.status == "completed" for job in self.jobs):
+            return "completed"
+        return "in_progress" if any(job.status in ("in_progress", "completed") for job in self.jobs) else "queued"
+
+    @property
+    def conclusion(self) -> str | None:
+        """The worst of its jobs, once it is over."""
+        ends = {job.conclusion for job in self.jobs}
+        if self.status != "completed":
+            return None
+        return next((word for word in ("failure", "cancelled", "success") if word in ends), "skipped")
 
 
 class GitHubState:
@@ -212,6 +231,30 @@ class GitHubState:
                 elif job.status != "completed":
                     self._completed(run, job, "cancelled")
 
+    def rerun(self, run_id: int, job_id: int | None = None) -> None:
+        """A new attempt: one job, or all failed ones, and whatever needs them. Raises: Refusal 404, 403 while the run is not over.
+
+        Source: GitHub REST, "Re-run a job from a workflow run", "Re-run failed jobs from a workflow run".
+        """
+        with self.lock:
+            run = self.runs.get(run_id)
+            if run is None:
+                raise Refusal(404, "Not Found")
+            if run.status != "completed":
+                raise Refusal(403, "This workflow run cannot be retried: it is already running")
+            chosen = [job for job in run.jobs if (job.conclusion == "failure" if job_id is None else job.id == job_id)]
+            if not chosen:
+                raise Refusal(403, "This workflow run cannot be retried: it has no such failed jobs")
+            while more := [
+                job for job in run.jobs if job not in chosen and set(job.plan.needs) & {one.plan.key for one in chosen}
+            ]:
+                chosen += more
+            run.attempt += 1
+            for job in chosen:
+                run.past.append(job)
+                run.jobs[run.jobs.index(job)] = JobRecord(self._next(), run.id, job.plan, attempt=run.attempt)
+            self._settle(run)
+
     def reap(self) -> None:
         """Jobs whose runner went silent have failed."""
         with self.lock:
@@ -223,7 +266,7 @@ class GitHubState:
     def job(self, job_id: int) -> tuple[RunRecord, JobRecord]:
         """Raises: Refusal 404."""
         for run in self.runs.values():
-            for job in run.jobs:
+            for job in (*run.jobs, *run.past):
                 if job.id == job_id:
                     return run, job
         raise Refusal(404, "Not Found")

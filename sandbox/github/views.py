@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from sandbox.github.deliveries import Delivery
 from sandbox.github.state import GitHubState, JobRecord, RunnerRecord, RunRecord
 from sandbox.runner.release import Archive
 
-PERMISSIONS = {"administration": "write", "actions": "read", "metadata": "read"}
-"""What the App was granted: to register runners, and to read the jobs."""
+PERMISSIONS = {"administration": "write", "actions": "write", "metadata": "read"}
+"""What the App was granted: to register runners, to read jobs, and to run reclaimed ones again."""
 
 
 def moment(at: float | None) -> str | None:
@@ -38,7 +39,7 @@ def job(state: GitHubState, run: RunRecord, record: JobRecord, base: str) -> dic
         "id": record.id,
         "run_id": run.id,
         "run_url": f"{url}/actions/runs/{run.id}",
-        "run_attempt": run.attempt,
+        "run_attempt": record.attempt,
         "node_id": f"CR_{record.id}",
         "head_sha": "0" * 40,
         "head_branch": "main",
@@ -90,6 +91,82 @@ def installation(owner: str, base: str) -> dict[str, Any]:
         "html_url": f"{base}/settings/installations/1", "repository_selection": "selected", "permissions": PERMISSIONS,
         "events": ["workflow_job"], "single_file_name": None, "suspended_by": None, "suspended_at": None,
         "created_at": now, "updated_at": now,
+    }  # fmt: skip
+
+
+REPOSITORY_URLS = [
+    "archive",
+    "assignees",
+    "blobs",
+    "branches",
+    "collaborators",
+    "comments",
+    "commits",
+    "compare",
+    "contents",
+    "contributors",
+    "deployments",
+    "downloads",
+    "events",
+    "forks",
+    "git_commits",
+    "git_refs",
+    "git_tags",
+    "hooks",
+    "issue_comment",
+    "issue_events",
+    "issues",
+    "keys",
+    "labels",
+    "languages",
+    "merges",
+    "milestones",
+    "notifications",
+    "pulls",
+    "releases",
+    "stargazers",
+    "statuses",
+    "subscribers",
+    "subscription",
+    "tags",
+    "teams",
+    "trees",
+]
+
+
+def repository(state: GitHubState, base: str) -> dict[str, Any]:
+    """A minimal repository."""
+    url = f"{base}/repos/{state.owner}/{state.repo}"
+    return {
+        "id": 1, "node_id": "R_1", "name": state.repo, "full_name": f"{state.owner}/{state.repo}", "private": True, "fork": False,
+        "owner": user(state.owner, base), "html_url": f"{base}/{state.owner}/{state.repo}", "description": None, "url": url,
+        **{f"{name}_url": f"{url}/{name}" for name in REPOSITORY_URLS},
+    }  # fmt: skip
+
+
+def run(state: GitHubState, record: RunRecord, base: str) -> dict[str, Any]:
+    """A workflow run."""
+    url = f"{base}/repos/{state.owner}/{state.repo}/actions/runs/{record.id}"
+    begun = moment(min((job.queued_at for job in (*record.past, *record.jobs) if job.queued_at), default=0.0))
+    return {
+        "id": record.id, "node_id": f"WFR_{record.id}", "name": record.workflow.name, "head_branch": "main", "head_sha": "0" * 40,
+        "path": ".github/workflows/sandbox.yml", "display_title": record.workflow.name, "run_number": record.number,
+        "run_attempt": record.attempt, "event": "push", "status": record.status, "conclusion": record.conclusion, "workflow_id": 1,
+        "url": url, "html_url": f"{base}/{state.owner}/{state.repo}/actions/runs/{record.id}", "pull_requests": [],
+        "created_at": begun, "updated_at": begun, "run_started_at": begun, "head_commit": None,
+        "repository": repository(state, base), "head_repository": repository(state, base),
+        **{f"{name}_url": f"{url}/{name}" for name in ("jobs", "logs", "check_suite", "artifacts", "cancel", "rerun", "workflow")},
+    }  # fmt: skip
+
+
+def delivery_item(record: Delivery) -> dict[str, Any]:
+    """A webhook delivery, as the App's API lists it."""
+    fine = 200 <= record.status_code < 300
+    return {
+        "id": record.id, "guid": record.guid, "delivered_at": moment(record.at), "redelivery": record.redelivery,
+        "duration": round(record.took_s, 2), "status": "OK" if fine else f"Invalid HTTP Response: {record.status_code}",
+        "status_code": record.status_code, "event": "workflow_job", "action": record.action, "installation_id": 1,
+        "repository_id": 1, "throttled_at": None,
     }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class Scenario:
         environment = {
             **self.stack.environment,
             "LOG": str(self.ground.root / f"{self.name}.log"),
-            "RUNS_FLEET_TICK_SECONDS": "0.5",
+            "RUNS_FLEET_SWEEP_SECONDS": "0.5",
             "RUNS_FLEET_LEASE_SECONDS": "2",
             "RUNS_FLEET_WATCH_SECONDS": "1",
             "RUNS_FLEET_POLL_SECONDS": "1",

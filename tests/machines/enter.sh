@@ -14,6 +14,7 @@ if [ "${8:-}" != inside ]; then
         case $controller in
             memory) echo $((memory_mb << 20)) > "/sys/fs/cgroup/memory/$name/memory.limit_in_bytes" ;;
             pids) echo 1000 > "/sys/fs/cgroup/pids/$name/pids.max" ;;
+            cpu) echo 512 > "/sys/fs/cgroup/cpu/$name/cpu.shares" ;;  # its cloud is outside, and must be able to answer
         esac
         echo $$ > "/sys/fs/cgroup/$controller/$name/cgroup.procs"
     done

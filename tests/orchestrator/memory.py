@@ -9,11 +9,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from agent.contract.secret import Secret
 from orchestrator import model, wiring
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Unanswered
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
-from orchestrator.ports import Body, Due, Key, Minted, Received, Scope, SessionHandle, Site, Started, Tables, Write
+from orchestrator.ports import (
+    Body,
+    Due,
+    Key,
+    Minted,
+    Received,
+    Registered,
+    Run,
+    Scope,
+    SessionHandle,
+    Site,
+    Started,
+    Tables,
+    Write,
+)
 from orchestrator.records import Records
 from orchestrator.settings import Alias, ServerSettings
 from orchestrator.turns import Turns
@@ -237,6 +253,9 @@ class MemoryCompute:
         self.broken: set[str] = set()
         """Instances that cannot be terminated now."""
         self.version = "1"
+        self.consoles: dict[str, str] = {}
+        self.expires: dict[str, float] = {}
+        """Of instances whose tag names an end."""
 
     def site(self) -> Site:
         """Two architectures, two zones."""
@@ -273,7 +292,12 @@ class MemoryCompute:
         """Those that are not gone."""
         for identity, state in self.instances.items():
             if state not in ("terminated", "shutting-down"):
-                yield Body(SessionHandle("ec2", identity), state, self.launched_by[identity])
+                expires = self.expires.get(identity)
+                yield Body(SessionHandle("ec2", identity), state, self.launched_by[identity], expires_at=expires)
+
+    def last_words(self, handle: SessionHandle) -> str:
+        """What the test wrote."""
+        return self.consoles.get(handle.body, "")
 
     @property
     def launched(self) -> int:
@@ -307,6 +331,7 @@ class Registration:
     name: str
     labels: tuple[str, ...]
     busy: bool = False
+    online: bool = False
 
 
 class MemoryGitHub:
@@ -315,6 +340,11 @@ class MemoryGitHub:
     def __init__(self, calls: Calls | None = None) -> None:
         self._calls = calls or Calls()
         self.runners: dict[int, Registration] = {}
+        self.jobs: dict[str, JobEvent] = {}
+        """As a delivery would tell each now."""
+        self.attempts: dict[str, int] = {}
+        """Latest attempt of each run."""
+        self.reruns: list[tuple[str, str]] = []
         self._serial = 0
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
@@ -340,6 +370,46 @@ class MemoryGitHub:
             del self.runners[runner_id]
         self._calls.note("github.remove")
         return runner is None or not runner.busy
+
+    def registered(self, scope: Scope) -> Iterator[Registered]:
+        """All."""
+        self._calls.note("github.registered")
+        return iter([Registered(number, r.name, r.online, r.busy) for number, r in self.runners.items()])
+
+    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+        """As `jobs` says."""
+        self._calls.note("github.job")
+        return self.jobs.get(job_id)
+
+    def run(self, scope: Scope, run_id: str) -> Run | None:
+        """As `attempts` says: over if none of its jobs in `jobs` is not."""
+        self._calls.note("github.run")
+        if run_id not in self.attempts:
+            return None
+        return Run(over=all(job.action == "completed" for job in self._latest(run_id)), attempt=self.attempts[run_id])
+
+    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
+        """Of the latest attempt."""
+        self._calls.note("github.failed_jobs")
+        return {job.name: job.job_id for job in self._latest(run_id) if job.conclusion == "failure"}
+
+    def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
+        """A new attempt: those that run again have new ids and are queued, the others are as they were. One at a time."""
+        latest = self._latest(run_id)
+        again = [job for job in latest if job.conclusion == "failure" and job_id in ("", job.job_id)]
+        allowed = bool(again) and all(job.action == "completed" for job in latest)
+        if allowed:
+            self.attempts[run_id] += 1
+            for job in latest:
+                told = {"job_id": f"{job.job_id}+", "run_attempt": self.attempts[run_id]}
+                fresh = {"action": "queued", "conclusion": "", "runner_name": ""} if job in again else {}
+                self.jobs[told["job_id"]] = msgspec.structs.replace(job, **told, **fresh)  # type: ignore[index]
+            self.reruns.append((run_id, job_id))
+        self._calls.note("github.rerun")
+        return allowed
+
+    def _latest(self, run_id: str) -> list[JobEvent]:
+        return [job for job in self.jobs.values() if job.run_id == run_id and job.run_attempt == self.attempts[run_id]]
 
 
 class MemoryParameters:
@@ -369,6 +439,11 @@ class MemoryParameters:
         self.values.pop(name, None)
         self.tags.pop(name, None)
         self._calls.note("parameters.delete")
+
+    def names(self, stack_id: str) -> Iterator[str]:
+        """By tag."""
+        self._calls.note("parameters.names")
+        return iter([name for name, (_, stack) in self.tags.items() if stack == stack_id])
 
 
 class MemoryQueue:
@@ -409,6 +484,10 @@ class MemoryQueue:
         self._messages.pop(receipt, None)
         self._calls.note("queue.delete")
 
+    def depth(self) -> int:
+        """All of them."""
+        return len(self._messages)
+
     def forget(self) -> None:
         """Empty, and as if nothing had ever been sent."""
         self._messages.clear()
@@ -442,8 +521,8 @@ class World:
     def replica(self, wakes: GatheredWakes | None = None, tables: Tables | None = None) -> Turns:
         """A process more, on the same world."""
         outside = wiring.World(
-            tables or self.tables, self.compute, self.github, self.parameters, self.queue, self.clock, self.ids, self.journal,
-            OwnHands(), wakes or self.wakes,
+            tables or self.tables, self.compute, self.github, self.parameters, self.queue, self.terminations, self.clock,
+            self.ids, self.journal, OwnHands(), wakes or self.wakes,
         )  # fmt: skip
         return wiring.turns(self.settings, outside)
 
@@ -494,7 +573,7 @@ class World:
     def tick(self, after_s: float = 0.0) -> None:
         """Time passes, then a tick."""
         self.clock.at += after_s
-        self.turns.on_tick()
+        self.turns.on_sweep()
         self.settle()
 
     def ticks(self, until_s: float, every_s: float = 5.0) -> None:

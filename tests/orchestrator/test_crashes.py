@@ -60,7 +60,7 @@ class Run:
         self.world.settle()
 
     def _tick(self) -> None:
-        self.world.turns.on_tick()
+        self.world.turns.on_sweep()
 
     def _agents(self) -> None:
         consume(self.world.terminations, self.world.turns.on_agent_message)

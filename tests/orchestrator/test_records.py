@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Board, JobState, LaunchState, Planned, Record, SessionState, Stack, changed
+from orchestrator.model import Board, JobState, LaunchState, Planned, Record, Rescue, RescueState, SessionState, Stack, changed
 from orchestrator.ports import Tables
 from orchestrator.records import KEPT_S, Records
 from tests.orchestrator.memory import MORNING, SET, ManualClock, MemoryTables, a_job, a_launch, a_ledger, a_session
@@ -21,6 +21,7 @@ FULL_SESSION = a_session(
     market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
+    console="Kernel panic",
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
     state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, errors=("A: b", "C: d"), image="t:3", created_at=0.5, expires_at=7.0,
@@ -31,7 +32,12 @@ FULL_LEDGER = a_ledger(
     touched_at=2.0,
     working={"s-1": 5.5},
 )  # fmt: skip
-EVERY = [FULL_JOB, FULL_SESSION, FULL_LAUNCH, FULL_LEDGER, Stack(paused=True, tokens=7.5, at=3.0)]
+FULL_RESCUE = Rescue(
+    run_key="octo/widgets/7", owner="octo", repo="widgets", run_id="7", installation_id="3", wanted={"build": 1},
+    doing=("build",),
+    tried={"test": (1, 2)}, seen_attempt=2, state=RescueState.RESTING, changed_at=3.5,
+)  # fmt: skip
+EVERY = [FULL_RESCUE, FULL_JOB, FULL_SESSION, FULL_LAUNCH, FULL_LEDGER, Stack(paused=True, tokens=7.5, at=3.0)]
 EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack()]
 EVERY += [a_job(name="", installation_id="", labels=(), queued_at=0.0), a_session(owner="", repo="", run_id="", labels=())]
 
@@ -53,8 +59,8 @@ def read(records: Records, record: Record) -> Record | None:
     name = type(record).__name__.lower()
     if isinstance(record, Stack):
         return records.stack()
-    identity = record.set_key if name == "ledger" else getattr(record, f"{name}_id")
-    found: Record | None = getattr(records, name)(identity)
+    identity = {"ledger": "set_key", "rescue": "run_key"}.get(name, f"{name}_id")
+    found: Record | None = getattr(records, name)(getattr(record, identity))
     return found
 
 
@@ -69,7 +75,7 @@ def test_every_field_of_a_record_comes_back(records: Records, record: Record) ->
 
 
 def test_every_field_of_every_record_is_tried_above() -> None:
-    for full in EVERY[:5]:
+    for full in EVERY[:6]:
         plain = msgspec.to_builtins(full)
         defaults = {f.name: f.default for f in msgspec.structs.fields(type(full)) if f.default is not msgspec.NODEFAULT}
         same = {name for name, value in defaults.items() if plain.get(name) == value}

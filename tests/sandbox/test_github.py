@@ -562,3 +562,54 @@ def test_a_refused_webhook_is_delivered_again_with_the_same_bytes_and_id(github:
         first, second = receiver.next(2)
 
     assert (first.body, first.headers["X-GitHub-Delivery"]) == (second.body, second.headers["X-GitHub-Delivery"])
+
+
+FAN = """
+jobs:
+  first: {runs-on: x, steps: [{run: echo}]}
+  second: {runs-on: x, needs: first, steps: [{run: echo}]}
+  third: {runs-on: x, steps: [{run: echo}]}
+"""
+
+
+def concluded(github: StandInGitHub, run: RunRecord, **conclusions: str) -> None:
+    for key, conclusion in conclusions.items():
+        (job,) = [job for job in run.jobs if job.plan.key == key]
+        github.state.complete(job.id, conclusion, {}, [])
+
+
+def latest(run: RunRecord) -> dict[str, tuple[str, int]]:
+    return {job.plan.key: (job.status, job.attempt) for job in run.jobs}
+
+
+def test_failed_jobs_run_again_with_what_needs_them_under_new_ids(github: StandInGitHub, tmp_path: Path) -> None:
+    run = github.state.dispatch(workflow(tmp_path, FAN))
+    old = {job.plan.key: job.id for job in run.jobs}
+    concluded(github, run, first="failure", third="success")
+
+    answer = App(github).call("POST", f"/repos/octo/sandbox/actions/runs/{run.id}/rerun-failed-jobs")
+
+    new = {job.plan.key: job.id for job in run.jobs}
+    assert (answer.status_code, run.attempt) == (201, 2)
+    assert latest(run) == {"first": ("queued", 2), "second": ("pending", 2), "third": ("completed", 1)}
+    assert {key for key in old if old[key] == new[key]} == {"third"} and github.state.job(old["first"])
+
+
+def test_one_job_runs_again_and_other_failed_ones_stay_failed(github: StandInGitHub, tmp_path: Path) -> None:
+    run = github.state.dispatch(workflow(tmp_path, FAN))
+    third = next(job.id for job in run.jobs if job.plan.key == "third")
+    concluded(github, run, first="failure", third="failure")
+
+    answer = App(github).call("POST", f"/repos/octo/sandbox/actions/jobs/{third}/rerun")
+
+    assert answer.status_code == 201
+    assert latest(run) == {"first": ("completed", 1), "second": ("completed", 1), "third": ("queued", 2)}
+
+
+def test_a_run_that_is_not_over_is_not_run_again(github: StandInGitHub, tmp_path: Path) -> None:
+    run = github.state.dispatch(workflow(tmp_path, FAN))
+    concluded(github, run, first="failure")
+
+    answer = App(github).call("POST", f"/repos/octo/sandbox/actions/runs/{run.id}/rerun-failed-jobs")
+
+    assert (answer.status_code, run.attempt) == (403, 1)

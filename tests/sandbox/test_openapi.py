@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.ports import Scope
+from orchestrator.ports import Run, Scope
 from sandbox.github.server import StandInGitHub
 from sandbox.runner import release
 from tests.sandbox.visitors import App, receiving, single, workflow
@@ -160,6 +160,19 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
     ask("job.completed", "GET", f"{jobs}/{lived.jobs[0].id}")
     ask("job.unknown", "GET", f"{jobs}/999999")
     ask("run.jobs", "GET", f"{runs}/{mixed.id}/jobs")
+    ask("runs", "GET", f"{runs}?status=completed")
+    ask("run", "GET", f"{runs}/{lived.id}")
+    ask("run.unknown", "GET", f"{runs}/999999")
+    ask("run.rerun.running", "POST", f"{runs}/{mixed.id}/rerun-failed-jobs")
+    ask("run.rerun", "POST", f"{runs}/{lived.id}/rerun-failed-jobs")
+    ask("job.rerun.running", "POST", f"{jobs}/{lived.jobs[0].id}/rerun")
+    github.state.cancel(lived.id)
+    ask("job.rerun", "POST", f"{jobs}/{lived.jobs[0].id}/rerun")
+    github.deliveries.put("queued", b"{}")
+    ask("deliveries", "GET", "/app/hook/deliveries", bearer=app.signed())
+    ask("deliveries.refused", "GET", "/app/hook/deliveries")
+    ask("delivery.again", "POST", f"/app/hook/deliveries/{github.deliveries.log[0].id}/attempts", bearer=app.signed())
+    ask("delivery.unknown", "POST", "/app/hook/deliveries/999999/attempts", bearer=app.signed())
     ask("run.cancel", "POST", f"{runs}/{mixed.id}/cancel")
     ask("release", "GET", "/repos/actions/runner/releases/latest", bearer="")
     ask("release.tagged", "GET", "/repos/actions/runner/releases/tags/v2.999.0", bearer="")
@@ -177,6 +190,9 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
         ("runner.busy.delete", 422),
         ("runner.delete", 204), ("runner.delete.again", 404), ("job.skipped", 200), ("job.pending", 200), ("job.queued", 200),
         ("job.in_progress", 200), ("job.completed", 200), ("job.unknown", 404), ("run.jobs", 200), ("run.cancel", 202),
+        ("runs", 200), ("run", 200), ("run.unknown", 404), ("run.rerun.running", 403), ("run.rerun", 201),
+        ("job.rerun.running", 403), ("job.rerun", 201), ("deliveries", 200), ("deliveries.refused", 401),
+        ("delivery.again", 202), ("delivery.unknown", 404),
         ("release", 200), ("release.tagged", 200), ("release.unknown", 404),
     ],
 )  # fmt: skip
@@ -202,7 +218,8 @@ def test_the_job_in_a_webhook_is_as_the_api_has_it(github: StandInGitHub, tmp_pa
     assert [fault for job in jobs for fault in _faults({"$ref": "#/components/schemas/job"}, job)] == []
 
 
-def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub) -> None:
+def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub, tmp_path: Path) -> None:
+    github.state.dispatch(single(tmp_path, "waits-for-ever"))
     recorder, session = Recorder(), requests.Session()
     session.mount("http://", recorder)
     app = GitHubApp(github.url, github.app_id, Secret(github.app_private_key), session)
@@ -211,14 +228,33 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     assert app.mint(SCOPE, "of-the-orchestrator", ("self-hosted",), 1) is None
     assert minted is not None and app.find(SCOPE, "of-the-orchestrator") == minted.runner_id
     assert app.remove(SCOPE, minted.runner_id)
+    waiting = list(app.waiting_jobs(SCOPE))
+    job = app.job(SCOPE, waiting[0].job_id)
+    assert job == waiting[0] and app.run(SCOPE, job.run_id) == Run(over=False, attempt=job.run_attempt)
+    assert (
+        app.failed_jobs(SCOPE, job.run_id) == {}
+        and not app.rerun(SCOPE, job.run_id)
+        and not app.rerun(SCOPE, job.run_id, job.job_id)
+    )
+    list(app.registered(SCOPE))
+    for delivery in app.failed_deliveries(0.0)[:1]:
+        app.redeliver(delivery)
 
-    assert [(exchange.name(), exchange.faults_of_the_request()) for exchange in recorder.exchanges] == [
-        ("GET /repos/{owner}/{repo}/installation", []),
-        ("POST /app/installations/{installation_id}/access_tokens", []),
-        ("POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig", []),
-        ("POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig", []),
-        ("GET /repos/{owner}/{repo}/actions/runners", []),
-        ("DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}", []),
+    seen = dict.fromkeys((exchange.name(), *exchange.faults_of_the_request()) for exchange in recorder.exchanges)
+    assert list(seen) == [
+        ("GET /repos/{owner}/{repo}/installation",),
+        ("POST /app/installations/{installation_id}/access_tokens",),
+        ("POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig",),
+        ("GET /repos/{owner}/{repo}/actions/runners",),
+        ("DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}",),
+        ("GET /repos/{owner}/{repo}/actions/runs",),
+        ("GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs",),
+        ("GET /repos/{owner}/{repo}/actions/jobs/{job_id}",),
+        ("GET /repos/{owner}/{repo}/actions/runs/{run_id}",),
+        ("POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs",),
+        ("POST /repos/{owner}/{repo}/actions/jobs/{job_id}/rerun",),
+        ("GET /app/hook/deliveries",),
+        ("POST /app/hook/deliveries/{delivery_id}/attempts",),
     ]
 
 

@@ -1,0 +1,124 @@
+"""What nobody owns any more is removed: machines, secrets, registrations. Each is suspected first, looked at again, and then
+removed.
+
+Unknown means keep: a thing goes only if the records, read consistently, say that its session is over or that there never was one,
+and said so already some minutes ago. One reaper's failure keeps no other from its work, and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.contract.names import instance_of, parameter_name
+from orchestrator import planning
+from orchestrator.errors import OrchestratorError
+from orchestrator.model import LaunchState, SessionState, is_over
+from orchestrator.ports import Body, Clock, Compute, GitHub, Journal, Parameters, Queue, Scope
+from orchestrator.records import Records
+from orchestrator.settings import ServerSettings
+
+SUSPECTED_S = 600.0
+"""How long something must look ownerless: longer than any launch takes to become records."""
+OFFLINE_S = 3600.0
+"""How long a registration must be offline and ownerless. Some read offline while their machine boots."""
+LATELY_S = 7 * 86_400.0
+"""Repositories whose registrations are looked through: those for which something was launched lately."""
+LEASE_S = 50.0
+"""One replica cleans at a time; shorter than the tick, so that another may take over at the next."""
+
+
+@dataclass
+class Cleaning:
+    """Reapers; on ports that are handed in."""
+
+    settings: ServerSettings
+    records: Records
+    compute: Compute
+    github: GitHub
+    parameters: Parameters
+    queues: dict[str, Queue]
+    clock: Clock
+    journal: Journal
+
+    def sweep(self) -> int:
+        """Every reaper once, unless another replica is at it; returns how many failed."""
+        if not self.records.leased("cleaning", self.clock.now(), LEASE_S):
+            return 0
+        reapers: dict[str, Callable[[], None]] = {
+            "machines": self._machines, "secrets": self._secrets, "registrations": self._registrations, "queues": self._depths,
+        }  # fmt: skip
+        failed = [name for name, reaper in reapers.items() if not self._isolated(name, reaper)]
+        if failed:
+            self.journal.event("cleaning.incomplete", failed=", ".join(failed))
+        return len(failed)
+
+    def _isolated(self, name: str, reaper: Callable[[], None]) -> bool:
+        try:
+            reaper()
+        except OrchestratorError as error:
+            self.journal.event("cleaning.failed", reaper=name, error=f"{type(error).__name__}: {error}")
+            return False
+        return True
+
+    def _machines(self) -> None:
+        """Those past the end that their tag names, and those of no session."""
+        now = self.clock.now()
+        troubles: list[OrchestratorError] = []
+        for body in self.compute.list_sessions():
+            try:
+                if body.expires_at is not None and now >= body.expires_at:
+                    self._terminated(body, "past its end")
+                elif self._is_owned(body):
+                    self.records.cleared(body.handle.body)
+                elif self.records.suspected(body.handle.body, now, SUSPECTED_S):
+                    self._terminated(body, "of no session")
+            except OrchestratorError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+
+    def _is_owned(self, body: Body) -> bool:
+        """Whether a session that is not closed has it, or a launch may still deal it."""
+        session = self.records.session_of(body.handle.body)
+        if session is not None:
+            return session.state is not SessionState.CLOSED
+        launch = self.records.launch(body.launch_id) if body.launch_id else None
+        return launch is not None and launch.state is not LaunchState.CLOSED
+
+    def _terminated(self, body: Body, why: str) -> None:
+        self.journal.event("machine.reaped", instance_id=body.handle.body, launch_id=body.launch_id, why=why)
+        self.compute.stop_session(body.handle)
+
+    def _secrets(self) -> None:
+        """Configurations whose session is over, or never was."""
+        for name in self.parameters.names(self.settings.stack_id):
+            instance_id = instance_of(name)
+            session = self.records.session_of(instance_id) if instance_id else None
+            if not instance_id or (session is not None and not is_over(session)):
+                continue
+            if self.records.suspected(name, self.clock.now(), SUSPECTED_S):
+                self.journal.event("secret.reaped", instance_id=instance_id)
+                self.parameters.delete(parameter_name(instance_id))
+
+    def _registrations(self) -> None:
+        """Runners of this stack's that are offline, and whose session is over or never was."""
+        now = self.clock.now()
+        seen = {(one.installation_id, one.owner, one.repo) for one in self.records.ledgers() if now - one.touched_at < LATELY_S}
+        for place in sorted(seen):
+            scope = Scope(*place)
+            for runner in self.github.registered(scope):
+                name = planning.session_of(self.settings.stack_id, runner.name)
+                session = self.records.session(name) if name else None
+                what = f"runner/{scope.owner}/{scope.repo}/{runner.runner_id}"
+                if not name or runner.online or runner.busy or (session is not None and not is_over(session)):
+                    if name:
+                        self.records.cleared(what)
+                    continue
+                if self.records.suspected(what, now, OFFLINE_S) and self.github.remove(scope, runner.runner_id):
+                    self.journal.event("registration.reaped", runner=runner.name)
+
+    def _depths(self) -> None:
+        """How much waits in each queue, for whoever watches."""
+        for name, queue in self.queues.items():
+            self.journal.event("queue.depth", queue=name, messages=queue.depth())

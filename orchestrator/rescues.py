@@ -1,0 +1,105 @@
+"""Jobs that lost their machine are run again, once; jobs that were red on their own merits never.
+
+GitHub takes one re-run at a time, and only when the run is over. So a run's reclaimed jobs are gathered, and when it is over
+either all its failed jobs are run again (if all of them were reclaimed), or one of them, and the others after that attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.model import Job, JobState, Rescue, RescueState, Session, changed
+from orchestrator.ports import Clock, GitHub, Journal, Scope
+from orchestrator.records import Records
+
+RETRIES = 1
+"""How often a job is run again because its machine was taken away."""
+LOOK_S = 30.0
+"""How often it is looked whether the run is over."""
+GIVEN_UP_S = 30 * 86_400.0
+"""After this GitHub runs nothing again. Source: GitHub documentation, "Re-running workflows and jobs": 30 days."""
+
+
+def was_reclaimed(job: Job, session: Session) -> bool:
+    """Whether the job failed because its machine was taken away: GitHub says it failed, and we know that it was interrupted."""
+    failed = job.state is JobState.COMPLETED and job.conclusion == "failure"
+    return failed and session.bound_job == job.job_id and session.status == "interrupted"
+
+
+def next_rerun(wanted: Iterable[str], failed: dict[str, str]) -> tuple[tuple[str, ...], str]:
+    """Which jobs (names) the next re-run runs, and the id of the one job it is of (empty: all failed ones). Nothing.
+
+    No re-run.
+    """
+    there = tuple(sorted(name for name in wanted if name in failed))
+    if not there:
+        return (), ""
+    return (there, "") if set(failed) <= set(there) else (there[:1], failed[there[0]])
+
+
+@dataclass
+class Rescues:
+    """Re-runs; on ports that are handed in."""
+
+    records: Records
+    github: GitHub
+    clock: Clock
+    journal: Journal
+
+    def consider(self, job: Job | None, session: Session) -> None:
+        """After either of the two was told its end: if both agree that the job was reclaimed, it is to be run again.
+
+        Safe to repeat. Raises: Conflict; ServiceFailed.
+        """
+        if job is None or not was_reclaimed(job, session):
+            return
+        key, now = f"{job.owner}/{job.repo}/{job.run_id}", self.clock.now()
+        known = self.records.rescue(key) or Rescue(
+            run_key=key, owner=job.owner, repo=job.repo, run_id=job.run_id, installation_id=job.installation_id,
+            state=RescueState.RESTING,
+        )  # fmt: skip
+        tried = known.tried.get(job.name, ())
+        if job.run_attempt in (*tried, known.wanted.get(job.name)):
+            return
+        if len(tried) >= RETRIES:
+            self.journal.event("rescue.exhausted", run=key, job=job.name, attempt=job.run_attempt, reason=session.reason)
+            return
+        wanted = {**known.wanted, job.name: job.run_attempt}
+        self.records.put(changed(known, wanted=wanted, state=RescueState.WAITING, changed_at=now, due=now + LOOK_S))
+        self.journal.event("rescue.wanted", run=key, job=job.name, reason=session.reason)
+
+    def attempt(self, run_key: str) -> None:
+        """A rescue that is due: run again what may be, or look again later. Raises: Conflict; ServiceFailed."""
+        rescue, now = self.records.rescue(run_key), self.clock.now()
+        if rescue is None or rescue.state is RescueState.RESTING or rescue.due > now:
+            return
+        rescue = self.records.put(changed(rescue, due=now + LOOK_S))
+        scope = Scope(rescue.installation_id, rescue.owner, rescue.repo)
+        run = self.github.run(scope, rescue.run_id)
+        if run is None or now - rescue.changed_at > GIVEN_UP_S:
+            self._dropped(rescue, "the run is gone or too old")
+        elif rescue.doing and run.attempt > rescue.seen_attempt:
+            self._done(rescue)  # its answer was lost
+        elif run.over:
+            names, job_id = next_rerun(rescue.wanted, self.github.failed_jobs(scope, rescue.run_id))
+            if not names:
+                self._dropped(rescue, "nothing of it is failed any more")
+                return
+            rescue = self.records.put(changed(rescue, doing=names, seen_attempt=run.attempt))
+            if self.github.rerun(scope, rescue.run_id, job_id):
+                self._done(rescue)
+
+    def _done(self, rescue: Rescue) -> None:
+        """What was run again is not wanted any more."""
+        tried = {name: (*rescue.tried.get(name, ()), rescue.wanted[name]) for name in rescue.doing if name in rescue.wanted}
+        left = {name: attempt for name, attempt in rescue.wanted.items() if name not in rescue.doing}
+        state = RescueState.WAITING if left else RescueState.RESTING
+        now = self.clock.now()
+        self.records.put(changed(rescue, wanted=left, tried={**rescue.tried, **tried}, doing=(), state=state, changed_at=now))
+        for name in rescue.doing:
+            self.journal.event("rescue.rerun", run=rescue.run_key, job=name)
+
+    def _dropped(self, rescue: Rescue, why: str) -> None:
+        self.records.put(changed(rescue, wanted={}, doing=(), state=RescueState.RESTING, changed_at=self.clock.now()))
+        self.journal.event("rescue.dropped", run=rescue.run_key, jobs=", ".join(rescue.wanted), why=why)

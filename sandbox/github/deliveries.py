@@ -1,0 +1,121 @@
+"""Webhooks going out: signed, kept on record, and as unreliable as they are told to be."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import itertools
+import queue
+import random
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+REDELIVERIES = 8
+"""Tries of one delivery that found nobody: the sandbox's orchestrator may still be starting, or be started again."""
+ANSWERED_WITHIN_S = 10.0
+"""Source: GitHub documentation, "Best practices for using webhooks"."""
+
+
+@dataclass
+class Manners:
+    """How badly deliveries behave: the share of each that is lost, repeated, or kept back so that later ones overtake it."""
+
+    lost: float = 0.0
+    repeated: float = 0.0
+    late: float = 0.0
+    late_s: float = 2.0
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+
+
+@dataclass
+class Delivery:
+    """One delivery, as the App's API lists it."""
+
+    id: int
+    guid: str
+    action: str
+    body: bytes
+    at: float
+    took_s: float = 0.0
+    status_code: int = 0
+    redelivery: bool = False
+
+
+class Deliveries:
+    """Sends in order, one after the other, unless its manners say otherwise."""
+
+    def __init__(self, secret: str) -> None:
+        self.url: str | None = None
+        self.manners = Manners()
+        self.log: list[Delivery] = []
+        self._secret = secret
+        self._ids = itertools.count(1)
+        self._waiting: queue.Queue[Delivery | None] = queue.Queue()
+        self._closed = threading.Event()
+
+    def put(self, action: str, body: bytes) -> None:
+        """Send it soon."""
+        self._waiting.put(self._noted(str(uuid.uuid4()), action, body))
+
+    def again(self, delivery_id: int) -> bool:
+        """Send one again, with its own id, under a new number; False: there is none of this number."""
+        found = next((one for one in self.log if one.id == delivery_id), None)
+        if found is not None:
+            self._waiting.put(self._noted(found.guid, found.action, found.body, redelivery=True))
+        return found is not None
+
+    def run(self) -> None:
+        """Until closed."""
+        while (delivery := self._waiting.get()) is not None:
+            manners, chance = self.manners, self.manners.chance
+            if not delivery.redelivery and chance.random() < manners.lost:
+                delivery.status_code = 502
+                continue
+            if chance.random() < manners.late:
+                threading.Timer(chance.uniform(0.1, manners.late_s), self._sent, (delivery,)).start()
+                continue
+            self._sent(delivery)
+            if chance.random() < manners.repeated:
+                self._sent(self._noted(delivery.guid, delivery.action, delivery.body, redelivery=True))
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self._closed.set()
+        self._waiting.put(None)
+
+    def send(self, guid: str, body: bytes) -> int:
+        """One try; the status it was answered with, 599 for no answer."""
+        assert self.url is not None
+        parts = urlsplit(self.url)
+        signature = "sha256=" + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
+        headers = {
+            "Content-Type": "application/json", "User-Agent": "GitHub-Hookshot/stand-in", "X-GitHub-Event": "workflow_job",
+            "X-GitHub-Delivery": guid, "X-Hub-Signature-256": signature,
+        }  # fmt: skip
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWERED_WITHIN_S)
+        try:
+            connection.request("POST", parts.path, body, headers)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 599
+        finally:
+            connection.close()
+
+    def _sent(self, delivery: Delivery) -> None:
+        began_s = time.monotonic()
+        for attempt in range(REDELIVERIES):
+            if self.url is None:
+                return
+            delivery.status_code = self.send(delivery.guid, delivery.body)
+            if delivery.status_code < 300 or self._closed.wait(min(0.2 * 2**attempt, 2.0)):
+                break
+        delivery.took_s = time.monotonic() - began_s
+
+    def _noted(self, guid: str, action: str, body: bytes, *, redelivery: bool = False) -> Delivery:
+        delivery = Delivery(next(self._ids), guid, action, body, time.time(), redelivery=redelivery)
+        self.log.append(delivery)
+        return delivery

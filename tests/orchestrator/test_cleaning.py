@@ -1,0 +1,261 @@
+"""What nobody owns is removed, twice looked at; what might be owned is kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from agent.contract.names import parameter_name
+from orchestrator.audit import MARGIN_S, OLDEST_S, audit
+from orchestrator.cleaning import OFFLINE_S, SUSPECTED_S
+from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.model import LaunchState, SessionState, changed
+from tests.conftest import Moto
+from tests.orchestrator.memory import MORNING, ManualClock, MemoryJournal, Registration, World, a_launch, an_event
+
+STRANGER = "i-0123456789abcdef0"
+
+
+def cleaned(world: World, *after_s: float) -> World:
+    """Ticks, so long after one another."""
+    for pause_s in after_s or (0.0,):
+        world.clock.at += pause_s
+        world.turns.on_tick()
+    return world
+
+
+def stranger(world: World, launch_id: str = "l-unknown") -> None:
+    """A machine with our tags that no record knows."""
+    world.compute.instances[STRANGER], world.compute.launched_by[STRANGER] = "running", launch_id
+
+
+def test_a_machine_of_no_session_is_suspected_first_and_then_terminated() -> None:
+    world = World()
+    stranger(world)
+
+    once = cleaned(world).compute.instances[STRANGER]
+    early = cleaned(world, SUSPECTED_S - 1).compute.instances[STRANGER]
+    late = cleaned(world, 60.0).compute.instances[STRANGER]
+
+    assert (once, early, late) == ("running", "running", "terminated")
+
+
+def test_a_machine_that_becomes_a_session_meanwhile_is_kept() -> None:
+    world = World()
+    session = world.launched()
+    stranger(world)
+    cleaned(world)
+    world.records.put(changed(session, instance_id=STRANGER))
+
+    cleaned(world, SUSPECTED_S, SUSPECTED_S)
+
+    assert world.compute.instances[STRANGER] == "running"
+
+
+def test_a_machine_that_a_launch_may_still_deal_is_kept_until_the_launch_is_closed() -> None:
+    world = World()
+    launch = world.records.put(a_launch())
+    stranger(world, launch.launch_id)
+    kept = cleaned(world, 0.0, 10 * SUSPECTED_S).compute.instances[STRANGER]
+
+    world.records.put(changed(launch, state=LaunchState.CLOSED))
+    cleaned(world, 60.0, SUSPECTED_S)
+
+    assert (kept, world.compute.instances[STRANGER]) == ("running", "terminated")
+
+
+def test_a_machine_at_work_is_kept_however_old_it_is() -> None:
+    world = World()
+    session = world.at_work()
+
+    cleaned(world, *[SUSPECTED_S] * 5)
+
+    assert world.compute.instances[session.instance_id] == "running"
+
+
+def test_a_machine_past_the_end_that_its_tag_names_is_terminated_at_once() -> None:
+    world = World()
+    session = world.at_work()
+    world.compute.expires[session.instance_id] = session.expires_at
+
+    before = cleaned(world, session.expires_at - MORNING - 1).compute.instances[session.instance_id]
+
+    assert (before, cleaned(world, 60.0).compute.instances[session.instance_id]) == ("running", "terminated")
+
+
+def test_one_machine_that_cannot_be_terminated_keeps_no_other_alive_and_is_reported() -> None:
+    world = World()
+    stranger(world)
+    world.compute.instances["i-2"], world.compute.launched_by["i-2"] = "running", "l-unknown"
+    world.compute.broken = {STRANGER}
+    cleaned(world)
+
+    world.clock.at += SUSPECTED_S
+    failed = world.turns.on_tick()
+
+    assert (failed, world.compute.instances["i-2"]) == (1, "terminated")
+    assert "cleaning.failed" in world.journal.names and "cleaning.incomplete" in world.journal.names
+
+
+def test_h4_one_reaper_that_fails_keeps_no_other_from_its_work() -> None:
+    world = World()
+    stranger(world)
+    cleaned(world)
+
+    def broken(stack_id: str) -> Any:
+        raise Unanswered("ssm:DescribeParameters")
+
+    world.parameters.names = broken  # type: ignore[method-assign]
+    world.clock.at += SUSPECTED_S
+
+    assert world.turns.on_tick() == 1 and world.compute.instances[STRANGER] == "terminated"
+
+
+def test_a_secret_whose_session_is_over_is_removed_and_one_whose_machine_boots_is_kept() -> None:
+    world = World()
+    session = world.launched()
+    world.parameters.put(parameter_name(STRANGER), "left over", STRANGER, "tests")
+    world.parameters.put("/runs-fleet/runners/shared", "not one of those", "", "tests")
+    world.parameters.put(parameter_name("i-0f"), "of another stack", "i-0f", "other")
+
+    cleaned(world, 0.0, SUSPECTED_S)
+
+    assert set(world.parameters.values) == {
+        parameter_name(session.instance_id),
+        "/runs-fleet/runners/shared",
+        parameter_name("i-0f"),
+    }
+
+
+def test_r8_a_registration_that_is_left_over_and_long_offline_is_removed() -> None:
+    world = World()
+    world.launched()
+    world.github.runners[77] = Registration("tests-s-00000000000000ff-0", ("runs-fleet",))
+
+    early = dict(cleaned(world, 0.0, OFFLINE_S - 60.0).github.runners)
+    cleaned(world, 120.0)
+
+    assert 77 in early and 77 not in world.github.runners
+    assert world.session.runner_id in world.github.runners
+
+
+@pytest.mark.parametrize("how", ["online", "busy"])
+def test_a_registration_that_is_in_use_is_kept_and_its_time_begins_anew(how: str) -> None:
+    world = World()
+    world.launched()
+    left = world.github.runners[77] = Registration("tests-s-00000000000000ff-0", ("runs-fleet",))
+    cleaned(world)
+    setattr(left, how, True)
+    cleaned(world, OFFLINE_S)
+    setattr(left, how, False)
+
+    cleaned(world, 60.0)
+
+    assert 77 in world.github.runners
+
+
+@pytest.mark.parametrize("name", ["somebody-elses", "other-s-00000000000000ff-0", "tests-runner"])
+def test_a_registration_of_somebody_else_is_never_touched(name: str) -> None:
+    world = World()
+    world.launched()
+    world.github.runners[77] = Registration(name, ("runs-fleet",))
+
+    cleaned(world, 0.0, OFFLINE_S, OFFLINE_S)
+
+    assert 77 in world.github.runners
+
+
+def test_two_replicas_do_not_clean_at_the_same_time() -> None:
+    world = World()
+    other = world.replica()
+
+    cleaned(world)
+    before = len(world.journal.events)
+    other.on_tick()
+
+    assert len(world.journal.events) == before
+    world.clock.at += 60.0
+    other.on_tick()
+    assert len(world.journal.events) > before
+
+
+def test_the_depth_of_every_queue_is_told() -> None:
+    world = World()
+    world.turns.on_webhook(b"body", an_event())
+
+    cleaned(world)
+
+    told = {fields["queue"]: fields["messages"] for name, fields in world.journal.events if name == "queue.depth"}
+    assert told == {"jobs": 1, "terminations": 0}
+
+
+def test_a_session_that_was_closed_is_not_owned_any_more() -> None:
+    world = World()
+    session = world.launched()
+    world.records.put(changed(session, state=SessionState.CLOSED, closed_at=MORNING))
+
+    cleaned(world, 0.0, SUSPECTED_S)
+
+    assert world.compute.instances[session.instance_id] == "terminated"
+
+
+class Account:
+    """An EC2 (audit) of some instances."""
+
+    def __init__(self, *instances: dict[str, Any]) -> None:
+        self.instances, self.terminated, self.filters = instances, list[str](), list[dict[str, Any]]()
+
+    def describe(self, filters: list[dict[str, Any]]) -> Any:
+        self.filters = filters
+        return iter(self.instances)
+
+    def terminate(self, instance_id: str) -> None:
+        if instance_id == "i-broken":
+            raise ServiceFailed("ec2:TerminateInstances", "UnauthorizedOperation")
+        self.terminated.append(instance_id)
+
+
+def machine(identity: str, ends_at: float | str | None, age_s: float = 60.0) -> dict[str, Any]:
+    tags = [] if ends_at is None else [{"Key": "runs-fleet:expires-at", "Value": str(ends_at)}]
+    launched = datetime.fromtimestamp(MORNING, UTC) - timedelta(seconds=age_s)
+    return {"InstanceId": identity, "Tags": tags, "LaunchTime": launched}
+
+
+def test_the_auditor_ends_what_outlived_its_end_and_nothing_else() -> None:
+    account = Account(
+        machine("i-young", int(MORNING) + 60), machine("i-due", int(MORNING) - 60), machine("i-over", int(MORNING - MARGIN_S)),
+        machine("i-untagged", None), machine("i-garbled", "soon", OLDEST_S - 60), machine("i-ancient", None, OLDEST_S + 60),
+    )  # fmt: skip
+
+    failed = audit(account, ManualClock(), MemoryJournal(), "tests")
+
+    assert (failed, account.terminated) == (0, ["i-over", "i-ancient"])
+    assert {"Name": "tag:runs-fleet:stack", "Values": ["tests"]} in account.filters
+
+
+def test_one_that_the_auditor_may_not_end_keeps_no_other_alive_and_is_counted() -> None:
+    account, journal = Account(machine("i-broken", 1), machine("i-over", 1)), MemoryJournal()
+
+    failed = audit(account, ManualClock(), journal, "tests")
+
+    assert (failed, account.terminated, journal.names) == (1, ["i-over"], ["audit.failed", "audit.terminated"])
+
+
+def test_the_auditor_on_aws_ends_only_machines_of_its_stack(moto: Moto) -> None:
+    from orchestrator.adapters.aws import Clients, Ec2Api
+
+    ec2 = moto.client("ec2")
+    made = {}
+    for stack in ("tests", "other"):
+        tags = {"runs-fleet:managed": "true", "runs-fleet:stack": stack, "runs-fleet:expires-at": "1"}
+        told = [{"ResourceType": "instance", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}]
+        found = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=told)
+        made[stack] = found["Instances"][0]["InstanceId"]
+
+    audit(Ec2Api(Clients()), ManualClock(), MemoryJournal(), "tests")
+
+    told = ec2.describe_instances(InstanceIds=list(made.values()))["Reservations"]
+    states = {i["InstanceId"]: i["State"]["Name"] for reservation in told for i in reservation["Instances"]}
+    assert states == {made["tests"]: "terminated", made["other"]: "running"}

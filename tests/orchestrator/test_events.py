@@ -1,0 +1,144 @@
+"""What EventBridge says of instances, and what GitHub says when it is asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.demand import BUSY_S
+from orchestrator.model import JobState, SessionState
+from orchestrator.ports import Received
+from orchestrator.reapers import WORD_S
+from tests.orchestrator.memory import MORNING, World, an_event
+
+
+def event(kind: str, instance_id: str, **detail: str) -> Received:
+    """As EventBridge puts it into a queue."""
+    told = {"version": "0", "source": "aws.ec2", "detail-type": kind, "detail": {"instance-id": instance_id, **detail}}
+    return Received(json.dumps(told), "receipt")
+
+
+WARNING, REBALANCE = "EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"
+CHANGE = "EC2 Instance State-change Notification"
+
+
+def test_a_spot_warning_takes_an_idle_machine_out_of_supply_at_once() -> None:
+    world = World()
+    session = world.launched()
+
+    world.turns.on_instance_event(event(WARNING, session.instance_id, **{"instance-action": "terminate"}))
+    world.settle()
+
+    assert (world.compute.launched, world.sessions[0].interrupting_at) == (2, MORNING)
+
+
+def test_a_warning_and_the_agents_own_notice_are_one() -> None:
+    world = World()
+    session = world.at_work()
+
+    world.turns.on_instance_event(event(WARNING, session.instance_id))
+    world.hear("interrupting", session=session, reason="spot")
+
+    assert world.compute.launched == 2
+
+
+def test_a_rebalance_recommendation_is_recorded_and_launches_nothing() -> None:
+    world = World()
+    session = world.launched()
+
+    world.turns.on_instance_event(event(REBALANCE, session.instance_id))
+    world.settle()
+
+    assert (world.compute.launched, world.journal.names[-1]) == (1, "session.at_risk")
+
+
+@pytest.mark.parametrize("state", ["shutting-down", "terminated", "stopping", "stopped"])
+def test_an_instance_that_dies_without_a_word_ends_its_session_within_seconds_and_its_console_is_kept(state: str) -> None:
+    world = World()
+    session = world.at_work()
+    world.compute.instances[session.instance_id] = state
+    world.compute.consoles[session.instance_id] = "Kernel panic - not syncing"
+
+    world.turns.on_instance_event(event(CHANGE, session.instance_id, state=state))
+    world.tick(after_s=WORD_S)
+
+    ended = world.session
+    assert (ended.state, ended.status, ended.reason) == (SessionState.ENDED, "interrupted", "instance_gone")
+    assert ended.console == "Kernel panic - not syncing"
+
+
+def test_the_final_word_that_was_on_its_way_is_believed_before_the_event() -> None:
+    world = World()
+    session = world.at_work()
+    world.compute.instances[session.instance_id] = "terminated"
+
+    world.turns.on_instance_event(event(CHANGE, session.instance_id, state="terminated"))
+    world.hear_the_end("success")
+
+    assert (world.session.status, world.session.console) == ("success", "")
+
+
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_an_instance_that_comes_up_changes_nothing(state: str) -> None:
+    world = World()
+    before = world.launched()
+
+    world.turns.on_instance_event(event(CHANGE, before.instance_id, state=state))
+
+    assert world.session == before
+
+
+@pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"detail-type": 7}', '{"detail-type": "x", "detail": {}}'])
+def test_an_event_nobody_can_read_is_logged_and_dropped(body: str) -> None:
+    world = World()
+
+    world.turns.on_instance_event(Received(body, "receipt"))
+
+    assert world.journal.names == ["event.unusable"]
+
+
+def test_an_event_of_somebody_elses_instance_is_dropped() -> None:
+    world = World()
+    before = world.launched()
+
+    world.turns.on_instance_event(event(CHANGE, "i-0123456789abcdef0", state="terminated"))
+
+    assert world.session == before
+
+
+def test_a_machine_that_says_it_works_while_a_job_still_waits_has_github_asked() -> None:
+    world = World()
+    session = world.launched()
+    world.hear("started")
+    world.hear("busy", ran_job="build")
+    world.github.jobs["1"] = an_event("in_progress", runner_name=session.runner_name)
+
+    world.ticks(until_s=BUSY_S + 40.0)
+
+    job = world.records.job("1")
+    assert job is not None and job.state is JobState.IN_PROGRESS
+    assert (world.session.bound_job, world.compute.launched) == ("1", 1)
+
+
+def test_a_job_that_github_says_still_waits_gets_another_machine() -> None:
+    world = World()
+    world.launched()
+    world.hear("started")
+    world.hear("busy", ran_job="somebody else's")
+    world.github.jobs["1"] = an_event("queued")
+
+    world.ticks(until_s=BUSY_S + 40.0)
+
+    assert world.compute.launched == 2
+
+
+def test_a_job_that_github_does_not_know_any_more_wants_nothing() -> None:
+    world = World()
+    world.launched()
+    world.hear("busy")
+
+    world.ticks(until_s=BUSY_S + 40.0)
+
+    job = world.records.job("1")
+    assert job is not None and (job.state, world.compute.launched) == (JobState.COMPLETED, 1)

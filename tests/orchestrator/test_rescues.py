@@ -1,0 +1,241 @@
+"""A job whose machine was taken away is run again, once; a job that was red on its own merits never."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+import pytest
+
+from orchestrator.errors import Unanswered
+from orchestrator.model import JobState, RescueState, SessionState
+from orchestrator.ports import Scope
+from orchestrator.rescues import LOOK_S, next_rerun, was_reclaimed
+from tests.orchestrator.memory import World, a_job, a_session, an_event
+
+RUN = "octo/widgets/7"
+
+
+def running(world: World, *names: str) -> None:
+    """A run of these jobs, each on a machine of its own."""
+    world.github.attempts["7"] = 1
+    for number, name in enumerate(names, 1):
+        told = {"job_id": str(number), "name": name}
+        world.told(an_event(**told))
+        session = next(s for s in world.sessions if not s.bound_job)
+        happens(world, an_event("in_progress", runner_name=session.runner_name, **told))
+
+
+def happens(world: World, event: object) -> None:
+    """GitHub's state changes, and it tells us."""
+    world.github.jobs[event.job_id] = event  # type: ignore[attr-defined,assignment]
+    world.told(event)  # type: ignore[arg-type]
+
+
+def ends(world: World, name: str, conclusion: str = "failure") -> None:
+    told = max((job for job in world.github.jobs.values() if job.name == name), key=lambda job: job.run_attempt)
+    happens(world, msgspec.structs.replace(told, action="completed", conclusion=conclusion))
+
+
+def is_taken_away(world: World, name: str) -> None:
+    job = next(job for job in world.records.jobs() if job.name == name)
+    session = next(s for s in world.sessions if s.bound_job == job.job_id)
+    world.hear_the_end("interrupted", session=session, reason="spot")
+    world.compute.instances[session.instance_id] = "terminated"
+
+
+def reruns(world: World) -> list[tuple[str, str]]:
+    world.ticks(until_s=3 * LOOK_S)
+    return world.github.reruns
+
+
+@pytest.mark.parametrize("order", [("taken", "failed"), ("failed", "taken")])
+def test_t6_a_reclaimed_job_is_run_again_in_whichever_order_both_are_told(order: tuple[str, ...]) -> None:
+    world = World()
+    running(world, "build")
+
+    for what in order:
+        is_taken_away(world, "build") if what == "taken" else ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+    assert "rescue.rerun" in world.journal.names
+
+
+def test_a_job_that_is_red_on_its_own_merits_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+
+    ends(world, "build")
+    world.hear_the_end("failure", session=world.session, reason="job_failed")
+
+    assert reruns(world) == [] and world.records.rescue(RUN) is None
+
+
+@pytest.mark.parametrize("conclusion", ["success", "cancelled", "skipped", "timed_out", "neutral"])
+def test_a_reclaimed_machine_whose_job_did_not_fail_changes_nothing(conclusion: str) -> None:
+    world = World()
+    running(world, "build")
+
+    is_taken_away(world, "build")
+    ends(world, "build", conclusion)
+
+    assert reruns(world) == []
+
+
+def test_nothing_is_run_again_while_the_run_still_runs() -> None:
+    world = World()
+    running(world, "build", "test")
+    is_taken_away(world, "build")
+    ends(world, "build")
+
+    early = list(reruns(world))
+    ends(world, "test", "success")
+
+    assert (early, reruns(world)) == ([], [("7", "")])
+
+
+def test_beside_a_job_that_is_really_red_only_the_reclaimed_one_is_run_again() -> None:
+    world = World()
+    running(world, "build", "test")
+    is_taken_away(world, "build")
+
+    ends(world, "build")
+    ends(world, "test")
+
+    assert reruns(world) == [("7", "1")]
+
+
+def test_two_reclaimed_jobs_beside_a_red_one_are_run_again_one_after_the_other() -> None:
+    world = World()
+    running(world, "build", "test", "red")
+    for name in ("build", "test"):
+        is_taken_away(world, name)
+    for name in ("build", "test", "red"):
+        ends(world, name)
+
+    first = list(reruns(world))
+    again = next(job for job in world.github.jobs.values() if job.run_attempt == 2 and job.action == "queued")
+    happens(world, msgspec.structs.replace(again, action="completed", conclusion="success"))
+
+    assert first == [("7", "1")] and [job.partition("+")[0] for _, job in reruns(world)] == ["1", "2"]
+
+
+def test_a_job_reclaimed_again_is_given_up_and_that_is_said() -> None:
+    world = World()
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    reruns(world)
+    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+
+    world.told(again)
+    session = next(s for s in world.sessions if s.state is SessionState.CONFIGURED)
+    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.runner_name))
+    world.hear_the_end("interrupted", session=session, reason="spot")
+    ends(world, "build")
+
+    assert len(reruns(world)) == 1
+    exhausted = [fields for name, fields in world.journal.events if name == "rescue.exhausted"]
+    assert exhausted and exhausted[0]["attempt"] == 2
+
+
+def test_deliveries_and_words_that_come_again_run_nothing_twice() -> None:
+    world = World()
+    running(world, "build")
+
+    for _ in range(3):
+        is_taken_away(world, "build")
+        ends(world, "build")
+        reruns(world)
+
+    assert len(world.github.reruns) == 1 and "rescue.exhausted" not in world.journal.names
+
+
+def test_a_rerun_whose_answer_was_lost_is_not_asked_for_again() -> None:
+    world = World()
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    rerun = world.github.rerun
+
+    def lossy(scope: Scope, run_id: str, job_id: str = "") -> bool:
+        rerun(scope, run_id, job_id)
+        raise Unanswered("github:re-run")
+
+    world.github.rerun = lossy  # type: ignore[method-assign]
+    reruns(world)
+    world.github.rerun = rerun  # type: ignore[method-assign]
+    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+    happens(world, msgspec.structs.replace(again, action="completed", conclusion="failure"))
+
+    assert len(reruns(world)) == 1
+    rescue = world.records.rescue(RUN)
+    assert rescue is not None and (rescue.state, rescue.tried) == (RescueState.RESTING, {"build": (1,)})
+
+
+def test_a_rerun_that_github_refuses_now_is_asked_for_later() -> None:
+    world = World()
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    rerun, refused = world.github.rerun, []
+
+    def refusing(scope: Scope, run_id: str, job_id: str = "") -> bool:
+        refused.append(run_id)
+        return False if len(refused) == 1 else rerun(scope, run_id, job_id)
+
+    world.github.rerun = refusing  # type: ignore[method-assign]
+
+    assert (reruns(world), len(refused)) == ([("7", "")], 2)
+
+
+def test_a_run_that_is_gone_is_given_up() -> None:
+    world = World()
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    world.github.attempts.clear()
+
+    reruns(world)
+
+    rescue = world.records.rescue(RUN)
+    assert rescue is not None and rescue.state is RescueState.RESTING and "rescue.dropped" in world.journal.names
+
+
+def test_a_machine_that_vanished_without_a_word_is_a_reclaim_too() -> None:
+    world = World()
+    running(world, "build")
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+
+    ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "failed", "chosen"),
+    [
+        ("", "ab", ((), "")),
+        ("a", "", ((), "")),
+        ("a", "a", (("a",), "")),
+        ("ab", "ab", (("a", "b"), "")),
+        ("ab", "a", (("a",), "")),
+        ("a", "ab", (("a",), "id-a")),
+        ("ab", "abc", (("a",), "id-a")),
+    ],
+)
+def test_what_is_run_again_next(wanted: str, failed: str, chosen: tuple[tuple[str, ...], str]) -> None:
+    assert next_rerun(tuple(wanted), {name: f"id-{name}" for name in failed}) == chosen
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "status", "bound"),
+    list(itertools.product(["failure", "success", "cancelled"], ["interrupted", "failure"], ["1", "2"])),
+)
+def test_only_a_failed_job_on_an_interrupted_machine_of_its_own_was_reclaimed(conclusion: str, status: str, bound: str) -> None:
+    job = a_job(state=JobState.COMPLETED, conclusion=conclusion)
+
+    reclaimed = was_reclaimed(job, a_session(status=status, bound_job=bound))
+
+    assert reclaimed is ((conclusion, status, bound) == ("failure", "interrupted", "1"))
