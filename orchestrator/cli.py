@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from orchestrator.explain import Facts, explained, job_id_of
+from orchestrator.model import is_over
 
 if TYPE_CHECKING:
     import typer
 
     from orchestrator.wiring import Orchestrator
+
+
+def _option(name: str, told: str) -> Any:
+    """An option's place in a word; nothing where typer is not installed."""
+    try:
+        import typer
+    except ImportError:
+        return None
+    return typer.Option(name, help=told)
+
+
+def _argument(told: str) -> Any:
+    """An argument's."""
+    try:
+        import typer
+    except ImportError:
+        return None
+    return typer.Argument(help=told)
+
+
+Json = Annotated[bool, _option("--json", "For programs.")]
 
 
 def main() -> None:
@@ -28,9 +55,8 @@ def command() -> typer.Typer:
     import typer
 
     app = typer.Typer(add_completion=False, no_args_is_help=True, help="Runners on EC2 that live for one job.")
-    app.command()(serve)
-    app.command()(jobs)
-    app.command()(logs)
+    for word in (serve, jobs, sessions, explain, logs, launch, terminate, pause, resume, drain, audit):
+        app.command()(word)
     for point in entry_points(group="runs_fleet.commands"):
         try:
             app.command(point.name)(point.load())
@@ -46,26 +72,116 @@ def serve() -> None:
     server.serve(_orchestrator())
 
 
-def jobs() -> None:
+def jobs(json: Json = False) -> None:
     """List the jobs we know and the sessions launched for them."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     records = _orchestrator().records
-    sessions = {session.bound_job or session.launched_for: session for session in records.sessions()}
-    table = Table("job", "name", "repository", "state", "conclusion", "runner", "session", "instance", "status")
+    of_job = {session.bound_job or session.launched_for: session for session in records.sessions()}
+    rows = []
     for job in sorted(records.jobs(), key=lambda job: job.queued_at):
-        session = sessions.get(job.job_id)
-        place = (
-            [session.state.value, session.instance_id, f"{session.status} {session.reason}".strip()]
-            if session
-            else ["-", "-", "-"]
-        )
-        table.add_row(
-            job.job_id, escape(job.name), f"{job.owner}/{job.repo}", job.state.value, job.conclusion, job.runner_name, *place
-        )
-    Console().print(table)
+        session = of_job.get(job.job_id)
+        rows.append(
+            {
+                "job": job.job_id, "name": job.name, "repository": f"{job.owner}/{job.repo}", "state": job.state.value,
+                "conclusion": job.conclusion, "runner": job.runner_name, "session": session.state.value if session else "",
+                "instance": session.instance_id if session else "",
+                "status": f"{session.status} {session.reason}".strip() if session else "",
+            }
+        )  # fmt: skip
+    _show(rows, json=json)
+
+
+def sessions(everything: Annotated[bool, _option("--all", "Also those that are over.")] = False, json: Json = False) -> None:
+    """List sessions: runners in bodies."""
+    found = sorted(_orchestrator().records.sessions(), key=lambda session: session.launched_at or 0.0)
+    rows = [
+        {
+            "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market, "spec": one.spec,
+            "repository": f"{one.owner}/{one.repo}", "job": one.bound_job, "launched": _moment(one.launched_at),
+            "status": f"{one.status} {one.reason}".strip(),
+        }
+        for one in found
+        if everything or not is_over(one)
+    ]  # fmt: skip
+    _show(rows, json=json)
+
+
+def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
+    """Say what happened to JOB, in order, and what it waits for."""
+    made = _orchestrator()
+    identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/actions/runs/1/job/2")
+    known = made.records.job(identity) or sys.exit(
+        f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings), or its labels"
+        " are not ours"
+    )
+    records, key = made.records, known.set_key
+    facts = Facts(
+        known, records.board(key),
+        tuple(s for s in records.sessions() if s.set_key == key or identity in (s.launched_for, s.bound_job)),
+        tuple(launch for launch in records.launches() if key in launch.sets), records.stack(),
+    )  # fmt: skip
+    told = explained(facts, made.settings, made.turns.launching.catalogue, time.time())
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        return
+    sys.stdout.write(
+        f"job {known.job_id} {known.name!r} of {known.owner}/{known.repo}, run {known.run_id}: {known.state.value}\n"
+    )
+    for line in told.lines:
+        sys.stdout.write(f"  {_moment(line.at)}  {line.what}\n")
+    if told.waits_for:
+        sys.stdout.write(f"  now: waits for {told.waits_for}\n")
+
+
+def launch(
+    repository: Annotated[str, _argument("owner/repo")],
+    label: Annotated[str, _argument("As in runs-on.")],
+    count: Annotated[int, _option("--count", "How many machines.")] = 1,
+    minutes: Annotated[float, _option("--minutes", "For how long they count as wanted.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Have machines made for LABEL before jobs ask for them; what nobody takes goes after MINUTES."""
+    owner, _, repo = repository.partition("/")
+    if not repo or not 0 < count <= 100:
+        sys.exit(f"expected owner/repo and a count from 1 to 100, found {repository!r} and {count}")
+    made = _orchestrator()
+    key = made.turns.prepare(owner, repo, (label,), count, minutes * 60.0)
+    _show([{"label_set": key, "wanted": str(count)}], json=json)
+
+
+def terminate(session: Annotated[str, _argument("A session's id.")], json: Json = False) -> None:
+    """End SESSION and its machine now, whatever it does."""
+    made = _orchestrator()
+    ended = made.turns.dismiss(session) or sys.exit(f"no session {session} is open: `runs-fleet sessions` lists them")
+    _show([{"session": ended.session_id, "instance": ended.instance_id, "status": f"{ended.status} {ended.reason}"}], json=json)
+
+
+def pause(json: Json = False) -> None:
+    """Launch nothing more until `resume`; what runs goes on."""
+    _show([{"paused": str(_orchestrator().turns.pause(paused=True))}], json=json)
+
+
+def resume(json: Json = False) -> None:
+    """Launch again."""
+    _show([{"paused": str(_orchestrator().turns.pause(paused=False))}], json=json)
+
+
+def drain(json: Json = False) -> None:
+    """Launch nothing more, and take every idle machine back; jobs that run are left to end."""
+    made = _orchestrator()
+    made.turns.pause(paused=True)
+    left = made.turns.drain()
+    _show([{"session": one.session_id, "state": one.state.value, "job": one.bound_job} for one in left], json=json)
+
+
+def audit() -> None:
+    """Terminate what outlived its end, by tags and the clock alone. Needs AWS credentials and RUNS_FLEET_STACK_ID, nothing else."""
+    from orchestrator.adapters.aws import Clients, Ec2Api
+    from orchestrator.adapters.system import SystemClock, TextJournal
+    from orchestrator.audit import audit as audited
+
+    failed = audited(Ec2Api(Clients()), SystemClock(), TextJournal(), os.environ.get("RUNS_FLEET_STACK_ID") or "runs-fleet")
+    if failed:
+        sys.exit(f"{failed} instances could not be terminated: see above")
 
 
 def logs(job: str) -> None:
@@ -92,6 +208,26 @@ def logs(job: str) -> None:
         if token.get("nextToken") == page["nextForwardToken"]:
             return
         token = {"nextToken": page["nextForwardToken"]}
+
+
+def _show(rows: list[dict[str, str]], *, json: bool) -> None:
+    """As a table for people, or as JSON for programs."""
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else ["nothing"]))
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    console = Console()
+    (console if console.is_terminal else Console(width=max(console.width, 200))).print(table)
+
+
+def _moment(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _orchestrator() -> Orchestrator:

@@ -6,6 +6,7 @@ configured. It may be cut off anywhere and taken up again: a replay gives the sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from orchestrator import demand, planning
 from orchestrator.catalogue import Kind, fitting
 from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.labels import Ask, read_ask
-from orchestrator.model import Launch, LaunchState, Ledger, Planned, Session, SessionState, changed
+from orchestrator.model import Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
 from orchestrator.ports import Clock, Compute, Crew, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
@@ -76,8 +77,12 @@ class Launching:
         started = self.compute.start_sessions(launch.request, sent_before=sent_before)
         instances = sorted(body.handle.body for body in started.bodies)
         bodies = dict(zip((one.session_id for one in launch.sessions), instances, strict=False))
-        told = (*launch.errors, *(reason[:200] for reason in started.reasons))[-REASONS_KEPT:]
-        dealt = self.records.put(changed(launch, state=LaunchState.DEALT, bodies=bodies, errors=told, due=self.leased()))
+        now = self.clock.now()
+        market = json.loads(launch.request)["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
+        reasons = tuple(reason[:200] for reason in started.reasons[:REASONS_KEPT])
+        came = Try(at=now, step=launch.step, market=market, wanted=len(launch.sessions), got=len(bodies), reasons=reasons)
+        tries = (*launch.tries, came)
+        dealt = self.records.put(changed(launch, state=LaunchState.DEALT, bodies=bodies, tries=tries, due=self.leased()))
         fields = {"launch_id": launch.launch_id, "step": launch.step, "wanted": len(launch.sessions), "got": len(bodies)}
         self.journal.event("launch.dealt", **fields, reasons="; ".join(started.reasons))
         return dealt
@@ -91,7 +96,7 @@ class Launching:
             session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, launched_for=planned.job_id,
             owner=ledger.owner, repo=ledger.repo, run_id=planned.run_id, labels=ledger.labels,
             installation_id=ledger.installation_id, instance_id=launch.bodies[planned.session_id], spec=launch.spec,
-            image=launch.image, runner_name=planning.runner_name(self.settings.stack_id, planned.session_id), launched_at=now,
+            image=launch.image, market=launch.tries[-1].market, runner_name=planning.runner_name(self.settings.stack_id, planned.session_id), launched_at=now,
             deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         try:
@@ -125,7 +130,7 @@ class Launching:
         closed, *_ = self.records.save(changed(launch, state=LaunchState.CLOSED), *wiser)
         for found in wiser:
             self.journal.event(
-                "level.refused", set_key=found.set_key, until=found.backoff_until, reasons="; ".join(launch.errors)
+                "level.refused", set_key=found.set_key, until=found.backoff_until, reasons="; ".join(launch.tries[-1].reasons)
             )
             self.sessions.wake(found.set_key)
         return closed

@@ -142,6 +142,8 @@ class Levels:
             for want in sharing:
                 why = "paused" if stack.paused else "pace"
                 self.journal.event("level.held", set_key=want.ledger.set_key, why=why, waiting=len(want.found.waiting))
+                if not want.ledger.version:
+                    want.ledger = self.records.put(want.ledger)  # so that `resume` finds it
                 if not stack.paused:
                     self.records.wake(want.ledger.set_key, now + PACED_S)
             return None

@@ -126,6 +126,17 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
 
 
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the fallback, asked for. `reasons`: EC2's, code first, for what it did not give."""
+
+    at: float
+    step: int
+    market: str
+    wanted: int
+    got: int
+    reasons: tuple[str, ...] = ()
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One wish of EC2, for sessions of one or more label sets that need the same kind of machine."""
 
@@ -143,8 +154,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     state: LaunchState = LaunchState.INTENDED
     bodies: dict[str, str] = {}
     """Session id to instance id, as dealt in this step."""
-    errors: tuple[str, ...] = ()
-    """What EC2 gave as reasons, code first, of all steps."""
+    tries: tuple[Try, ...] = ()
+    """What came of each step that was answered."""
     image: str = ""
     """Launch template and version."""
     created_at: float = 0.0
@@ -186,6 +197,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     runner_id: int = 0
     attempt: int = 1
     launched_at: float | None = None
+    configured_at: float | None = None
     ready_at: float | None = None
     busy_at: float | None = None
     interrupting_at: float | None = None

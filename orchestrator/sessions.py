@@ -50,7 +50,9 @@ class Sessions:
         except Unlaunchable as error:
             return self.ended(session, "failure", "unconfigurable", str(error))
         deadline = self.clock.now() + planning.BOOT_S
-        return self.moved(session, SessionState.CONFIGURED, runner_id=runner_id, deadline=deadline)
+        return self.moved(
+            session, SessionState.CONFIGURED, runner_id=runner_id, deadline=deadline, configured_at=self.clock.now()
+        )
 
     def release(self, session_id: str) -> None:
         """Take an idle session back, if GitHub agrees that it is idle: then nobody can give it a job any more. Raises.

@@ -20,7 +20,7 @@ from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
-from orchestrator.model import Session
+from orchestrator.model import Ledger, Session, changed, is_over, set_key
 from orchestrator.ports import Clock, Compute, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
 from orchestrator.rescues import Rescues
@@ -101,6 +101,47 @@ class Turns:
         self._sessions_are_due(sessions)
         self._attend("levels", ",".join(asleep), lambda _: self.levels.settle(asleep))
         return attended
+
+    def prepare(self, owner: str, repo: str, names: tuple[str, ...], count: int, for_s: float) -> str:
+        """Have `count` machines made though no job asks yet; they count as wanted for so long. Raises: OrchestratorError."""
+        key = set_key(owner, repo, self.settings.runner_group_id, names)
+        until = self.clock.now() + for_s
+
+        def wanted() -> None:
+            known = self.records.ledger(key) or Ledger(set_key=key, owner=owner, repo=repo, installation_id="", labels=names)
+            self.records.put(changed(known, expected=(*known.expected, *[until] * count)[-100:], touched_at=self.clock.now()))
+
+        self._again(wanted)
+        self.endings.sessions.wake(key)
+        return key
+
+    def dismiss(self, session_id: str) -> Session | None:
+        """End a session and its body now, at an operator's word; None: it is not open. Raises: OrchestratorError."""
+        found: list[Session] = []
+
+        def ended() -> None:
+            session = self.records.session(session_id)
+            if session is not None and not is_over(session):
+                found.append(
+                    self.endings.sessions.ended(session, "interrupted", "dismissed", "ended by an operator", farewell_s=0.0)
+                )
+                self.compute.stop_session(handle_of(session))
+
+        self._again(ended)
+        return found[-1] if found else None
+
+    def pause(self, *, paused: bool) -> bool:
+        """Launch nothing, or launch again. Returns what holds now. Raises: OrchestratorError."""
+        self._again(lambda: self.records.put(changed(self.records.stack(), paused=paused)))
+        for ledger in () if paused else self.records.ledgers():
+            self.endings.sessions.wake(ledger.set_key)
+        return paused
+
+    def drain(self) -> list[Session]:
+        """Take every idle session back; returns those that are left to end. Raises: OrchestratorError."""
+        for session in [one for one in self.records.sessions() if not is_over(one)]:
+            self._again(partial(self.endings.sessions.release, session.session_id))
+        return [one for one in self.records.sessions() if not is_over(one)]
 
     @property
     def _due(self) -> dict[str, Callable[[str], None]]:

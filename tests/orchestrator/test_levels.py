@@ -197,7 +197,7 @@ def test_what_ec2_refuses_altogether_stays_demand_and_is_asked_for_again_later()
     world.compute.full = set()
     world.ticks(until_s=20.0)
 
-    assert launch.state is LaunchState.CLOSED and "InsufficientInstanceCapacity" in launch.errors[0]
+    assert launch.state is LaunchState.CLOSED and "InsufficientInstanceCapacity" in launch.tries[0].reasons[0]
     assert (asked, world.compute.launched) == (4, 1)
     assert "level.refused" in world.journal.names and "level.held" in world.journal.names
 

@@ -6,7 +6,19 @@ import msgspec
 import pytest
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Board, JobState, LaunchState, Planned, Record, Rescue, RescueState, SessionState, Stack, changed
+from orchestrator.model import (
+    Board,
+    JobState,
+    LaunchState,
+    Planned,
+    Record,
+    Rescue,
+    RescueState,
+    SessionState,
+    Stack,
+    Try,
+    changed,
+)
 from orchestrator.ports import Tables
 from orchestrator.records import KEPT_S, Records
 from tests.orchestrator.memory import MORNING, SET, ManualClock, MemoryTables, a_job, a_launch, a_ledger, a_session
@@ -18,13 +30,13 @@ FULL_JOB = a_job(
 )  # fmt: skip
 FULL_SESSION = a_session(
     state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, instance_id="i-1", spec="amd64", image="t:3",
-    market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5, ready_at=2.25,
+    market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5, configured_at=1.75, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
     console="Kernel panic",
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
-    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, errors=("A: b", "C: d"), image="t:3", created_at=0.5, expires_at=7.0,
+    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1, reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
     sessions=(), sets=(SET, "other"),
 )  # fmt: skip
 FULL_LEDGER = a_ledger(

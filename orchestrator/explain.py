@@ -1,0 +1,132 @@
+"""Why a job is where it is: what happened to it, in order, and what it waits for now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from orchestrator import planning
+from orchestrator.catalogue import Kind, fitting
+from orchestrator.demand import level
+from orchestrator.labels import read_ask
+from orchestrator.model import Board, Job, JobState, Launch, LaunchState, Session, SessionState, Stack
+from orchestrator.settings import ServerSettings
+
+
+class Line(msgspec.Struct, frozen=True):
+    """Something that happened. `at`: epoch seconds."""
+
+    at: float
+    what: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A job's story so far. `waits_for`: the first unmet condition; empty if it waits for nothing."""
+
+    job: Job
+    lines: tuple[Line, ...]
+    waits_for: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the records say about a job and its label set now."""
+
+    job: Job
+    board: Board
+    sessions: tuple[Session, ...]
+    launches: tuple[Launch, ...]
+    stack: Stack
+
+
+def job_id_of(text: str) -> str:
+    """The job's id in an id or a job's URL (`…/actions/runs/1/job/2`); empty if there is none."""
+    found = re.search(r"(?:/job/|^)(\d+)/?(?:[?#].*)?$", text.strip())
+    return found[1] if found else ""
+
+
+def explained(facts: Facts, settings: ServerSettings, catalogue: Iterable[Kind], now: float) -> Explanation:
+    """The whole story."""
+    job = facts.job
+    lines = [Line(job.queued_at, f"queued by GitHub, labels {', '.join(job.labels)}")]
+    for launch in facts.launches:
+        if any(one.job_id == job.job_id for one in launch.sessions) or _made_for(launch, facts.sessions, job):
+            lines += _of_launch(launch)
+    for session in facts.sessions:
+        if job.job_id in (session.launched_for, session.bound_job) or session.runner_name == job.runner_name:
+            lines += _of_session(session, job)
+    if job.started_at is not None:
+        lines.append(Line(job.started_at, f"taken by runner {job.runner_name or 'of somebody else'}"))
+    if job.completed_at is not None:
+        lines.append(Line(job.completed_at, f"completed: {job.conclusion or 'no conclusion told'}"))
+    waits = _waits_for(facts, settings, tuple(catalogue), now) if job.state in (JobState.QUEUED, JobState.WAITING) else ""
+    return Explanation(job, tuple(sorted(lines, key=lambda line: line.at)), waits)
+
+
+def _made_for(launch: Launch, sessions: Iterable[Session], job: Job) -> bool:
+    return any(s.launch_id == launch.launch_id and job.job_id in (s.launched_for, s.bound_job) for s in sessions)
+
+
+def _of_launch(launch: Launch) -> list[Line]:
+    lines = [Line(launch.created_at, f"launch {launch.launch_id} committed: {launch.spec}, image {launch.image}")]
+    for one in launch.tries:
+        why = f" ({'; '.join(one.reasons)})" if one.reasons else ""
+        lines.append(Line(one.at, f"EC2 asked for {one.wanted} {one.market}, step {one.step}: gave {one.got}{why}"))
+    return lines
+
+
+def _of_session(session: Session, job: Job) -> list[Line]:
+    mine = "" if session.launched_for == job.job_id else " (launched for another job)"
+    name, told = session.session_id, []
+    moments: list[tuple[float | None, str]] = [
+        (session.launched_at, f"session {name} got instance {session.instance_id}, {session.market}{mine}"),
+        (session.configured_at, f"session {name} configured: runner {session.runner_name} is registered"),
+        (session.ready_at, f"session {name} ready: its runner listens"),
+        (session.busy_at, f"session {name} busy" + (f" with job {session.bound_job}" if session.bound_job else "")),
+        (session.interrupting_at, f"session {name}: its machine is going to be taken away"),
+        (session.gone_at, f"session {name}: EC2 says that its instance is gone"),
+        (
+            session.ended_at,
+            f"session {name} ended: {session.status}, {session.reason or 'no reason'}. {session.error}".rstrip(". "),
+        ),
+        (session.closed_at, f"session {name} closed: nothing of it is left"),
+    ]
+    told += [Line(at, what) for at, what in moments if at is not None]
+    return told
+
+
+def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ...], now: float) -> str:
+    """The first condition that is not met, in the order in which they are asked."""
+    job, ledger = facts.job, facts.board.ledger
+    if job.state is JobState.WAITING:
+        return "an approval on GitHub: it asks for no machine yet"
+    ask = read_ask(job.labels, settings.spec_of)
+    architecture = ask.architecture or planning.ARCHITECTURE
+    own = settings.arm_instance_types if architecture == "arm64" else settings.instance_types
+    found = level(facts.board, now)
+    place = next((at for at, card in enumerate(found.waiting, 1) if card.identity == job.job_id), 0)
+    launches = [launch for launch in facts.launches if launch.state is not LaunchState.CLOSED]
+    coming = [s for s in facts.sessions if s.state in (SessionState.LAUNCHED, SessionState.CONFIGURED)]
+    ready = [s for s in facts.sessions if s.state is SessionState.READY]
+    conditions: list[tuple[bool, Callable[[], str]]] = [
+        (bool(ask.complaints), lambda: "labels that can be understood: " + "; ".join(ask.complaints)),
+        (
+            not fitting(catalogue, ask, architecture, frozenset(own)),
+            lambda: (
+                f"labels that a machine fits: none of {architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked"
+            ),
+        ),
+        (
+            bool(ready),
+            lambda: f"GitHub to give it to one of {len(ready)} runners that listen; it is number {place} of those that wait",
+        ),
+        (bool(coming), lambda: f"{len(coming)} machines that boot; it is number {place} of those that wait"),
+        (bool(launches), lambda: f"EC2's answer to {len(launches)} launches"),
+        (facts.stack.paused and bool(found.lacking), lambda: "the stack to be resumed: `runs-fleet resume`"),
+        (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
+        (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
+    ]
+    return next((said() for unmet, said in conditions if unmet), "GitHub to tell that its runner took it")

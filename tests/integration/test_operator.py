@@ -1,0 +1,111 @@
+"""What an operator types, against a stack that runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.local import World, play, world
+from sandbox.workflow import read_workflow
+
+COMMAND = Path(sys.executable).with_name("runs-fleet")
+WORKFLOW = """
+on: push
+jobs:
+  one:
+    runs-on: runs-fleet=1/cpu=2
+    steps: [{run: echo hello}]
+"""
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A sandbox in which one job was played to its end."""
+    root = tmp_path_factory.mktemp("operator")
+    (root / "one.yml").write_text(WORKFLOW, "utf-8")
+    with world(root) as made:
+        made.serve()
+        play(made, read_workflow(root / "one.yml"))
+        yield made
+
+
+def typed(up: World, *words: str) -> subprocess.CompletedProcess[str]:
+    assert up.stack is not None
+    return subprocess.run(
+        [str(COMMAND), *words], env=up.stack.environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def told(up: World, *words: str) -> Any:
+    shown = typed(up, *words, "--json")
+    assert shown.returncode == 0, shown.stderr
+    return json.loads(shown.stdout)
+
+
+def job_of(up: World) -> str:
+    return str(next(iter(up.github.state.runs.values())).jobs[0].id)
+
+
+def test_explain_tells_the_whole_life_of_a_job(up: World) -> None:
+    shown = typed(up, "explain", f"https://github.com/octo/sandbox/actions/runs/1/job/{job_of(up)}")
+
+    assert shown.returncode == 0, shown.stderr
+    lines = [line.split("  ", 2)[-1] for line in shown.stdout.splitlines()[1:]]
+    wanted = ["queued by GitHub", "launch l-", "EC2 asked for 1 spot", "session s-", "taken by runner", "completed: success"]
+    assert [any(line.startswith(words) for line in lines) for words in wanted] == [True] * len(wanted), shown.stdout
+    assert "waits for" not in shown.stdout
+
+
+def test_explain_as_json_has_the_same_lines(up: World) -> None:
+    found = told(up, "explain", job_of(up))
+
+    assert found["job"]["conclusion"] == "success" and found["waits_for"] == ""
+    assert [line["at"] for line in found["lines"]] == sorted(line["at"] for line in found["lines"])
+
+
+@pytest.mark.parametrize(("job", "words"), [("999999", "no job 999999 is known"), ("build", "expected its id, or a URL")])
+def test_a_job_that_is_not_known_is_said_with_what_to_do(up: World, job: str, words: str) -> None:
+    shown = typed(up, "explain", job)
+
+    assert shown.returncode == 1 and words in shown.stderr
+
+
+def test_what_ran_is_listed(up: World) -> None:
+    (job,) = told(up, "jobs")
+    (session,) = told(up, "sessions", "--all")
+
+    assert (job["job"], job["conclusion"], session["job"], session["state"]) == (job_of(up), "success", job_of(up), "closed")
+    assert told(up, "sessions") == []
+
+
+def test_machines_are_made_before_they_are_asked_for_and_ended_by_hand(up: World) -> None:
+    told(up, "launch", "octo/sandbox", "runs-fleet=2", "--count", "2")
+    until_s = time.monotonic() + 60
+    while len(found := told(up, "sessions")) < 2 and time.monotonic() < until_s:
+        time.sleep(0.2)
+    told(up, "pause")
+
+    ended = [told(up, "terminate", one["session"])[0]["status"] for one in found]
+
+    assert ended == ["interrupted dismissed"] * 2
+    until_s = time.monotonic() + 60
+    while up.cloud.instances.machines and time.monotonic() < until_s:
+        time.sleep(0.2)
+    assert told(up, "sessions") == [] and not up.cloud.instances.machines
+    assert told(up, "drain") == [] and told(up, "resume") == [{"paused": "False"}]
+
+
+def test_the_auditor_runs_with_credentials_and_the_stacks_name_alone(up: World) -> None:
+    assert up.stack is not None
+    few = {name: value for name, value in up.stack.environment.items() if name.startswith("AWS_") or name in ("PATH", "HOME")}
+
+    shown = subprocess.run([str(COMMAND), "audit"], env=few, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (shown.returncode, shown.stdout) == (0, "")

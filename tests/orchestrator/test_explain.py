@@ -1,0 +1,190 @@
+"""What happened to a job, in order, and the first thing it waits for; and what operators can do about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.explain import Explanation, Facts, explained, job_id_of
+from orchestrator.model import SessionState
+from tests.orchestrator.memory import SET, World, an_event, some_settings
+
+
+def explanation(world: World, job_id: str = "1") -> Explanation:
+    job = world.records.job(job_id)
+    assert job is not None
+    facts = Facts(
+        job, world.records.board(job.set_key), tuple(world.records.sessions()), tuple(world.records.launches()), world.records.stack(),
+    )  # fmt: skip
+    return explained(facts, world.settings, world.turns.launching.catalogue, world.clock.now())
+
+
+def story(world: World) -> str:
+    return "\n".join(line.what for line in explanation(world).lines)
+
+
+def test_the_whole_life_of_a_green_job_is_told_in_order() -> None:
+    world = World()
+    session = world.launched()
+    for after_s, status in ((10, "started"), (20, "busy")):
+        world.clock.at += after_s
+        world.hear(status)
+    world.told(an_event("in_progress", runner_name=session.runner_name, at=world.clock.at))
+    world.clock.at += 60
+    world.hear_the_end()
+    world.told(an_event("completed", runner_name=session.runner_name, conclusion="success", at=world.clock.at))
+
+    told = explanation(world)
+
+    assert told.waits_for == "" and [line.at for line in told.lines] == sorted(line.at for line in told.lines)
+    for words in ("queued by GitHub", "committed", "EC2 asked for 1 spot, step 0: gave 1", "got instance i-", "configured: runner",
+                  "ready", "busy with job 1", "taken by runner", "ended: success", "completed: success"):  # fmt: skip
+        assert words in story(world), words
+
+
+def test_what_ec2_refused_is_told_step_by_step_with_its_reasons() -> None:
+    world = World()
+    world.compute.full = {"spot"}
+    world.told(an_event())
+
+    told = story(world)
+
+    assert "asked for 1 spot, step 0: gave 0 (InsufficientInstanceCapacity" in told and "1 on-demand, step 2: gave 1" in told
+
+
+def waits_for(world: World, job_id: str = "1") -> str:
+    return explanation(world, job_id).waits_for
+
+
+def test_a_job_that_waits_for_approval() -> None:
+    world = World()
+    world.told(an_event("waiting"))
+
+    assert "an approval on GitHub" in waits_for(world)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [("runs-fleet/cpu=x", "cpu=x: expected"), ("runs-fleet/cpu=1000", "none of amd64 has 1000 to 2000 vCPUs")]
+)
+def test_a_label_that_cannot_be_served(label: str, words: str) -> None:
+    world = World()
+    world.told(an_event(labels=(label,)))
+
+    assert words in waits_for(world)
+
+
+def test_a_machine_that_boots_and_the_place_in_the_queue() -> None:
+    world = World()
+    for number in (1, 2):
+        world.told(an_event(job_id=str(number), at=world.clock.at + number))
+
+    assert waits_for(world, "2") == "2 machines that boot; it is number 2 of those that wait"
+
+
+def test_a_runner_that_listens() -> None:
+    world = World()
+    world.launched()
+    world.hear("started")
+
+    assert "GitHub to give it to one of 1 runners" in waits_for(world)
+
+
+def test_no_capacity_and_when_it_is_tried_again() -> None:
+    world = World()
+    world.compute.full = {"*"}
+    world.told(an_event())
+
+    assert waits_for(world) == "30 s to pass: EC2 has no capacity"
+
+
+def test_machines_that_never_work_and_when_it_is_tried_again() -> None:
+    world = World()
+    world.told(an_event())
+    for _ in range(5):
+        last = world.sessions[-1]
+        world.compute.instances[last.instance_id] = "terminated"
+        world.hear_the_end("interrupted", session=last, reason="unclaimed")
+
+    assert waits_for(world) == "60 s to pass: 5 machines in a row ended without a job"
+
+
+def test_a_stack_that_is_paused() -> None:
+    world = World()
+    world.turns.pause(paused=True)
+    world.told(an_event())
+
+    assert "`runs-fleet resume`" in waits_for(world)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("47331908423", "47331908423"),
+        ("https://github.com/o/r/actions/runs/1/job/2", "2"),
+        ("https://github.com/o/r/actions/runs/1/job/2?pr=3#step:4:5", "2"),
+        ("https://github.com/o/r/actions/runs/1", ""),
+        ("build", ""),
+        ("", ""),
+    ],
+)
+def test_a_job_is_named_by_its_id_or_its_url(text: str, found: str) -> None:
+    assert job_id_of(text) == found
+
+
+def test_machines_can_be_made_before_jobs_ask_and_go_if_nobody_takes_them() -> None:
+    world = World()
+
+    world.turns.prepare("octo", "widgets", ("runs-fleet=7/arch=amd64",), 3, 600.0)
+    world.settle()
+    made = world.compute.launched
+    world.ticks(until_s=800.0)
+
+    assert made == 3 and set(world.compute.instances.values()) == {"terminated"}
+
+
+def test_a_job_takes_a_machine_that_was_made_before() -> None:
+    world = World()
+    key = world.turns.prepare("octo", "widgets", ("runs-fleet=7/arch=amd64",), 1, 600.0)
+    world.settle()
+
+    world.clock.at += 601.0
+    world.told(an_event())
+
+    assert (key, world.compute.launched) == (SET, 1)
+
+
+def test_a_session_can_be_ended_by_hand() -> None:
+    world = World()
+    session = world.at_work()
+
+    ended = world.turns.dismiss(session.session_id)
+
+    assert ended is not None and (ended.status, ended.reason) == ("interrupted", "dismissed")
+    assert world.compute.instances[session.instance_id] == "terminated"
+    assert world.turns.dismiss(session.session_id) is None and world.turns.dismiss("s-unknown") is None
+
+
+def test_draining_takes_idle_machines_back_and_leaves_those_at_work() -> None:
+    world = World(settings=some_settings(watch_s=60.0))
+    world.told(an_event(job_id="1"))
+    busy = world.session
+    world.told(an_event("in_progress", job_id="1", runner_name=busy.runner_name))
+    world.told(an_event(job_id="2"))
+    world.turns.pause(paused=True)
+
+    left = world.turns.drain()
+    world.settle()
+
+    assert [one.session_id for one in left] == [busy.session_id] and world.compute.launched == 2
+    assert {s.state for s in world.sessions if s.session_id != busy.session_id} == {SessionState.ENDED}
+
+
+def test_what_waited_while_the_stack_was_paused_is_launched_when_it_is_resumed() -> None:
+    world = World()
+    world.turns.pause(paused=True)
+    world.told(an_event())
+    before = world.compute.launched
+
+    world.turns.pause(paused=False)
+    world.settle()
+
+    assert (before, world.compute.launched) == (0, 1)
