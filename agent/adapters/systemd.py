@@ -21,6 +21,13 @@ LAUNCH = "/usr/local/lib/runs-fleet/job-launch"
 """Becomes the command with the environment it reads from standard input."""
 RESERVED_BYTES = 300 << 20
 """Memory kept for the agent and the system; the rest is the job's."""
+LIMITS_OF_TASKS = (
+    "/proc/sys/kernel/threads-max",
+    "/proc/sys/kernel/pid_max",
+    "/sys/fs/cgroup/pids.max",
+    "/sys/fs/cgroup/pids/pids.max",
+)
+"""Source: cgroups(7); the root group of a machine has no such file, that of a container has."""
 MOST_TASKS = 16_384
 """Far more than a build needs, far fewer than the kernel has: a fork bomb ends in the job's unit."""
 OOM_SCORE = 500
@@ -153,10 +160,12 @@ class UnitRunner:
 
 
 def _most_tasks() -> int:
-    """Half of what the kernel has, on a machine so small that this is less."""
-    with contextlib.suppress(OSError, ValueError):
-        return min(MOST_TASKS, int(Path("/proc/sys/kernel/threads-max").read_text(encoding="ascii")) // 2)
-    return MOST_TASKS
+    """Half of what the machine has, where this is less: a kernel's limits, and a container's if the machine is one."""
+    most = MOST_TASKS
+    for limit in LIMITS_OF_TASKS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or `max`
+            most = min(most, int(Path(limit).read_text(encoding="ascii")) // 2)
+    return most
 
 
 def machine_memory_bytes() -> int:
