@@ -41,6 +41,8 @@ class Level:
     waiting: tuple[Card, ...] = ()
     """The jobs that want a machine, oldest first."""
     supply: int = 0
+    there: int = 0
+    """All that is there or on its way, also what does not count."""
     surplus_since: float | None = None
     held: str = ""
     """Why nothing is launched though something lacks."""
@@ -62,7 +64,7 @@ def level(board: Board, now: float) -> Level:
     ends = [*told_of, *(until for until in ledger.expected if until > now)] if ledger else []
     looks = [*_looks(sessions, oldest, now), *ends, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if waiting and _is_silent(card, now))
-    found = Level(waiting=waiting, supply=supply, ask=ask, look_at=_first(looks))
+    found = Level(waiting=waiting, supply=supply, there=len(sessions) + len(coming), ask=ask, look_at=_first(looks))
     if supply < demand:
         if ledger is not None and ledger.backoff_until > now:
             return replace(found, held=ledger.backoff_why, look_at=_first([*looks, ledger.backoff_until]))

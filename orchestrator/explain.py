@@ -103,6 +103,8 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     job, ledger = facts.job, facts.board.ledger
     if job.state is JobState.WAITING:
         return "an approval on GitHub: it asks for no machine yet"
+    if job.refused:
+        return f"labels or a policy that let it run: {job.refused}"
     ask = read_ask(job.labels, settings.spec_of)
     architecture = ask.architecture or planning.ARCHITECTURE
     own = settings.arm_instance_types if architecture == "arm64" else settings.instance_types
@@ -126,6 +128,14 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
         (bool(coming), lambda: f"{len(coming)} machines that boot; it is number {place} of those that wait"),
         (bool(launches), lambda: f"EC2's answer to {len(launches)} launches"),
         (facts.stack.paused and bool(found.lacking), lambda: "the stack to be resumed: `runs-fleet resume`"),
+        (
+            bool(found.lacking) and facts.stack.alive >= settings.max_sessions,
+            lambda: f"one of the {settings.max_sessions} machines that are allowed; it is number {place} of its label set",
+        ),
+        (
+            bool(found.lacking) and found.there >= settings.max_sessions_per_label_set,
+            lambda: f"one of the {settings.max_sessions_per_label_set} machines of its label set; it is number {place}",
+        ),
         (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
         (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
     ]

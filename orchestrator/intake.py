@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator import planning
+from orchestrator.catalogue import Kind, fitting
+from orchestrator.errors import ServiceFailed
+from orchestrator.labels import Ask, read_ask
 from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
-from orchestrator.ports import Clock, GitHub, Journal, Scope
+from orchestrator.policy import refusal
+from orchestrator.ports import Clock, GitHub, Journal, Run, Scope
 from orchestrator.records import Records
 from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
@@ -20,6 +24,8 @@ STATES = {
     "completed": JobState.COMPLETED,
 }
 """The actions of `workflow_job`, in the order of a job's life. Source: GitHub webhook documentation."""
+RUNS_KNOWN = 10_000
+"""Runs remembered by this process, so that each is asked for once."""
 QUEUED_S, RUNNING_S = 24 * 3600.0 + 600.0, 5 * 86_400.0 + 600.0
 """GitHub cancels a job that was queued for a day, and ends one that ran for five. Source: GitHub Actions usage limits."""
 
@@ -33,8 +39,10 @@ class Intake:
     sessions: Sessions
     rescues: Rescues
     github: GitHub
+    catalogue: tuple[Kind, ...]
     clock: Clock
     journal: Journal
+    _runs: dict[tuple[str, str, str], Run] = field(default_factory=dict)
 
     def apply(self, event: JobEvent) -> str:
         """Remember what is news in it, bind the session it names, and wake the label set. Returns its key.
@@ -83,7 +91,7 @@ class Intake:
         if event.runner_name:
             changes["runner_name"] = event.runner_name[: planning.NAME_LIMIT]
         if state is JobState.QUEUED:
-            changes["queued_at"] = event.at
+            changes |= {"queued_at": event.at, "refused": self._refusal(job, event)}
         if state is JobState.IN_PROGRESS:
             changes |= {"started_at": event.at, "due": self.clock.now() + RUNNING_S}
         if state is JobState.COMPLETED:
@@ -96,8 +104,53 @@ class Intake:
         if session is not None and state is JobState.COMPLETED:
             self.rescues.consider(told, bound or session)
         self.journal.event("job.told", job_id=job.job_id, state=state.value, runner=told.runner_name)
+        if told.refused and state is JobState.QUEUED:
+            self._say(told)
         if bound is not None and bound.set_key != job.set_key:
             self.sessions.wake(bound.set_key)  # it took a job of another label set: that one is a session short now
+
+    def _refusal(self, job: Job, event: JobEvent) -> str:
+        """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""
+        ask = read_ask(job.labels, self.settings.spec_of)
+        if ask.complaints:
+            return "; ".join(ask.complaints)
+        rule = self.settings.policy.rule_of(job.owner, job.repo)
+        fork, public = False, event.public
+        if rule is not None and not rule.forks:
+            run = self._run(job)
+            fork, public = run.fork, public or run.public
+        return refusal(rule, ask, public=public, fork=fork) or self._unservable(ask)
+
+    def _run(self, job: Job) -> Run:
+        """Its run, asked for once; a run that GitHub does not know is nobody's fork."""
+        key = (job.owner, job.repo, job.run_id)
+        if key not in self._runs:
+            found = self.github.run(Scope(job.installation_id, job.owner, job.repo), job.run_id)
+            if len(self._runs) >= RUNS_KNOWN:
+                self._runs.clear()
+            self._runs[key] = found or Run(over=False, attempt=0)
+        return self._runs[key]
+
+    def _unservable(self, ask: Ask) -> str:
+        architecture = ask.architecture or planning.ARCHITECTURE
+        own = self.settings.arm_instance_types if architecture == "arm64" else self.settings.instance_types
+        if fitting(self.catalogue, ask, architecture, frozenset(own)):
+            return ""
+        return f"no instance type of {architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked for"
+
+    def _say(self, job: Job) -> None:
+        """Where whoever waits for the job looks, if we may write there; in our own log in any case."""
+        self.journal.event("job.refused", job_id=job.job_id, repository=f"{job.owner}/{job.repo}", why=job.refused)
+        text = f"`{job.name}` (runs-on: {', '.join(job.labels)}) gets no machine: {job.refused}."
+        try:
+            said = bool(job.head_sha) and self.github.note(
+                Scope(job.installation_id, job.owner, job.repo), job.head_sha, "This job cannot be run", text
+            )
+        except ServiceFailed as error:
+            said = False
+            self.journal.event("job.note_failed", job_id=job.job_id, error=str(error))
+        if not said:
+            self.journal.event("job.refused_silently", job_id=job.job_id, hint="the App has no permission to write checks")
 
     def _runner_of(self, job: Job) -> Session | None:
         """The session whose runner GitHub names, if it is ours."""
@@ -129,4 +182,5 @@ def _new(event: JobEvent, key: str) -> Job:
         job_id=event.job_id, run_id=event.run_id, run_attempt=event.run_attempt, owner=event.owner, repo=event.repo,
         name=event.name,
         labels=event.labels, installation_id=event.installation_id, set_key=key, state=JobState.WAITING, queued_at=event.at,
+        head_sha=event.head_sha,
     )  # fmt: skip

@@ -96,7 +96,8 @@ class Launching:
             session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, launched_for=planned.job_id,
             owner=ledger.owner, repo=ledger.repo, run_id=planned.run_id, labels=ledger.labels,
             installation_id=ledger.installation_id, instance_id=launch.bodies[planned.session_id], spec=launch.spec,
-            image=launch.image, market=launch.tries[-1].market, runner_name=planning.runner_name(self.settings.stack_id, planned.session_id), launched_at=now,
+            image=launch.image, market=launch.tries[-1].market, runner_name=planning.runner_name(self.settings.stack_id,
+            planned.session_id), launched_at=now,
             deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from orchestrator import planning
@@ -17,12 +17,14 @@ from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import Intake
 from orchestrator.labels import Ask, read_ask
 from orchestrator.launching import Launching, report
-from orchestrator.model import Board, Launch, Ledger, Planned, changed
+from orchestrator.model import Board, Launch, Ledger, Planned, Stack, changed
 from orchestrator.ports import Clock, Crew, Ids, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 
+COUNTED_S = 10.0
+"""How long a count of all machines is believed."""
 PACED_S = 2.0
 """How long what the pace does not allow now waits before it is asked again."""
 
@@ -86,14 +88,26 @@ class Levels:
             ledger = self.records.put(changed(ledger, surplus_since=found.surplus_since))
         look_at = found.look_at
         if found.lacking:
+            look_at = now + self.settings.lease_s
+            self._wanted(ledger, found, wanted)
+        elif found.held:
+            self._held(key, found, found.held)
+        report(self.journal, self.crew.each([partial(self.sessions.release, session_id) for session_id in found.surplus]))
+        self.records.rest(board, look_at)
+
+    def _wanted(self, ledger: Ledger, found: Level, wanted: dict[str, list[Want]]) -> None:
+        """Beside others that need the same machine; no more than its label set may have."""
+        most = max(0, self.settings.max_sessions_per_label_set - found.there)
+        if most < found.lacking:
+            self._held(ledger.set_key, found, f"{found.there} machines of its label set, the most allowed")
+            found = replace(found, lacking=most)
+        if found.lacking:
             ask = read_ask(ledger.labels, self.settings.spec_of)
             architecture = ask.architecture or planning.ARCHITECTURE
             wanted[planning.spec_name(ask, architecture, self.settings)].append(Want(ledger, found, ask, architecture))
-            look_at = now + self.settings.lease_s
-        elif found.held:
-            self.journal.event("level.held", set_key=key, why=found.held, waiting=len(found.waiting), until=found.look_at)
-        report(self.journal, self.crew.each([partial(self.sessions.release, session_id) for session_id in found.surplus]))
-        self.records.rest(board, look_at)
+
+    def _held(self, set_key: str, found: Level, why: str) -> None:
+        self.journal.event("level.held", set_key=set_key, why=why, waiting=len(found.waiting), until=found.look_at)
 
     def _fresh(self, board: Board) -> Ledger | None:
         """A ledger for a label set that has none, from one of its jobs."""
@@ -125,6 +139,17 @@ class Levels:
                 self.sessions.wakes.wake(want.ledger.set_key)
         return made
 
+    def _counted(self, stack: Stack, now: float) -> Stack:
+        """With the machines there are by EC2's own word, if the last count is old; launches since then are added to it."""
+        if now - stack.counted_at < COUNTED_S:
+            return stack
+        alive = sum(1 for _ in self.launching.compute.list_sessions())
+        return changed(stack, alive=alive, counted_at=now)
+
+    @staticmethod
+    def _less(stack: Stack, number: int) -> Stack:
+        return changed(stack, tokens=stack.tokens - number, alive=stack.alive + number)
+
     def _unservable(self, ask: Ask, architecture: str) -> str:
         if architecture not in self.launching.compute.site().templates:
             return f"there is no launch template for {architecture}"
@@ -136,12 +161,15 @@ class Levels:
         """One launch for as many as go into one; None: not now. Raises: Conflict."""
         now, launch_id = self.clock.now(), f"l-{self.ids.fresh()}"
         stack = after_a_pause(self.records.stack(), now, self.settings.launches_per_minute)
-        room = min(planning.AT_ONCE, int(stack.tokens))
+        stack = self._counted(stack, now)
+        room = min(planning.AT_ONCE, int(stack.tokens), max(0, self.settings.max_sessions - stack.alive))
         sharing = [want for want in wants if want.asked < want.found.lacking][: planning.SETS_AT_ONCE]
         if stack.paused or not room:
             for want in sharing:
-                why = "paused" if stack.paused else "pace"
-                self.journal.event("level.held", set_key=want.ledger.set_key, why=why, waiting=len(want.found.waiting))
+                why = (
+                    "paused" if stack.paused else "pace" if int(stack.tokens) < 1 else f"{stack.alive} machines, the most allowed"
+                )
+                self._held(want.ledger.set_key, want.found, why)
                 if not want.ledger.version:
                     want.ledger = self.records.put(want.ledger)  # so that `resume` finds it
                 if not stack.paused:
@@ -163,7 +191,7 @@ class Levels:
         launch = self.launching.requested(launch, first.ask, first.architecture)
         ledgers = [changed(want.ledger, touched_at=now, surplus_since=None) for want in sharing]
         saved: Launch
-        saved, _, *ledgers = self.records.save(launch, changed(stack, tokens=stack.tokens - len(sessions)), *ledgers)
+        saved, _, *ledgers = self.records.save(launch, self._less(stack, len(sessions)), *ledgers)
         for want, ledger in zip(sharing, ledgers, strict=True):
             want.ledger = ledger
         self.journal.event("launch.intended", launch_id=launch_id, spec=spec, sessions=len(sessions), sets=len(sharing))

@@ -107,6 +107,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Of the label set whose ledger counts it."""
     state: JobState = JobState.QUEUED
     conclusion: str = ""
+    head_sha: str = ""
+    refused: str = ""
+    """Why it is not run here, in words for whoever wrote its labels; empty: it is."""
     runner_name: str = ""
     """Empty until GitHub names the runner that took it."""
     queued_at: float = 0.0
@@ -280,6 +283,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     tokens: float = 0.0
     """Sessions that may be launched at once, as of `at`."""
     at: float = 0.0
+    alive: int = 0
+    """Machines, as counted at `counted_at` and launched since."""
+    counted_at: float = 0.0
     version: int = 0
 
 
@@ -325,7 +331,8 @@ def cards(record: Record) -> dict[str, Card | None]:
             card = Card(
                 kind="job", identity=record.job_id, state=record.state.value, since=record.queued_at, run_id=record.run_id,
             )  # fmt: skip
-            return {record.set_key: card if record.state in (JobState.WAITING, JobState.QUEUED) else None}
+            wants = record.state in (JobState.WAITING, JobState.QUEUED) and not record.refused
+            return {record.set_key: card if wants else None}
         case Session():
             since = {SessionState.READY: record.ready_at, SessionState.BUSY: record.busy_at}.get(record.state, record.launched_at)
             card = Card(

@@ -195,10 +195,12 @@ class Registered:
 
 @dataclass(frozen=True)
 class Run:
-    """A workflow run. `over`: whether every job of its latest attempt is."""
+    """A workflow run. `over`: whether every job of its latest attempt is; `fork`: whether its code comes from one."""
 
     over: bool
     attempt: int
+    fork: bool = False
+    public: bool = False
 
 
 class GitHub(Protocol):
@@ -236,6 +238,9 @@ class GitHub(Protocol):
 
     def redeliver(self, delivery_id: str) -> None:
         """Have it sent again. Raises: ServiceFailed."""
+
+    def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
+        """A note on the commit's page, where whoever waits for a job looks; False: the App may not. Raises: ServiceFailed."""
 
     def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
         """Run one job again, or all failed ones; False: GitHub does not allow it (now). Raises: ServiceFailed."""

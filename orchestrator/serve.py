@@ -28,10 +28,14 @@ STOP_S = 15.0
 def application(orchestrator: Orchestrator) -> Starlette:
     """The HTTP side: `POST /webhook`, `GET /health`."""
 
+    settings = orchestrator.settings
+    secrets = [settings.webhook_secret, *([settings.webhook_secret_previous] if settings.webhook_secret_previous else [])]
+
     async def webhook(request: Request) -> Response:
         try:
             body = await _bounded(request)
-            if not is_genuine(body, request.headers.get("x-hub-signature-256", ""), orchestrator.settings.webhook_secret):
+            signature = request.headers.get("x-hub-signature-256", "")
+            if not any(is_genuine(body, signature, secret) for secret in secrets):
                 raise DeliveryRefused(401, "the signature does not fit the body: check the webhook's secret on both sides")
             if request.headers.get("x-github-event") != "workflow_job":
                 return JSONResponse({"taken": False, "why": "only workflow_job is acted on"})
@@ -65,6 +69,7 @@ def serve(orchestrator: Orchestrator) -> None:
 
     wheels.every("sweep", orchestrator.settings.sweep_s, turns.on_sweep)
     wheels.every("tick", orchestrator.settings.tick_s, turns.on_tick)
+    wheels.every("recovery", orchestrator.settings.recovery_s, turns.on_recovery)
     wheels.awake("levels", orchestrator.waker, turns.on_wake, WAKERS)
     wheels.consume("jobs", orchestrator.job_queue, on_job, CONSUMERS)
     wheels.consume("terminations", orchestrator.termination_queue, turns.on_agent_message, CONSUMERS)

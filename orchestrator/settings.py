@@ -7,10 +7,11 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.contract.secret import Secret
 from orchestrator.errors import SettingsInvalid
+from orchestrator.policy import Policy, read_policy
 
 PREFIX = "RUNS_FLEET_"
 
@@ -40,6 +41,8 @@ class ServerSettings:
     queue_url: str
     termination_queue_url: str
     subnet_ids: tuple[str, ...]
+    webhook_secret_previous: Secret | None = None
+    """Accepted as well, while the secret is changed on both sides."""
     github_api_url: str = "https://api.github.com"
     jobs_table: str = "runs-fleet-jobs"
     sessions_table: str = "runs-fleet-sessions"
@@ -70,6 +73,12 @@ class ServerSettings:
     """For how long whoever began something is left alone with it before somebody else takes it up."""
     watch_s: float = 60.0
     """How often a living session is looked at though nothing was heard of it."""
+    policy: Policy = field(default_factory=Policy)
+    max_sessions: int = 1000
+    """Machines of the stack at one time."""
+    max_sessions_per_label_set: int = 500
+    recovery_s: float = 300.0
+    """How often GitHub is asked for deliveries that failed and jobs that we never heard of."""
     launches_per_minute: float = 150.0
     """No more than can be registered and configured within the minute. Source: some 180 JIT configurations a minute per GitHub
     App, 3 SSM writes a second."""
@@ -93,6 +102,11 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
     reader = _Reader(environment)
     settings = ServerSettings(
         webhook_secret=Secret(reader.required("GITHUB_WEBHOOK_SECRET", "the webhook's secret")),
+        webhook_secret_previous=Secret(old) if (old := reader.text("GITHUB_WEBHOOK_SECRET_PREVIOUS", "")) else None,
+        policy=reader.policy("POLICY"),
+        max_sessions=int(reader.number("MAX_SESSIONS", 1000.0, least=0.0, whole=True)),
+        max_sessions_per_label_set=int(reader.number("MAX_SESSIONS_PER_LABEL_SET", 500.0, least=0.0, whole=True)),
+        recovery_s=reader.number("RECOVERY_SECONDS", 300.0),
         app_id=reader.required("GITHUB_APP_ID", "the GitHub App's id or client id"),
         app_private_key=Secret(reader.pem("GITHUB_APP_PRIVATE_KEY")),
         queue_url=reader.required("QUEUE_URL", "the URL of the job queue"),
@@ -183,6 +197,14 @@ class _Reader:
         if raw not in ("true", "false"):
             self.problems.append(f"{PREFIX}{name}: expected true or false, found {raw!r}")
         return raw != "false"
+
+    def policy(self, name: str) -> Policy:
+        raw = self.text(name, "")
+        try:
+            return read_policy(raw)
+        except ValueError as error:
+            self.problems.append(f"{PREFIX}{name}: expected JSON as docs/orchestrator.md describes it: {error}")
+            return Policy()
 
     def aliases(self, name: str) -> tuple[Alias, ...]:
         raw = self.text(name, "")

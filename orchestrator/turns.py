@@ -23,6 +23,7 @@ from orchestrator.levels import Levels
 from orchestrator.model import Ledger, Session, changed, is_over, set_key
 from orchestrator.ports import Clock, Compute, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
+from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
 from orchestrator.sessions import handle_of
 from orchestrator.settings import ServerSettings
@@ -50,6 +51,7 @@ class Turns:
     endings: Endings
     rescues: Rescues
     cleaning: Cleaning
+    recovery: Recovery
 
     def on_webhook(self, body: bytes, event: JobEvent) -> bool:
         """A genuine delivery: durable once this returns; whether it was ours. Raises: ServiceFailed: answer 5xx."""
@@ -80,6 +82,10 @@ class Turns:
     def on_tick(self) -> int:
         """What is done every minute: remove what nobody owns; returns how many reapers failed."""
         return self.cleaning.sweep()
+
+    def on_recovery(self) -> int:
+        """What is done every five minutes: ask GitHub for what we never heard; returns how much that was."""
+        return self.recovery.round()
 
     def on_sweep(self) -> int:
         """Attend to everything that is due; returns how much that was.

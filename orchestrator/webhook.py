@@ -33,6 +33,10 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     installation_id: str
     conclusion: str = ""
     runner_name: str = ""
+    head_sha: str = ""
+    """The commit whose page can carry a note about the job."""
+    public: bool = False
+    """Whether the repository is."""
     at: float = 0.0
     """Epoch seconds of the event by GitHub's clock."""
 
@@ -44,6 +48,7 @@ class _Login(msgspec.Struct):
 class _Repository(msgspec.Struct):
     name: str
     owner: _Login
+    private: bool = True
 
 
 class _Installation(msgspec.Struct):
@@ -59,6 +64,7 @@ class _Job(msgspec.Struct):
     labels: list[str]
     run_attempt: int | None = None
     status: str | None = None
+    head_sha: str | None = None
     conclusion: str | None = None
     runner_name: str | None = None
     created_at: str | None = None
@@ -88,7 +94,7 @@ def read_delivery(body: bytes) -> JobEvent:
         delivery = msgspec.json.decode(body, type=_Delivery)
         installation = str(delivery.installation.id) if delivery.installation else ""
         place = (delivery.repository.owner.login, delivery.repository.name, installation)
-        event = _event(delivery.action, delivery.workflow_job, *place)
+        event = _event(delivery.action, delivery.workflow_job, *place, public=not delivery.repository.private)
         msgspec.json.encode(event)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise DeliveryRefused(400, f"expected a workflow_job delivery: {error}") from error
@@ -106,11 +112,12 @@ def deduplication_id(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _event(action: str, job: _Job, owner: str, repo: str, installation_id: str) -> JobEvent:
+def _event(action: str, job: _Job, owner: str, repo: str, installation_id: str, *, public: bool = False) -> JobEvent:
     return JobEvent(
         action=action, job_id=str(job.id), run_id=str(job.run_id), run_attempt=job.run_attempt or 1, owner=owner, repo=repo,
         name=job.name, labels=tuple(job.labels), installation_id=installation_id, conclusion=job.conclusion or "",
-        runner_name=job.runner_name or "", at=_moment(job.completed_at or job.started_at or job.created_at),
+        runner_name=job.runner_name or "", head_sha=job.head_sha or "", public=public,
+        at=_moment(job.completed_at or job.started_at or job.created_at),
     )  # fmt: skip
 
 

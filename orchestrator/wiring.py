@@ -16,6 +16,7 @@ from orchestrator.launching import Launching
 from orchestrator.levels import Levels
 from orchestrator.ports import Clock, Compute, Crew, GitHub, Ids, Journal, Parameters, Queue, Tables, Wakes
 from orchestrator.records import JOBS, SESSIONS, Records
+from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
@@ -62,16 +63,17 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
     launching = Launching(settings, records, world.compute, sessions, kinds, world.clock, world.journal, world.crew)
     rescues = Rescues(records, world.github, world.clock, world.journal)
-    intake = Intake(settings, records, sessions, rescues, world.github, world.clock, world.journal)
+    intake = Intake(settings, records, sessions, rescues, world.github, kinds, world.clock, world.journal)
     levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
     endings = Endings(
         settings, records, world.compute, world.github, world.parameters, sessions, launching, rescues, world.clock,
         world.journal, )  # fmt: skip
+    recovery = Recovery(settings, records, world.github, intake, world.clock, world.journal)
     queues = {"jobs": world.job_queue, "terminations": world.termination_queue}
     cleaning = Cleaning(settings, records, world.compute, world.github, world.parameters, queues, world.clock, world.journal)
     return Turns(
         settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings,
-        rescues, cleaning,
+        rescues, cleaning, recovery,
     )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ BACKDATED_S, JWT_S = 60, 540
 """The JWT's clock is set back a minute for skewed machines; its life stays below GitHub's ten minutes."""
 RENEW_BEFORE_S = 300.0
 PAGE = 100
+NOTE = 60_000
+"""Characters of a check run's summary. Source: GitHub REST: 65,535."""
 
 
 class GitHubApp:
@@ -89,7 +91,9 @@ class GitHubApp:
             return None
         self._expect(status, 200, "get run", answer)
         with _readable("get run"):
-            return Run(over=answer["status"] == "completed", attempt=int(answer["run_attempt"]))
+            fork = (answer.get("head_repository") or {}).get("full_name") != answer["repository"]["full_name"]
+            over, public = answer["status"] == "completed", not answer["repository"]["private"]
+            return Run(over=over, attempt=int(answer["run_attempt"]), fork=fork, public=public)
 
     def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
         """Of the latest attempt, all pages."""
@@ -124,6 +128,19 @@ class GitHubApp:
         url = f"{self._api_url}/app/hook/deliveries/{delivery_id}/attempts"
         status, answer = self._exchange("POST", url, self._jwt())
         self._expect(status, 202, "redeliver", answer)
+
+    def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
+        """A check run that is over. 403: the App has no permission for checks. Source: GitHub REST, "Create a check run"."""
+        url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/check-runs"
+        body = {
+            "name": "runs-fleet", "head_sha": head_sha, "status": "completed", "conclusion": "neutral",
+            "output": {"title": title, "summary": text[:NOTE]},
+        }  # fmt: skip
+        status, answer = self._exchange("POST", url, self._token(scope), json=body)
+        if status in (403, 404):
+            return False
+        self._expect(status, 201, "create check run", answer)
+        return True
 
     def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
         """201: done; 403: it runs already, or is too old. Source: GitHub REST, "Re-run failed jobs", "Re-run a job"."""

@@ -32,7 +32,7 @@ NORMAL_RUN = [
     ("UpdateItem", 1), ("DescribeLaunchTemplates", 1), ("DescribeSubnets", 1), ("CreateFleet", 1), ("DescribeInstances", 1),
     ("POST /app/installations/#/access_tokens", 1), ("POST /repos/octo/sandbox/actions/runners/generate-jitconfig", 1),
     ("PutParameter", 1), ("DeleteMessage", 1), ("DeleteMessage", 3), ("DeleteParameter", 1),
-    ("GET /repos/octo/sandbox/actions/runners", 1),
+    ("GET /repos/octo/sandbox/actions/runners", 1), ("GET /repos/octo/sandbox/actions/runs/#", 1),
 ]  # fmt: skip
 """Where it is struck here; the matrix in memory (tests/orchestrator/test_crashes.py) strikes after every single call."""
 ONCE = {"CreateFleet", "PutParameter", "POST /repos/octo/sandbox/actions/runners/generate-jitconfig", "DescribeLaunchTemplates"}

@@ -345,6 +345,12 @@ class MemoryGitHub:
         self.attempts: dict[str, int] = {}
         """Latest attempt of each run."""
         self.reruns: list[tuple[str, str]] = []
+        self.forks: set[str] = set()
+        """Runs whose code comes from one."""
+        self.may_note = True
+        self.notes: list[str] = []
+        self.lost: list[str] = []
+        self.redelivered: list[str] = []
         self._serial = 0
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
@@ -386,7 +392,33 @@ class MemoryGitHub:
         self._calls.note("github.run")
         if run_id not in self.attempts:
             return None
-        return Run(over=all(job.action == "completed" for job in self._latest(run_id)), attempt=self.attempts[run_id])
+        over = all(job.action == "completed" for job in self._latest(run_id))
+        return Run(over=over, attempt=self.attempts[run_id], fork=run_id in self.forks)
+
+    def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
+        """If the App may."""
+        self._calls.note("github.note")
+        if self.may_note:
+            self.notes.append(text)
+        return self.may_note
+
+    def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
+        """Those in `jobs`."""
+        self._calls.note("github.waiting_jobs")
+        return iter(
+            [job for job in self.jobs.values() if job.action == "queued" and (job.owner, job.repo) == (scope.owner, scope.repo)]
+        )
+
+    def failed_deliveries(self, since: float) -> list[str]:
+        """As `lost` says."""
+        self._calls.note("github.failed_deliveries")
+        return list(self.lost)
+
+    def redeliver(self, delivery_id: str) -> None:
+        """It is lost no more."""
+        self.lost.remove(delivery_id)
+        self.redelivered.append(delivery_id)
+        self._calls.note("github.redeliver")
 
     def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
         """Of the latest attempt."""

@@ -13,7 +13,8 @@ def explanation(world: World, job_id: str = "1") -> Explanation:
     job = world.records.job(job_id)
     assert job is not None
     facts = Facts(
-        job, world.records.board(job.set_key), tuple(world.records.sessions()), tuple(world.records.launches()), world.records.stack(),
+        job, world.records.board(job.set_key), tuple(world.records.sessions()), tuple(world.records.launches()),
+        world.records.stack(),
     )  # fmt: skip
     return explained(facts, world.settings, world.turns.launching.catalogue, world.clock.now())
 
@@ -36,7 +37,8 @@ def test_the_whole_life_of_a_green_job_is_told_in_order() -> None:
     told = explanation(world)
 
     assert told.waits_for == "" and [line.at for line in told.lines] == sorted(line.at for line in told.lines)
-    for words in ("queued by GitHub", "committed", "EC2 asked for 1 spot, step 0: gave 1", "got instance i-", "configured: runner",
+    for words in ("queued by GitHub", "committed", "EC2 asked for 1 spot, step 0: gave 1", "got instance i-",
+    "configured: runner",
                   "ready", "busy with job 1", "taken by runner", "ended: success", "completed: success"):  # fmt: skip
         assert words in story(world), words
 
@@ -63,7 +65,8 @@ def test_a_job_that_waits_for_approval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "words"), [("runs-fleet/cpu=x", "cpu=x: expected"), ("runs-fleet/cpu=1000", "none of amd64 has 1000 to 2000 vCPUs")]
+    ("label", "words"),
+    [("runs-fleet/cpu=x", "cpu=x: expected"), ("runs-fleet/gen=9", "no instance type of amd64 has 2 to 4 vCPUs")],
 )
 def test_a_label_that_cannot_be_served(label: str, words: str) -> None:
     world = World()

@@ -202,21 +202,29 @@ def test_what_ec2_refuses_altogether_stays_demand_and_is_asked_for_again_later()
     assert "level.refused" in world.journal.names and "level.held" in world.journal.names
 
 
-def test_a_label_that_cannot_be_served_is_said_aloud_and_launches_nothing() -> None:
-    world = World()
+def test_no_more_machines_are_made_than_the_stack_may_have_and_the_rest_waits_for_a_place() -> None:
+    world = World(settings=some_settings(max_sessions=3))
+    queue(world, 5)
+    world.settle()
+    at_first = world.compute.launched
 
-    world.told(an_event(labels=("runs-fleet/cpu=many",)))
+    first = world.sessions[0]
+    world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.runner_name))
+    world.hear_the_end(session=first)
+    world.compute.instances[first.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
 
-    why = [fields["why"] for name, fields in world.journal.events if name == "level.unservable"]
-    assert world.compute.launched == 0 and "cpu=many: expected whole numbers" in str(why)
+    assert (at_first, world.compute.launched) == (3, 4)
+    assert any("the most allowed" in str(fields.get("why")) for name, fields in world.journal.events if name == "level.held")
 
 
-def test_a_machine_nobody_makes_is_said_aloud() -> None:
-    world = World()
+def test_no_more_machines_are_made_than_one_label_set_may_have_and_others_get_theirs() -> None:
+    world = World(settings=some_settings(max_sessions_per_label_set=2))
+    queue(world, 5)
+    world.turns.on_job_event(an_event(job_id="other", labels=("runs-fleet=9",)))
+    world.settle()
 
-    world.told(an_event(labels=("runs-fleet/cpu=1000",)))
-
-    assert "level.unservable" in world.journal.names and world.compute.requests == []
+    assert sorted(s.set_key == SET for s in world.sessions) == [False, True, True]
 
 
 def test_the_pace_holds_a_burst_back_and_the_rest_stays_demand() -> None:

@@ -26,17 +26,20 @@ from tests.orchestrator.test_tables import dynamo
 
 FULL_JOB = a_job(
     name="bäuen \u2028 🚀", labels=("a", "b"), state=JobState.COMPLETED, conclusion="success", runner_name="tests-s-1",
+    head_sha="0f", refused="no",
     queued_at=1_769_860_800.123456, started_at=0.1, completed_at=2.0,
 )  # fmt: skip
 FULL_SESSION = a_session(
     state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, instance_id="i-1", spec="amd64", image="t:3",
-    market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5, configured_at=1.75, ready_at=2.25,
+    market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5,
+    configured_at=1.75, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
     console="Kernel panic",
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
-    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1, reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
+    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
+    reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
     sessions=(), sets=(SET, "other"),
 )  # fmt: skip
 FULL_LEDGER = a_ledger(
@@ -49,7 +52,14 @@ FULL_RESCUE = Rescue(
     doing=("build",),
     tried={"test": (1, 2)}, seen_attempt=2, state=RescueState.RESTING, changed_at=3.5,
 )  # fmt: skip
-EVERY = [FULL_RESCUE, FULL_JOB, FULL_SESSION, FULL_LAUNCH, FULL_LEDGER, Stack(paused=True, tokens=7.5, at=3.0)]
+EVERY = [
+    FULL_RESCUE,
+    FULL_JOB,
+    FULL_SESSION,
+    FULL_LAUNCH,
+    FULL_LEDGER,
+    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0),
+]
 EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack()]
 EVERY += [a_job(name="", installation_id="", labels=(), queued_at=0.0), a_session(owner="", repo="", run_id="", labels=())]
 
