@@ -95,8 +95,9 @@ def sessions(everything: Annotated[bool, _option("--all", "Also those that are o
     found = sorted(_orchestrator().records.sessions(), key=lambda session: session.launched_at or 0.0)
     rows = [
         {
-            "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market, "spec":
-            one.spec, "repository": f"{one.owner}/{one.repo}", "job": one.bound_job, "launched": _moment(one.launched_at),
+            "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market,
+            "spec": one.spec,
+            "repository": f"{one.owner}/{one.repo}", "job": one.bound_job, "launched": _moment(one.launched_at),
             "status": f"{one.status} {one.reason}".strip(),
         }
         for one in found
@@ -108,50 +109,12 @@ def sessions(everything: Annotated[bool, _option("--all", "Also those that are o
 def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
     """Say what happened to JOB, in order, and what it waits for."""
     made = _orchestrator()
-    identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/actions/runs/1/job/2")
+    identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/runs/1/job/2")
     known = made.records.job(identity) or sys.exit(
-
-
-
-
-
-
- f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries,
-
-
-
-
-
-
- in the App's settings),
-     
-     
-     
-     
-     
-     
-     
-       or its labels" " are
-      
-      
-      
-      
-      
-      
-        not ours"
-
-
-
-
-
-
-
- )
-   
-   
-    records,
-    key = made.records,
-    known.set_key
+        f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings),"
+        " or its labels are not ours"
+    )
+    records, key = made.records, known.set_key
     facts = Facts(
         known, records.board(key),
         tuple(s for s in records.sessions() if s.set_key == key or identity in (s.launched_for, s.bound_job)),
@@ -170,129 +133,30 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         sys.stdout.write(f"  now: waits for {told.waits_for}\n")
 
 
-
-
-
-
-
-
-
- launch(
-
-
-
-
-
-                                                                                                 repository: Annotated[str,
-    _argument("owner/repo")],
-
-
-
-
-
-                                                                                                 label: Annotated[str,
-    _argument("As in runs-on.")],
-
-
-
-
-
- count: Annotated[int,
-    _option("--count",
-    "How many machines.")] = 1,
-
-
-
-
-
-
- minutes: Annotated[float,
-    _option("--minutes",
-    "For how long they count as wanted.")] = 10.0,
-
-
-
-
-
-
- json: Json = False,
-
-
-
-
-
-
- -> None:
-    """Have machines made for LABEL
-    before jobs ask for them.
-
-    What nobody takes goes after MINUTES.
-    """
-   
-   
-   
-    owner, _,
-    repo = repository.partition("/")
-
-
-
-
-
-                                                                                                 if not repo or not 0 < count <= 100:
-
-
-
-
- sys.exit(f"expected owner/repo and a count from 1 to 100,
-
-
-
-
- found {repository!r} and {count}")
-
-
-
-
-
-                                                                                                 made = _orchestrator()
-
-       key = made.turns.prepare(owner,
-    repo,
-    (label,),
-    count,
-    minutes * 60.0)
-
-
-
-
-                                                 _show([{"label_set": key,
-    "wanted": str(count)}],
-
-
-
- json=json)
-
-
-
-
- f terminate(session: Annotated[str,
-_argument("A session's id.")],
-
- son: Json = False) -> None:
-    """End SESSION and its machine now, whatever it
-    does.
-    """
-
-       made = _orchestrator()
-    ended = made.turns.dismiss(session) or sys.exit(f"no session {session} is open: `runs-fleet sessions` lists
-    them") _show([{"session": ended.session_id,
-    "instance": ended.instance_id,
-    "status": f"{ended.status} {ended.reason}"}],
-    json=json)
-
-
-
-ef pause(json: Json = False) -> None:
+def launch(
+    repository: Annotated[str, _argument("owner/repo")],
+    label: Annotated[str, _argument("As in runs-on.")],
+    count: Annotated[int, _option("--count", "How many machines.")] = 1,
+    minutes: Annotated[float, _option("--minutes", "For how long they count as wanted.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Have machines made for LABEL before jobs ask for them; what nobody takes goes after MINUTES."""
+    owner, _, repo = repository.partition("/")
+    if not repo or not 0 < count <= 100:
+        sys.exit(f"expected owner/repo and a count from 1 to 100, found {repository!r} and {count}")
+    made = _orchestrator()
+    key = made.turns.prepare(owner, repo, (label,), count, minutes * 60.0)
+    _show([{"label_set": key, "wanted": str(count)}], json=json)
+
+
+def terminate(session: Annotated[str, _argument("A session's id.")], json: Json = False) -> None:
+    """End SESSION and its machine now, whatever it does."""
+    made = _orchestrator()
+    ended = made.turns.dismiss(session) or sys.exit(f"no session {session} is open: `runs-fleet sessions` lists them")
+    _show([{"session": ended.session_id, "instance": ended.instance_id, "status": f"{ended.status} {ended.reason}"}], json=json)
+
+
+def pause(json: Json = False) -> None:
     """Launch nothing more until `resume`; what runs goes on."""
     _show([{"paused": str(_orchestrator().turns.pause(paused=True))}], json=json)
 
@@ -311,10 +175,7 @@ def drain(json: Json = False) -> None:
 
 
 def audit() -> None:
-    """Terminate what outlived its end, by tags and the clock alone.
-
-    Needs AWS credentials and RUNS_FLEET_STACK_ID, nothing else.
-    """
+    """Terminate what outlived its end, by tags and the clock alone. Needs AWS credentials and RUNS_FLEET_STACK_ID only."""
     from orchestrator.adapters.aws import Clients, Ec2Api
     from orchestrator.adapters.system import SystemClock, TextJournal
     from orchestrator.audit import audit as audited

@@ -117,9 +117,7 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
         (bool(ask.complaints), lambda: "labels that can be understood: " + "; ".join(ask.complaints)),
         (
             not fitting(catalogue, ask, architecture, frozenset(own)),
-            lambda: (
-                f"labels that a machine fits: none of {architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked"
-            ),
+            lambda: f"labels that a machine fits: none of {architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and the rest",
         ),
         (
             bool(ready),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from functools import partial
+from types import FrameType
+
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
@@ -26,7 +31,7 @@ STOP_S = 15.0
 
 
 def application(orchestrator: Orchestrator) -> Starlette:
-    """The HTTP side: `POST /webhook`, `GET /health`."""
+    """The HTTP side: `POST /webhook`, `GET /health` (the process lives), `GET /ready` (it wants deliveries)."""
 
     settings = orchestrator.settings
     secrets = [settings.webhook_secret, *([settings.webhook_secret_previous] if settings.webhook_secret_previous else [])]
@@ -51,7 +56,14 @@ def application(orchestrator: Orchestrator) -> Starlette:
     async def health(_request: Request) -> Response:
         return JSONResponse({"status": "up"})
 
-    return Starlette(routes=[Route("/webhook", webhook, methods=["POST"]), Route("/health", health)])
+    async def ready(request: Request) -> Response:
+        draining = request.app.state.draining
+        return JSONResponse({"status": "draining" if draining else "ready"}, status_code=503 if draining else 200)
+
+    routes = [Route("/webhook", webhook, methods=["POST"]), Route("/health", health), Route("/ready", ready)]
+    app = Starlette(routes=routes)
+    app.state.draining = False
+    return app
 
 
 def serve(orchestrator: Orchestrator) -> None:
@@ -77,9 +89,32 @@ def serve(orchestrator: Orchestrator) -> None:
         wheels.consume("events", orchestrator.events_queue, turns.on_instance_event)
     settings = orchestrator.settings
     orchestrator.journal.event("serve.ready", host=settings.host, port=settings.port)
-    uvicorn.run(application(orchestrator), host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    app = application(orchestrator)
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    DrainingServer(config, app, orchestrator, wheels).run()
     wheels.stop(STOP_S)
     orchestrator.hands.stop()
+    orchestrator.journal.event("serve.stopped")
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that, when told to stop, first says that it is not ready, and goes on answering until nobody sends any more."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette, orchestrator: Orchestrator, wheels: Wheels) -> None:
+        super().__init__(config)
+        self._app, self._orchestrator, self._wheels = app, orchestrator, wheels
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains; a second one does not wait."""
+        if self._app.state.draining:
+            self.should_exit = True
+            return
+        self._app.state.draining = True
+        self._wheels.halt()
+        self._orchestrator.journal.event("serve.draining", signal=signal.Signals(sig).name)
+        timer = threading.Timer(self._orchestrator.settings.drain_s, partial(setattr, self, "should_exit", True))
+        timer.daemon = True
+        timer.start()
 
 
 async def _bounded(request: Request) -> bytes:

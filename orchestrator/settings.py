@@ -82,6 +82,8 @@ class ServerSettings:
     launches_per_minute: float = 150.0
     """No more than can be registered and configured within the minute. Source: some 180 JIT configurations a minute per GitHub
     App, 3 SSM writes a second."""
+    drain_s: float = 5.0
+    """How long a server that was told to stop still answers: until a load balancer has heard that it is not ready."""
     index_shards: int = 16
     """Keys over which deadlines are spread; may grow, never shrink."""
     crew: int = 8
@@ -135,6 +137,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         lease_s=reader.number("LEASE_SECONDS", 60.0),
         watch_s=reader.number("WATCH_SECONDS", 60.0),
         launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", 150.0, least=1.0),
+        drain_s=reader.number("SHUTDOWN_DRAIN_DELAY_SECONDS", 5.0, least=0.0, most=15.0),
         index_shards=int(reader.number("INDEX_SHARDS", 16.0, least=1.0, most=256.0, whole=True)),
         crew=int(reader.number("CREW", 8.0, least=1.0, most=64.0, whole=True)),
         poll_s=int(reader.number("POLL_SECONDS", 10.0, least=1.0, most=20.0, whole=True)),

@@ -129,6 +129,8 @@ class Wheels:
 
         def turn() -> float:
             for message in queue.receive(self._poll_s):
+                if self._stopping.is_set():
+                    break  # it comes again, to somebody who stays
                 try:
                     handle(message)
                 except OrchestratorError as error:
@@ -160,9 +162,13 @@ class Wheels:
 
         self._spin(name, turn)
 
+    def halt(self) -> None:
+        """Begin nothing more. From anywhere."""
+        self._stopping.set()
+
     def stop(self, within_s: float) -> None:
         """Let the turns that run come to their end."""
-        self._stopping.set()
+        self.halt()
         until_s = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.0, until_s - time.monotonic()))
