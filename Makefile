@@ -14,8 +14,8 @@ READY     := $(VENV)/.ready
 help:                  ## what there is
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine
-	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)")
+run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine; FAULTS=storm
+	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)") $(if $(FAULTS),--faults $(FAULTS))
 
 test: $(READY)         ## every test that needs no root
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not root"

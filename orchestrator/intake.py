@@ -99,7 +99,8 @@ class Intake:
         told: Job = changed(job, **changes)
         session = self._runner_of(told) if state in (JobState.IN_PROGRESS, JobState.COMPLETED) else None
         bound = self._bound(session, told) if session is not None else None
-        with_it: list[Record] = [bound, *self._no_longer_working(bound)] if bound is not None else []
+        with_it: list[Record] = [bound] if bound is not None else []
+        with_it += self._wiser(told, session)
         self.records.save(told, *with_it)
         if session is not None and state is JobState.COMPLETED:
             self.rescues.consider(told, bound or session)
@@ -168,12 +169,25 @@ class Intake:
             session, bound_job=job.job_id, ran_job=session.ran_job or job.name[:300], **({} if is_over(session) else busy)
         )
 
-    def _no_longer_working(self, session: Session) -> list[Ledger]:
-        """One that was counted after its end, because GitHub had not told of its job, need not be any more."""
-        ledger = self.records.ledger(session.set_key) if is_over(session) else None
-        if ledger is None or session.session_id not in ledger.working:
-            return []
-        return [changed(ledger, working={name: at for name, at in ledger.working.items() if name != session.session_id})]
+    def _wiser(self, job: Job, session: Session | None) -> list[Ledger]:
+        """The ledgers that counted something which is told now.
+
+        A session that ended was counted while nobody knew its job. A job was expected back from a machine that was taken away: it
+        is back, or it will not come.
+        """
+        changes: dict[str, Ledger] = {}
+
+        def of(key: str) -> Ledger | None:
+            return changes.get(key) or self.records.ledger(key)
+
+        if session is not None and is_over(session) and (ledger := of(session.set_key)) and session.session_id in ledger.working:
+            working = {name: at for name, at in ledger.working.items() if name != session.session_id}
+            changes[session.set_key] = changed(ledger, working=working)
+        is_back = job.state is JobState.QUEUED and job.run_attempt > 1
+        will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", "failure")
+        if (is_back or will_not_come) and (ledger := of(job.set_key)) and ledger.expected:
+            changes[job.set_key] = changed(ledger, expected=ledger.expected[1:])
+        return list(changes.values())
 
 
 def _new(event: JobEvent, key: str) -> Job:

@@ -183,6 +183,10 @@ class Records:
         """Every one, for people. Raises: ServiceFailed."""
         return (_record(Session, item) for item in self._tables.scan(SESSIONS) if item["row"] == ROWS[Session][1])
 
+    def rescues(self) -> Iterator[Rescue]:
+        """Every one, for people. Raises: ServiceFailed."""
+        return (_record(Rescue, item) for item in self._tables.scan(SESSIONS) if item["row"] == ROWS[Rescue][1])
+
     def ledgers(self) -> Iterator[Ledger]:
         """Every one. Raises: ServiceFailed."""
         return (_record(Ledger, item) for item in self._tables.scan(SESSIONS) if item["row"] == LEDGER)

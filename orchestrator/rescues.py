@@ -15,8 +15,6 @@ from orchestrator.records import Records
 
 RETRIES = 1
 """How often a job is run again because its machine was taken away."""
-LOOK_S = 30.0
-"""How often it is looked whether the run is over."""
 GIVEN_UP_S = 30 * 86_400.0
 """After this GitHub runs nothing again. Source: GitHub documentation, "Re-running workflows and jobs": 30 days."""
 
@@ -46,6 +44,8 @@ class Rescues:
     github: GitHub
     clock: Clock
     journal: Journal
+    look_s: float
+    """How often it is looked whether the run is over."""
 
     def consider(self, job: Job | None, session: Session) -> None:
         """After either of the two was told its end: if both agree that the job was reclaimed, it is to be run again.
@@ -66,7 +66,7 @@ class Rescues:
             self.journal.event("rescue.exhausted", run=key, job=job.name, attempt=job.run_attempt, reason=session.reason)
             return
         wanted = {**known.wanted, job.name: job.run_attempt}
-        self.records.put(changed(known, wanted=wanted, state=RescueState.WAITING, changed_at=now, due=now + LOOK_S))
+        self.records.put(changed(known, wanted=wanted, state=RescueState.WAITING, changed_at=now, due=now + self.look_s))
         self.journal.event("rescue.wanted", run=key, job=job.name, reason=session.reason)
 
     def attempt(self, run_key: str) -> None:
@@ -74,7 +74,7 @@ class Rescues:
         rescue, now = self.records.rescue(run_key), self.clock.now()
         if rescue is None or rescue.state is RescueState.RESTING or rescue.due > now:
             return
-        rescue = self.records.put(changed(rescue, due=now + LOOK_S))
+        rescue = self.records.put(changed(rescue, due=now + self.look_s))
         scope = Scope(rescue.installation_id, rescue.owner, rescue.repo)
         run = self.github.run(scope, rescue.run_id)
         if run is None or now - rescue.changed_at > GIVEN_UP_S:

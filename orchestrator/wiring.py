@@ -62,7 +62,7 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     sessions = Sessions(settings, records, world.compute, world.github, world.parameters, world.clock, world.journal, world.wakes)
     kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
     launching = Launching(settings, records, world.compute, sessions, kinds, world.clock, world.journal, world.crew)
-    rescues = Rescues(records, world.github, world.clock, world.journal)
+    rescues = Rescues(records, world.github, world.clock, world.journal, settings.watch_s)
     intake = Intake(settings, records, sessions, rescues, world.github, kinds, world.clock, world.journal)
     levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
     endings = Endings(

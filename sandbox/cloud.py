@@ -1,13 +1,17 @@
 """Embedded AWS: moto on loopback, and in front of it what moto lacks and a fleet needs.
 
 Added here: a CreateFleet that is idempotent by its token, the launch template's user-data and shutdown behaviour on fleet
-instances, instances that really boot and really go, and S3's conditional put kept honest by moto itself.
+instances, instances that really boot and really go, bad manners (`weather.py`), and S3's conditional put kept honest by moto itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import logging
 import re
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable
@@ -19,8 +23,15 @@ import boto3
 from botocore.config import Config
 
 from sandbox.instances import Instances
+from sandbox.weather import Weather
 
 REGION = "us-east-1"
+END_OF_FLEET = b"</CreateFleetResponse>"
+EMPTY_FLEET = (
+    b'<CreateFleetResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><fleetId>fleet-0</fleetId>'
+    b"<fleetInstanceSet></fleetInstanceSet>" + END_OF_FLEET
+)
+CHANGED = "EC2 Instance State-change Notification"
 CREDENTIALS = {"aws_access_key_id": "AKIASANDBOX", "aws_secret_access_key": "sandbox-secret-key"}
 _INSTANCE = re.compile(rb"<(?:item|instanceId)>(i-[0-9a-f]+)</")
 
@@ -57,6 +68,9 @@ class Cloud:
         self._client_lock = threading.Lock()
         self._behaviour: dict[str, str] = {}
         self.fleet_calls = 0
+        self.weather = Weather()
+        self.events_queue_url = ""
+        """Where EventBridge would put what happens to instances; empty: nobody listens."""
 
     def start(self) -> Cloud:
         """Serve on a free port of loopback."""
@@ -89,7 +103,7 @@ class Cloud:
         session = boto3.session.Session(**CREDENTIALS, region_name=REGION)
         return session.client(service, endpoint_url=self.url, config=config)
 
-    def create_fleet(self, body: bytes, call: Callable[[], tuple[str, list[tuple[str, str]], bytes]]) -> Any:
+    def create_fleet(self, body: bytes, call: Callable[[bytes], tuple[str, list[tuple[str, str]], bytes]]) -> Any:
         """The same token and arguments give the same answer; other arguments are refused. Source: EC2 idempotency."""
         token = parse_qs(body.decode()).get("ClientToken", [""])[0]
         with self._fleet_lock:
@@ -101,7 +115,15 @@ class Cloud:
                     if stored_body == body
                     else _refusal("IdempotentParameterMismatch", "the token was used with other arguments")
                 )
-            answer = call()
+            fulfilled, errors = self.weather.of_fleet(body)
+            answer = call(fulfilled) if fulfilled else ("200 OK", [("Content-Type", "text/xml")], EMPTY_FLEET)
+            if errors:
+                answer = (
+                    answer[0],
+                    answer[1],
+                    answer[2].replace(END_OF_FLEET, f"<errorSet>{errors}</errorSet>".encode() + END_OF_FLEET),
+                )
+                answer = (answer[0], [h for h in answer[1] if h[0].lower() != "content-length"], answer[2])
             if answer[0].startswith("200"):
                 if token:
                     self._fleets[token] = (body, answer)
@@ -112,10 +134,34 @@ class Cloud:
                     self._boot(instance_id.decode(), template)
             return answer
 
+    def reclaim(self, instance_id: str, in_s: float) -> None:
+        """EC2 takes a spot instance back: its metadata say so, EventBridge says so, and then it goes."""
+        machine = self.instances.machines.get(instance_id)
+        if machine is None:
+            return
+        machine.metadata.spot_notice(in_s)
+        self.weather.seen["machines reclaimed"] += 1
+        self._told("EC2 Spot Instance Interruption Warning", instance_id, {"instance-action": "terminate"})
+        timer = threading.Timer(in_s, self._taken, (instance_id,))
+        timer.daemon = True
+        timer.start()
+
     def terminated(self, answer: bytes) -> None:
         """EC2 accepted to terminate: the machines go."""
         for instance_id in dict.fromkeys(_INSTANCE.findall(answer)):
             self.instances.end(instance_id.decode())
+            self._told(CHANGED, instance_id.decode(), {"state": "shutting-down"})
+
+    def _taken(self, instance_id: str) -> None:
+        with contextlib.suppress(Exception):  # gone by itself meanwhile, or the cloud with it
+            self.client("ec2").terminate_instances(InstanceIds=[instance_id])
+
+    def _told(self, kind: str, instance_id: str, detail: dict[str, str]) -> None:
+        """As EventBridge puts it into a queue. Source: EC2 events in EventBridge, EC2 user guide."""
+        if self.events_queue_url:
+            body = {"version": "0", "source": "aws.ec2", "detail-type": kind, "detail": {"instance-id": instance_id, **detail}}
+            with contextlib.suppress(Exception):  # the cloud itself may be going down
+                self.client("sqs").send_message(QueueUrl=self.events_queue_url, MessageBody=json.dumps(body))
 
     def _boot(self, instance_id: str, template: str) -> None:
         """What a real fleet takes over from its launch template and moto does not. Source: the moto notes in docs/operations.md."""
@@ -136,6 +182,7 @@ class Cloud:
             found = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
             if found["State"]["Name"] in ("terminated", "shutting-down"):
                 return
+            self._told(CHANGED, instance_id, {"state": "shutting-down"})
             if self._behaviour.get(instance_id) == "terminate":
                 ec2.terminate_instances(InstanceIds=[instance_id])
             else:
@@ -149,23 +196,33 @@ class _Front:
 
     def __init__(self, behind: Any, cloud: Cloud) -> None:
         self._behind, self._cloud = behind, cloud
+        self._tables = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         action = b""
         if "application/x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
-            import io
-
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             environ["wsgi.input"] = io.BytesIO(body)
             found = re.search(rb"(?:^|&)Action=(\w+)", body)
             action = found.group(1) if found else b""
+        name = action.decode() or environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        if code := self._cloud.weather.refused(name):
+            return _sent(
+                start_response, _refusal(code, "Rate exceeded", "503 Service Unavailable" if action else "400 Bad Request")
+            )
         if action == b"CreateFleet":
-            return _sent(start_response, self._cloud.create_fleet(body, lambda: self._called(environ)))
+            answer = self._cloud.create_fleet(body, lambda wanted: self._called(_with_body(environ, wanted)))
+            if self._cloud.weather.happens("answers lost", self._cloud.weather.lost):
+                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return _sent(start_response, answer)
         if action == b"TerminateInstances":
             answer = self._called(environ)
             if answer[0].startswith("200"):
                 self._cloud.terminated(answer[2])
             return _sent(start_response, answer)
+        if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
+            with self._tables:  # moto's transactions copy all tables, and fail if somebody writes meanwhile
+                return _sent(start_response, self._called(environ))
         return self._behind(environ, start_response)  # type: ignore[no-any-return]
 
     def _called(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -183,6 +240,13 @@ def _sent(start_response: Any, answer: tuple[str, list[tuple[str, str]], bytes])
     return [answer[2]]
 
 
-def _refusal(code: str, message: str) -> tuple[str, list[tuple[str, str]], bytes]:
+def _with_body(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
+    return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+
+
+def _refusal(code: str, message: str, status: str = "400 Bad Request") -> tuple[str, list[tuple[str, str]], bytes]:
+    if code == "ThrottlingException":
+        told = json.dumps({"__type": code, "message": message}).encode()
+        return status, [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(told)))], told
     text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>0</RequestID></Response>"
-    return "400 Bad Request", [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text.encode()
+    return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text.encode()

@@ -25,18 +25,19 @@ from rich.text import Text
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables
-from orchestrator.model import Session, SessionState
+from orchestrator.model import RescueState, Session, SessionState
 from orchestrator.records import JOBS, SESSIONS, Records
 from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import RunRecord
 from sandbox.stack import STACK, Stack, deploy
+from sandbox.storm import WORKFLOW, Storm
 from sandbox.workflow import Unsupported, Workflow, read_workflow
 
 EXAMPLE = Path(__file__).parent / "example.yml"
 READY_S = 30.0
-CLOSE_S = 60.0
-"""Seconds after the last job in which every machine must be gone and everything removed."""
+CLOSE_S = 150.0
+"""Seconds after the last job in which every machine must be gone and everything removed; a surplus machine is kept for a minute."""
 STALLED_S = 45.0
 """Seconds in which a waiting job must get its machine; a job that runs is bounded by its own timeout."""
 EXPLAINED = (
@@ -114,6 +115,17 @@ class World:
         self.cloud.stop()
         self.github.stop()
 
+    def kill(self) -> None:
+        """The orchestrator dies as under kill -9, and is started again."""
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
+        self.serve()
+
+    def rescuing(self) -> bool:
+        """Whether a reclaimed job is still to be run again."""
+        return any(rescue.state is RescueState.WAITING for rescue in records(self.cloud, STACK).rescues())
+
     def sessions(self) -> list[Session]:
         """The orchestrator's own records, read from outside."""
         return list(records(self.cloud, STACK).sessions())
@@ -171,10 +183,13 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
         picture = tuple(job.status for job in run.jobs)
         if picture != still or "in_progress" in picture:
             still, still_since_s = picture, now_s
-        if all(job.status == "completed" for job in run.jobs):
+        if run.status != "completed":
+            closing_s = None
+        else:
             closing_s = closing_s or now_s + CLOSE_S
             sessions = up.sessions()
-            if sessions and all(s.state is SessionState.CLOSED for s in sessions) and not up.cloud.instances.machines:
+            closed = bool(sessions) and all(s.state is SessionState.CLOSED for s in sessions)
+            if closed and not up.cloud.instances.machines and not up.rescuing():
                 return run
             if not sessions and all(job.conclusion in ("skipped", "cancelled") for job in run.jobs):
                 return run
@@ -187,12 +202,15 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
 def local(
     workflow: Annotated[Path | None, typer.Argument(help="A workflow file; default: an example of three jobs.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and print where.")] = False,
+    faults: Annotated[str, typer.Option("--faults", help="`storm`: everything goes wrong, in measure.")] = "",
 ) -> None:
     """Show the whole fleet on this machine: the jobs of WORKFLOW from webhook to machines that no longer exist."""
-    raise SystemExit(show(workflow or EXAMPLE, keep=keep))
+    if faults not in ("", "storm"):
+        raise SystemExit(f"--faults: expected storm, found {faults!r}")
+    raise SystemExit(show(workflow or (WORKFLOW if faults else EXAMPLE), keep=keep, storm=bool(faults)))
 
 
-def show(path: Path, *, keep: bool = False, before_proof: Callable[[World], None] = lambda up: None) -> int:
+def show(path: Path, *, keep: bool = False, storm: bool = False, before_proof: Callable[[World], None] = lambda up: None) -> int:
     """What `local` does; returns the exit code: 0 only if every job came to an end and nothing is left."""
     console = Console()
     if not console.is_terminal:
@@ -208,6 +226,9 @@ def show(path: Path, *, keep: bool = False, before_proof: Callable[[World], None
     with world(root) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
+        raging = Storm(up.cloud, up.github, up.kill)
+        if storm:
+            raging.begin()
         try:
             with Live(console=console, refresh_per_second=8, transient=True) as live:
                 run = play(up, workflow, lambda run: live.update(_progress(up, run)))
@@ -220,10 +241,14 @@ def show(path: Path, *, keep: bool = False, before_proof: Callable[[World], None
         up.stop_serving()
         before_proof(up)
         left = up.leftovers()
+        raging.end()
         console.print(_summary(run, sessions))
+        if storm:
+            _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)
         _show_skipped_steps(console, run)
         _show_red_jobs(console, run)
     ends = left.none and all(session.status for session in sessions)
+    ends = ends and (not storm or all(job.conclusion == "success" for job in run.jobs))
     word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
     console.print(
         f"{word}: {left.instances} instances, {left.registrations} registrations, {left.parameters} SSM parameters"
@@ -284,6 +309,19 @@ def _show_skipped_steps(console: Console, run: RunRecord) -> None:
         used = [step.get("uses") for step in job.plan.steps if step.get("uses") and job.conclusion != "skipped"]
         if used:
             console.print(f"[{DIM}]{escape(job.plan.name)}: skipped here, actions are not run: {escape(', '.join(map(str, used)))}[/]", highlight=False)  # fmt: skip
+
+
+def _show_storm(console: Console, raging: Storm, run: RunRecord, sessions: list[Session], fleet_calls: int) -> None:
+    """What went wrong, and what it cost."""
+    green = sum(job.conclusion == "success" for job in run.jobs)
+    again = sum(job.attempt > 1 for job in run.jobs)
+    idle = sum(not session.bound_job for session in sessions)
+    console.print(f"[{DIM}]the storm: {raging.told()}[/]", highlight=False)
+    console.print(
+        f"{green} of {len(run.jobs)} jobs green, {again} of them run again; {len(sessions)} machines in {fleet_calls} fleet calls,"
+        f" {idle} of them without a job",
+        highlight=False,
+    )
 
 
 def _show_red_jobs(console: Console, run: RunRecord) -> None:

@@ -44,6 +44,9 @@ def deploy(
     terminations = sqs.create_queue(QueueName=f"{name}-termination", Attributes={"VisibilityTimeout": str(visibility_s)})[
         "QueueUrl"
     ]
+    cloud.events_queue_url = sqs.create_queue(QueueName=f"{name}-events", Attributes={"VisibilityTimeout": str(visibility_s)})[
+        "QueueUrl"
+    ]
     for table in (f"{name}-jobs", f"{name}-sessions"):
         dynamodb.create_table(**table_definition(table))
     settings = {
@@ -56,7 +59,7 @@ def deploy(
     }  # fmt: skip
     for arch in ("amd64", "arm64"):
         ec2.create_launch_template(LaunchTemplateName=f"{name}-runner-{arch}", LaunchTemplateData=data)
-    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"][:2]]
     port = _free_port()
     environment = {
         "PATH": os.environ.get("PATH", os.defpath), "AWS_ENDPOINT_URL": cloud.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
@@ -64,7 +67,7 @@ def deploy(
         "RUNS_FLEET_GITHUB_WEBHOOK_SECRET": github.webhook_secret, "RUNS_FLEET_GITHUB_APP_ID": github.app_id,
         "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": base64.b64encode(github.app_private_key.encode()).decode(),
         "RUNS_FLEET_GITHUB_API_URL": github.url, "RUNS_FLEET_QUEUE_URL": queue, "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations,
-        "RUNS_FLEET_SUBNET_IDS": subnet, "RUNS_FLEET_STACK_ID": name,
+        "RUNS_FLEET_SUBNET_IDS": ",".join(subnets), "RUNS_FLEET_EVENTS_QUEUE_URL": cloud.events_queue_url, "RUNS_FLEET_STACK_ID": name,
         "RUNS_FLEET_JOBS_TABLE": f"{name}-jobs", "RUNS_FLEET_SESSIONS_TABLE": f"{name}-sessions",
         "RUNS_FLEET_LAUNCH_TEMPLATE_NAME": f"{name}-runner", "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
         "RUNS_FLEET_SWEEP_SECONDS": "0.5", "RUNS_FLEET_LEASE_SECONDS": "10", "RUNS_FLEET_WATCH_SECONDS": "2",

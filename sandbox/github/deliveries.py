@@ -11,6 +11,7 @@ import random
 import threading
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -52,6 +53,8 @@ class Deliveries:
         self.url: str | None = None
         self.manners = Manners()
         self.log: list[Delivery] = []
+        self.seen: Counter[str] = Counter()
+        """What was lost, late, and repeated."""
         self._secret = secret
         self._ids = itertools.count(1)
         self._waiting: queue.Queue[Delivery | None] = queue.Queue()
@@ -74,12 +77,15 @@ class Deliveries:
             manners, chance = self.manners, self.manners.chance
             if not delivery.redelivery and chance.random() < manners.lost:
                 delivery.status_code = 502
+                self.seen["deliveries lost"] += 1
                 continue
             if chance.random() < manners.late:
+                self.seen["deliveries late"] += 1
                 threading.Timer(chance.uniform(0.1, manners.late_s), self._sent, (delivery,)).start()
                 continue
             self._sent(delivery)
             if chance.random() < manners.repeated:
+                self.seen["deliveries repeated"] += 1
                 self._sent(self._noted(delivery.guid, delivery.action, delivery.body, redelivery=True))
 
     def close(self) -> None:

@@ -16,6 +16,8 @@ from sandbox.runner.expressions import condition, render
 from sandbox.workflow import PlannedJob, Workflow
 
 TOKEN_S = 3600
+REQUEUED_AFTER_S = 60.0
+"""Seconds in which a runner must take the job it was given. Source: GitHub documentation, "Routing precedence for self-hosted runners"."""
 LOST_AFTER_S = 600.0
 """Seconds without a renewed lock after which a job has lost its runner. Source: actions/runner#3539."""
 
@@ -61,6 +63,7 @@ class JobRecord:
     started_at: float | None = None
     completed_at: float | None = None
     renewed_at: float = 0.0
+    assigned_at: float = 0.0
     outputs: dict[str, str] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     cancelled: bool = False
@@ -103,7 +106,7 @@ class GitHubState:
         self, owner: str, repo: str, changed: Callable[[str, JobRecord], None], lost_after_s: float = LOST_AFTER_S
     ) -> None:
         self.owner, self.repo = owner, repo
-        self._changed, self._lost_after_s = changed, lost_after_s
+        self._changed, self.lost_after_s, self.requeued_after_s = changed, lost_after_s, REQUEUED_AFTER_S
         self.lock = threading.Condition(threading.RLock())
         self.runners: dict[int, RunnerRecord] = {}
         self.runs: dict[int, RunRecord] = {}
@@ -185,7 +188,7 @@ class GitHubState:
                 job = self._match(runner)
                 if job is not None:
                     runner.busy, runner.job = True, job
-                    job.runner_id, job.runner_name = runner.id, runner.name
+                    job.runner_id, job.runner_name, job.assigned_at = runner.id, runner.name, time.time()
                     return job
                 left_s = until_s - time.monotonic()
                 if left_s <= 0:
@@ -256,12 +259,18 @@ class GitHubState:
             self._settle(run)
 
     def reap(self) -> None:
-        """Jobs whose runner went silent have failed."""
+        """Jobs whose runner went silent have failed; those whose runner never took them wait again."""
         with self.lock:
-            for run in self.runs.values():
+            now = time.time()
+            for run in list(self.runs.values()):
                 for job in run.jobs:
-                    if job.status == "in_progress" and time.time() - job.renewed_at > self._lost_after_s:
+                    if job.status == "in_progress" and now - job.renewed_at > self.lost_after_s:
                         self._completed(run, job, "failure")
+                    if job.status == "queued" and job.runner_id is not None and now - job.assigned_at > self.requeued_after_s:
+                        if runner := self.runners.get(job.runner_id):
+                            runner.busy, runner.job = False, None
+                        job.runner_id, job.runner_name = None, ""
+                        self.lock.notify_all()
 
     def job(self, job_id: int) -> tuple[RunRecord, JobRecord]:
         """Raises: Refusal 404."""

@@ -142,3 +142,28 @@ def test_a_job_that_github_does_not_know_any_more_wants_nothing() -> None:
 
     job = world.records.job("1")
     assert job is not None and (job.state, world.compute.launched) == (JobState.COMPLETED, 1)
+
+
+def test_a_job_that_is_back_is_not_expected_any_more() -> None:
+    world = World()
+    session = world.at_work()
+    world.turns.on_instance_event(event(WARNING, session.instance_id))
+    world.settle()
+    made = world.compute.launched
+
+    world.told(an_event("completed", conclusion="failure"))
+    world.told(an_event("queued", job_id="1-again", run_attempt=2))
+
+    assert (made, world.compute.launched) == (2, 2)
+
+
+def test_a_job_that_ended_well_before_its_machine_went_is_not_expected_back() -> None:
+    world = World()
+    session = world.at_work()
+    world.turns.on_instance_event(event(WARNING, session.instance_id))
+    world.settle()
+
+    world.told(an_event("completed", conclusion="success", runner_name=session.runner_name))
+    world.ticks(until_s=130.0)
+
+    assert sorted(world.compute.instances.values()) == ["running", "terminated"], "the spare is surplus after a minute"

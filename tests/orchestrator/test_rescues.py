@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import Unanswered
 from orchestrator.model import JobState, RescueState, SessionState
 from orchestrator.ports import Scope
-from orchestrator.rescues import LOOK_S, next_rerun, was_reclaimed
+from orchestrator.rescues import next_rerun, was_reclaimed
 from tests.orchestrator.memory import World, a_job, a_session, an_event
 
 RUN = "octo/widgets/7"
@@ -45,7 +45,7 @@ def is_taken_away(world: World, name: str) -> None:
 
 
 def reruns(world: World) -> list[tuple[str, str]]:
-    world.ticks(until_s=3 * LOOK_S)
+    world.ticks(until_s=90.0)
     return world.github.reruns
 
 

@@ -613,3 +613,17 @@ def test_a_run_that_is_not_over_is_not_run_again(github: StandInGitHub, tmp_path
     answer = App(github).call("POST", f"/repos/octo/sandbox/actions/runs/{run.id}/rerun-failed-jobs")
 
     assert (answer.status_code, run.attempt) == (403, 1)
+
+
+def test_a_job_that_its_runner_never_takes_waits_again_for_another(github: StandInGitHub, tmp_path: Path) -> None:
+    run = github.state.dispatch(single(tmp_path, "dropped"))
+    lazy, other = App(github).register("dropped", name="lazy"), App(github).register("dropped", name="other")
+    for runner in (lazy, other):
+        runner.session = github.state.open_session(runner.id, "2.999.0")
+    given = github.state.next_job(lazy.session, PATIENCE_S)
+    github.state.requeued_after_s = 0.0
+
+    github.state.reap()
+
+    assert given is run.jobs[0] and github.state.next_job(other.session, PATIENCE_S) is given
+    github.state.requeued_after_s = 60.0

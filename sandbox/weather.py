@@ -1,0 +1,88 @@
+"""The cloud's bad manners, which moto lacks: no capacity, half-filled fleets, throttling, lost answers, reclaims and their events.
+
+Everything is off until it is switched on. Chance comes from one seeded generator, so that a storm can be had again.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlencode
+
+OVERRIDE = re.compile(r"LaunchTemplateConfigs\.1\.Overrides\.(\d+)\.(.+)")
+CAPACITY, MARKET = "TargetCapacitySpecification.TotalTargetCapacity", "TargetCapacitySpecification.DefaultTargetCapacityType"
+ICE = "InsufficientInstanceCapacity"
+THROTTLED_EC2 = frozenset({"CreateFleet", "DescribeInstances", "TerminateInstances", "DescribeLaunchTemplates"})
+THROTTLED_SSM = frozenset({"PutParameter", "DeleteParameter"})
+
+
+@dataclass
+class Weather:
+    """What may go wrong, and how often. Shares are of 1."""
+
+    full: set[str] = field(default_factory=set)
+    """Instance types, subnets, or markets (`spot`, `on-demand`) without capacity."""
+    partial: float = 0.0
+    """Fleets for more than one that are filled only in part."""
+    throttled: float = 0.0
+    """Calls of those that AWS throttles first."""
+    lost: float = 0.0
+    """CreateFleet calls that take effect and are never answered."""
+    chance: random.Random = field(default_factory=lambda: random.Random(11))
+    seen: Counter[str] = field(default_factory=Counter)
+    """What did go wrong, and how often."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def happens(self, what: str, share: float) -> bool:
+        """Whether it goes wrong this time."""
+        with self._lock:
+            wrong = share > 0 and self.chance.random() < share
+            self.seen[what] += wrong
+        return wrong
+
+    def refused(self, action: str) -> str:
+        """The throttling error that a call gets instead of its answer; empty: none."""
+        if action in THROTTLED_EC2 and self.happens("calls throttled", self.throttled):
+            return "RequestLimitExceeded"
+        if action in THROTTLED_SSM and self.happens("calls throttled", self.throttled):
+            return "ThrottlingException"
+        return ""
+
+    def of_fleet(self, body: bytes) -> tuple[bytes, str]:
+        """What of a CreateFleet request can be fulfilled (empty: nothing), and the errors to be told, as XML."""
+        told = dict(parse_qsl(body.decode(), keep_blank_values=True))
+        pools: dict[str, dict[str, str]] = {}
+        for name in [name for name in told if OVERRIDE.fullmatch(name)]:
+            found = OVERRIDE.fullmatch(name)
+            assert found
+            pools.setdefault(found[1], {})[found[2]] = told.pop(name)
+        market = told.get(MARKET, "on-demand")
+        closed = {at: pool for at, pool in pools.items() if self.full & {market, pool.get("InstanceType"), pool.get("SubnetId")}}
+        wanted = int(told.get(CAPACITY, "1"))
+        given = wanted
+        if wanted > 1 and self.happens("fleets half filled", self.partial):
+            given = self.chance.randint(1, wanted - 1)
+        if closed:
+            with self._lock:
+                self.seen["pools without capacity"] += len(closed)
+        errors = [_error(pool, market) for pool in closed.values()] or ([_error({}, market)] if given < wanted else [])
+        left = [pool for at, pool in sorted(pools.items(), key=lambda item: int(item[0])) if at not in closed]
+        if pools and not left:
+            return b"", "".join(errors)
+        told[CAPACITY] = str(given)
+        for at, pool in enumerate(left, 1):
+            told |= {f"LaunchTemplateConfigs.1.Overrides.{at}.{name}": value for name, value in pool.items()}
+        return urlencode(told).encode(), "".join(errors)
+
+
+def _error(pool: dict[str, str], market: str) -> str:
+    kind, subnet = pool.get("InstanceType", ""), pool.get("SubnetId", "")
+    where = f"<instanceType>{kind}</instanceType><subnetId>{subnet}</subnetId>"
+    return (
+        f"<item><errorCode>{ICE}</errorCode><errorMessage>We currently do not have sufficient {kind} capacity ({market})."
+        f"</errorMessage><lifecycle>{market}</lifecycle>"
+        f"<launchTemplateAndOverrides><overrides>{where}</overrides></launchTemplateAndOverrides></item>"
+    )

@@ -1,0 +1,170 @@
+"""The cloud's bad manners: off until switched on, and as EC2 shows them when they are."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sandbox.cloud import Cloud
+from sandbox.imds import Metadata
+from sandbox.weather import Weather
+
+
+class Bodies:
+    """Instances that have metadata and nothing else."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Any] = {}
+
+    def boot(self, instance_id: str, user_data: str) -> None:
+        self.machines[instance_id] = type("Machine", (), {"metadata": Metadata(instance_id, "us-east-1")})()
+
+    def end(self, instance_id: str) -> None:
+        if machine := self.machines.pop(instance_id, None):
+            machine.metadata.stop()
+
+    def stop(self) -> None:
+        for instance_id in list(self.machines):
+            self.end(instance_id)
+
+    def console(self, instance_id: str) -> str:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    up = Cloud(tmp_path_factory.mktemp("cloud"), Bodies()).start()
+    yield up
+    up.stop()
+
+
+@pytest.fixture
+def cloud(standing: Cloud) -> Cloud:
+    """Fair weather, one template, one events queue."""
+    urllib.request.urlopen(f"{standing.url}/moto-api/reset", data=b"", timeout=30).close()
+    standing.weather = Weather()
+    data = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m7i.large", "UserData": ""}
+    standing.client("ec2").create_launch_template(LaunchTemplateName="template", LaunchTemplateData=data)
+    standing.events_queue_url = standing.client("sqs").create_queue(QueueName="events")["QueueUrl"]
+    return standing
+
+
+def fleet(cloud: Cloud, *kinds: str, count: int = 1, market: str = "spot", token: str = "") -> dict[str, Any]:
+    subnets = [subnet["SubnetId"] for subnet in cloud.client("ec2").describe_subnets()["Subnets"][:2]]
+    overrides = [{"InstanceType": kind, "SubnetId": subnet} for kind in kinds or ("m7i.large",) for subnet in subnets]
+    answer: dict[str, Any] = cloud.client("ec2").create_fleet(
+        ClientToken=token or uuid.uuid4().hex, Type="instant",
+        LaunchTemplateConfigs=[
+            {"LaunchTemplateSpecification": {"LaunchTemplateName": "template", "Version": "1"}, "Overrides": overrides}
+        ],
+        TargetCapacitySpecification={"TotalTargetCapacity": count, "DefaultTargetCapacityType": market},
+    )  # fmt: skip
+    return answer
+
+
+def given(answer: dict[str, Any]) -> list[str]:
+    return [identity for group in answer.get("Instances", []) for identity in group["InstanceIds"]]
+
+
+def kinds_of(cloud: Cloud, instance_ids: list[str]) -> set[str]:
+    found = cloud.client("ec2").describe_instances(InstanceIds=instance_ids)["Reservations"]
+    return {i["InstanceType"] for reservation in found for i in reservation["Instances"]}
+
+
+def test_in_fair_weather_a_fleet_is_filled_without_complaint(cloud: Cloud) -> None:
+    answer = fleet(cloud, count=3)
+
+    assert (len(given(answer)), answer.get("Errors", [])) == (3, [])
+
+
+def test_a_type_without_capacity_is_named_and_the_next_is_given(cloud: Cloud) -> None:
+    cloud.weather.full = {"c7i.large"}
+
+    answer = fleet(cloud, "c7i.large", "m7i.large", count=2)
+
+    assert kinds_of(cloud, given(answer)) == {"m7i.large"} and len(given(answer)) == 2
+    errors = {(e["ErrorCode"], e["LaunchTemplateAndOverrides"]["Overrides"]["InstanceType"]) for e in answer["Errors"]}
+    assert errors == {("InsufficientInstanceCapacity", "c7i.large")}
+
+
+@pytest.mark.parametrize("what", ["spot", "m7i.large"])
+def test_where_nothing_is_left_the_answer_has_no_instance_and_reasons(cloud: Cloud, what: str) -> None:
+    cloud.weather.full = {what}
+
+    answer = fleet(cloud, count=2)
+
+    assert given(answer) == [] and len(answer["Errors"]) == 2
+    assert given(fleet(cloud, "c7i.large", market="on-demand"))
+
+
+def test_a_fleet_may_be_filled_in_part_and_says_so(cloud: Cloud) -> None:
+    cloud.weather.partial = 1.0
+
+    answer = fleet(cloud, count=5)
+
+    assert 0 < len(given(answer)) < 5 and answer["Errors"][0]["ErrorCode"] == "InsufficientInstanceCapacity"
+
+
+def test_a_replay_gives_what_was_given_also_in_bad_weather(cloud: Cloud) -> None:
+    cloud.weather.partial, cloud.weather.full = 1.0, {"c7i.large"}
+
+    answers = [fleet(cloud, "c7i.large", "m7i.large", count=6, token="same") for _ in range(3)]
+
+    assert len({tuple(given(answer)) for answer in answers}) == 1
+    with pytest.raises(ClientError, match="IdempotentParameterMismatch"):
+        fleet(cloud, count=7, token="same")
+
+
+def test_an_answer_may_be_lost_though_the_instances_are_made(cloud: Cloud) -> None:
+    cloud.weather.lost = 1.0
+    with pytest.raises(BotoCoreError):
+        fleet(cloud, count=2, token="lost")
+    cloud.weather.lost = 0.0
+
+    again = given(fleet(cloud, count=2, token="lost"))
+
+    made = [i["InstanceId"] for r in cloud.client("ec2").describe_instances()["Reservations"] for i in r["Instances"]]
+    assert len(again) == 2 and sorted(again) == sorted(made)
+
+
+def test_calls_are_throttled_in_the_services_own_words(cloud: Cloud) -> None:
+    cloud.weather.throttled = 1.0
+
+    with pytest.raises(ClientError, match="RequestLimitExceeded"):
+        cloud.client("ec2").describe_instances()
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        cloud.client("ssm").put_parameter(Name="a", Value="b", Type="String")
+    assert cloud.client("sqs").list_queues()["QueueUrls"]
+
+
+def events(cloud: Cloud) -> list[tuple[str, str]]:
+    told = cloud.client("sqs").receive_message(QueueUrl=cloud.events_queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=3)
+    bodies = [json.loads(message["Body"]) for message in told.get("Messages", [])]
+    return [(body["detail-type"], body["detail"].get("state") or body["detail"]["instance-action"]) for body in bodies]
+
+
+def test_a_reclaim_is_told_by_the_metadata_and_by_an_event_before_the_instance_goes(cloud: Cloud) -> None:
+    (instance_id,) = given(fleet(cloud))
+    machine = cloud.instances.machines[instance_id]
+
+    cloud.reclaim(instance_id, 0.5)
+
+    assert "terminate" in machine.metadata.values["meta-data/spot/instance-action"]
+    assert events(cloud) == [("EC2 Spot Instance Interruption Warning", "terminate")]
+    assert events(cloud) == [("EC2 Instance State-change Notification", "shutting-down")]
+    assert instance_id not in cloud.instances.machines
+
+
+def test_a_storm_can_be_had_again() -> None:
+    had = []
+    for _ in range(2):
+        weather = Weather(throttled=0.3)
+        had.append([weather.refused("CreateFleet") for _ in range(50)])
+
+    assert had[0] == had[1] and 5 < sum(map(bool, had[0])) < 30
