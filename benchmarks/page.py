@@ -44,6 +44,7 @@ def written(machine: Mapping[str, Any], figures: Mapping[str, list[Figure]], sta
         imports=_imports(start["imports"]),
         boot=_apart("boot"),
         packaging=_apart("packaging"),
+        burst=_apart("burst"),
     )
 
 

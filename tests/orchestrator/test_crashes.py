@@ -104,7 +104,7 @@ NORMAL = calls_of_a_normal_run()
 def test_a_normal_run_makes_every_kind_of_call() -> None:
     wanted = {
         "queue.send", "queue.receive", "queue.delete", "tables.get", "tables.write", "tables.count", "tables.rows", "tables.due",
-        "compute.start_sessions", "compute.poll_sessions", "github.mint", "github.find", "parameters.put", "parameters.delete",
+        "compute.start_sessions", "compute.poll_sessions", "github.mint", "parameters.put", "parameters.delete",
     }  # fmt: skip
 
     assert wanted <= set(NORMAL)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
 
-from orchestrator.errors import Unanswered
+from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import JobState, RescueState, SessionState
-from orchestrator.ports import Scope
+from orchestrator.ports import Received, Scope
 from orchestrator.rescues import next_rerun, was_reclaimed
-from tests.orchestrator.memory import World, a_job, a_session, an_event
+from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields
 
 RUN = "octo/widgets/7"
 
@@ -171,6 +173,58 @@ def test_a_rerun_whose_answer_was_lost_is_not_asked_for_again() -> None:
     assert len(reruns(world)) == 1
     rescue = world.records.rescue(RUN)
     assert rescue is not None and (rescue.state, rescue.tried) == (RescueState.RESTING, {"build": (1,)})
+
+
+def rescue_of_one(calls: Calls) -> World:
+    """A job is reclaimed; whoever crashes does the same again."""
+    fatal, calls.fatal = calls.fatal, 0
+    world = World(calls)
+    running(world, "build")
+    (session,) = world.sessions
+    world.github.jobs["1"] = told = an_event("completed", name="build", runner_name=session.runner_name, conclusion="failure")
+    word = json.dumps({**final_fields("interrupted"), "status": "interrupted", "reason": "spot", "job_id": "1"})
+    body = json.dumps({**json.loads(word), "instance_id": session.instance_id, "session_id": session.session_id})
+    world.compute.instances[session.instance_id] = "terminated"
+    begun = len(calls.made)
+    calls.fatal = begun + fatal if fatal else 0
+    again(world, lambda: world.turns.on_agent_message(Received(body, "receipt")))
+    again(world, lambda: world.turns.on_job_event(told))
+    for _ in range(40):
+        world.clock.at += 5.0
+        again(world, world.turns.on_sweep)
+        again(world, world.settle)
+    calls.made = calls.made[begun:]
+    return world
+
+
+def again(world: World, turn: Callable[[], object]) -> None:
+    for _ in range(3):
+        try:
+            turn()
+        except (Crash, OrchestratorError):
+            world.wakes.taken()
+            continue
+        return
+
+
+CALLS = 45
+"""Those from the final word to the re-run, and some."""
+
+
+@pytest.mark.parametrize("failure", [Crash, Unanswered])
+@pytest.mark.parametrize("fatal", range(CALLS))
+def test_whoever_is_cut_off_anywhere_in_it_the_job_is_run_again_once(fatal: int, failure: type[Exception]) -> None:
+    world = rescue_of_one(Calls(fatal=fatal, failure=failure))
+
+    assert world.github.reruns == [("7", "")]
+
+
+def test_the_calls_above_reach_beyond_the_rerun() -> None:
+    calls = Calls()
+
+    rescue_of_one(calls)
+
+    assert calls.made.index("github.rerun") < CALLS - 2
 
 
 def test_a_rerun_that_github_refuses_now_is_asked_for_later() -> None:

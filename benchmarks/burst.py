@@ -1,0 +1,294 @@
+"""What a burst of jobs costs the orchestrator: calls, and seconds from the first delivery to the last launch.
+
+    python -m benchmarks.burst
+
+The unmodified turns, threads and coalescing of `serve`, on the tests' twins of DynamoDB, EC2, GitHub and SSM with the time each
+call takes on AWS put in (`TAKES_S`): moto answers some 340 writes a second and would be all that is measured. Beside it what one
+turn reads with few and with many finished records in the tables, and `POST /webhook` next to a server that only checks the signature.
+Writes results-burst.json and results-burst.md beside this file, which the page reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from benchmarks import page
+from orchestrator import wiring
+from orchestrator.adapters.system import Hands, SystemClock, SystemIds, Waker, Wheels
+from orchestrator.model import JobState
+from orchestrator.ports import Received
+from orchestrator.serve import CONSUMERS, WAKERS, application
+from orchestrator.webhook import JobEvent
+from tests.orchestrator.memory import Calls, MemoryJournal, MemoryQueue, World, a_job, an_event, some_settings
+
+RESULTS = Path(__file__).with_name("results-burst.json")
+BURSTS = (1, 100, 1000)
+TAKES_S: dict[str, tuple[float, float]] = {
+    "tables": (0.01, 0.02), "compute.start_sessions": (2.0, 5.0), "compute": (0.1, 0.3), "github": (0.15, 0.3),
+    "parameters": (0.02, 0.05), "queue": (0.01, 0.02),
+}  # fmt: skip
+"""Least and most seconds of a call, by the longest name that fits."""
+ROUNDS, SENDERS, DELIVERIES = 5, 4, 400
+
+
+class Slow(Calls):
+    """Counts every call of every port, and takes the time that it would take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: Counter[str] = Counter()
+        self._chance = random.Random(3)
+        self._waits = threading.local()
+
+    def note(self, name: str) -> None:
+        """Called inside the twin's lock: the time passes after it is given back."""
+        self.counted[name] += 1
+        least, most = next(TAKES_S[known] for known in (name, name.partition(".")[0]) if known in TAKES_S)
+        self._waits.owed_s = getattr(self._waits, "owed_s", 0.0) + self._chance.uniform(least, most)
+
+    def pay(self) -> None:
+        """The time of the call that was just made."""
+        owed_s, self._waits.owed_s = getattr(self._waits, "owed_s", 0.0), 0.0
+        time.sleep(owed_s)
+
+
+class Served:
+    """A twin that many threads may use: one at a time inside, none waits for another's network."""
+
+    def __init__(self, twin: Any, calls: Slow) -> None:
+        self._twin, self._calls, self._lock = twin, calls, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._twin, name)
+        if not callable(found):
+            return found
+
+        def called(*args: Any, **how: Any) -> Any:
+            with self._lock:
+                answer = found(*args, **how)
+                answer = list(answer) if hasattr(answer, "__next__") else answer
+            self._calls.pay()
+            return iter(answer) if isinstance(answer, list) and name in ("due", "scan", "list_sessions", "registered") else answer
+
+        return called
+
+
+class Patient(Served):
+    """A queue whose receive waits for a message, as a long poll does."""
+
+    def receive(self, wait_s: int) -> list[Received]:
+        """Up to ten, as soon as there are any."""
+        until_s = time.monotonic() + 0.5
+        while time.monotonic() < until_s:
+            with self._lock:
+                found = self._twin.receive(wait_s)
+            if found:
+                self._calls.pay()
+                return list(found)
+            time.sleep(0.01)
+        return []
+
+
+def burst(number: int) -> dict[str, float]:
+    """One burst of jobs of one label set, with budgets for it."""
+    calls = Slow()
+    world = World(calls, some_settings(launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, max_sessions_per_label_set=5000))
+    queue = MemoryQueue(calls)
+    waker, hands, journal = Waker(), Hands(world.settings.crew), MemoryJournal()
+    jobs = Patient(queue, calls)
+    outside = wiring.World(
+        Served(world.tables, calls), Served(world.compute, calls), Served(world.github, calls), Served(world.parameters, calls),
+        jobs, Served(world.terminations, calls), SystemClock(), SystemIds(), journal, hands, waker,
+    )  # fmt: skip
+    turns = wiring.turns(world.settings, outside)
+    wheels = Wheels(journal, 1)
+    wheels.awake("levels", waker, turns.on_wake, WAKERS)
+    wheels.consume("jobs", jobs, lambda m: turns.on_job_event(msgspec.json.decode(m.body, type=JobEvent)), CONSUMERS)  # type: ignore[arg-type]
+    began_s = time.monotonic()
+    senders = [threading.Thread(target=_deliver, args=(turns, range(at, number, 8))) for at in range(8)]
+    for sender in senders:
+        sender.start()
+    launched_s = _until(lambda: world.compute.launched >= number, began_s)
+    configured_s = _until(lambda: len(world.parameters.values) >= number, began_s)
+    wheels.stop(10.0)
+    hands.stop()
+    counted = calls.counted
+    aws = sum(n for name, n in counted.items() if not name.startswith("github"))
+    return {
+        "jobs": number, "launched_s": launched_s, "configured_s": configured_s, "machines": world.compute.launched,
+        "fleet_calls": counted["compute.start_sessions"],
+        "github_calls_per_job": sum(n for name, n in counted.items() if name.startswith("github")) / number,
+        "aws_calls_per_job": aws / number,
+    }  # fmt: skip
+
+
+def _deliver(turns: Any, numbers: range) -> None:
+    for n in numbers:
+        turns.on_webhook(str(n).encode(), an_event(job_id=str(n), at=time.time()))
+
+
+def _until(reached: Callable[[], bool], began_s: float) -> float:
+    while not reached() and time.monotonic() - began_s < 300:
+        time.sleep(0.01)
+    return time.monotonic() - began_s
+
+
+def paced(number: int) -> float:
+    """Minutes until the last of so many is launched at the default pace, in virtual time."""
+    world = World(settings=some_settings(watch_s=60.0, max_sessions=5000, max_sessions_per_label_set=5000))
+    for n in range(number):
+        world.turns.on_job_event(an_event(job_id=str(n)))
+    world.settle()
+    begun = world.clock.at
+    while world.compute.launched < number:
+        world.tick(after_s=1.0)
+    return (world.clock.at - begun) / 60.0
+
+
+def turn(finished: int) -> dict[str, int]:
+    """What one delivery and one sweep call and read beside so many finished records."""
+    world = World()
+    for n in range(finished):
+        world.records.put(a_job(job_id=f"done-{n}", state=JobState.COMPLETED, completed_at=1.0))
+    calls, examined = len(world.calls.made), world.tables.examined
+    world.told(an_event(job_id="new"))
+    world.turns.on_sweep()
+    return {"finished": finished, "calls": len(world.calls.made) - calls, "examined": world.tables.examined - examined}
+
+
+def webhooks() -> dict[str, dict[str, float]]:
+    """Deliveries a second and ms of each, ours beside one that only checks the signature; taking turns, median of the rounds."""
+    world = World(Calls())
+    parts = wiring.Orchestrator(
+        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), Hands(1)
+    )
+    apps = {"ours": application(parts), "signature only": _minimal(b"hush")}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in apps}
+    ports = {name: _serving(app) for name, app in apps.items()}
+    for _ in range(ROUNDS):
+        for name, port in ports.items():
+            taken[name].append(_load(port))
+            world.queue.forget()
+    return {name: {key: median(one[key] for one in found) for key in found[0]} for name, found in taken.items()}
+
+
+def _minimal(secret: bytes) -> Starlette:
+    async def webhook(request: Request) -> Response:
+        body = await request.body()
+        wanted = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+        fine = hmac.compare_digest(wanted, request.headers.get("x-hub-signature-256", ""))
+        return JSONResponse({"taken": fine}, status_code=200 if fine else 401)
+
+    return Starlette(routes=[Route("/webhook", webhook, methods=["POST"])])
+
+
+def _serving(app: Starlette) -> int:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False))
+    threading.Thread(target=server.run, args=([listening],), daemon=True).start()
+    return int(listening.getsockname()[1])
+
+
+def _load(port: int) -> dict[str, float]:
+    """So many deliveries of a real one's size over a few connections that stay open."""
+    job = {
+        "id": 1,
+        "run_id": 7,
+        "name": "build",
+        "labels": ["runs-fleet"],
+        "created_at": "2026-01-31T12:00:00Z",
+        "steps": ["x" * 100] * 150,
+    }
+    took_ms: list[float] = []
+
+    def send(at: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        for n in range(DELIVERIES // SENDERS):
+            told = {"action": "queued", "workflow_job": {**job, "id": at * 10_000 + n}}
+            body = json.dumps({**told, "repository": {"name": "w", "owner": {"login": "o"}}}).encode()
+            signature = "sha256=" + hmac.new(b"hush", body, hashlib.sha256).hexdigest()
+            begun_s = time.perf_counter()
+            connection.request("POST", "/webhook", body, {"X-GitHub-Event": "workflow_job", "X-Hub-Signature-256": signature})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            took_ms.append((time.perf_counter() - begun_s) * 1000)
+        connection.close()
+
+    begun_s = time.perf_counter()
+    senders = [threading.Thread(target=send, args=(at,)) for at in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    took_s = time.perf_counter() - begun_s
+    took_ms.sort()
+    return {"per_s": len(took_ms) / took_s, "p50_ms": took_ms[len(took_ms) // 2], "p99_ms": took_ms[int(len(took_ms) * 0.99)]}
+
+
+def section(found: dict[str, Any]) -> str:
+    """The page's part."""
+    lines = [
+        "| jobs at once | launched, s | configured, s | machines | fleet calls | GitHub calls per job | AWS calls per job |",
+        "|" + "---|" * 7,
+    ]
+    for one in found["bursts"]:
+        lines.append(
+            f"| {one['jobs']:,} | **{one['launched_s']:.1f}** | {one['configured_s']:.1f} | {one['machines']:,}"
+            f" | **{one['fleet_calls']}** |"
+            f" {one['github_calls_per_job']:.1f} | {one['aws_calls_per_job']:.1f} |"
+        )
+    lines += [
+        "",
+        "At the default pace (150 a minute, one App's budget) the last of 1,000 is launched after"
+        f" **{found['paced_min']:.1f} min** (virtual time).",
+        "",
+    ]
+    lines += ["| finished records in the tables | calls of one delivery and one sweep | items they examined |", "|---|---|---|"]
+    lines += [f"| {one['finished']:,} | {one['calls']} | **{one['examined']}** |" for one in found["turns"]]
+    ours, bare = found["webhooks"]["ours"], found["webhooks"]["signature only"]
+    lines += [
+        "", "| `POST /webhook`, 16 KB, four connections | deliveries/s | p50, ms | p99, ms |", "|---|---|---|---|",
+        f"| ours (bounded, checked, parsed, queued) | **{ours['per_s']:.0f}** | {ours['p50_ms']:.1f} |"
+        f" **{ours['p99_ms']:.1f}** |",
+        f"| a Starlette app that only checks the signature | {bare['per_s']:.0f} | {bare['p50_ms']:.1f} | {bare['p99_ms']:.1f} |",
+        "", f"Ratio: {ours['per_s'] / bare['per_s']:.2f} of its deliveries a second.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Everything once; what was measured is on the disk after it."""
+    found: dict[str, Any] = {"machine": page.machine(), "bursts": []}
+    for number in BURSTS:
+        found["bursts"].append(burst(number))
+        print(found["bursts"][-1], flush=True)
+    found["paced_min"] = paced(1000)
+    found["turns"] = [turn(1_000), turn(100_000)]
+    found["webhooks"] = webhooks()
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    RESULTS.with_suffix(".md").write_text(section(found), encoding="utf-8")
+    print(section(found))
+
+
+if __name__ == "__main__":
+    main()
