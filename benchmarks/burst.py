@@ -4,8 +4,8 @@
 
 The unmodified turns, threads and coalescing of `serve`, on the tests' twins of DynamoDB, EC2, GitHub and SSM with the time each
 call takes on AWS put in (`TAKES_S`): moto answers some 340 writes a second and would be all that is measured. Beside it what one
-turn reads with few and with many finished records in the tables, and `POST /webhook` next to a server that only checks the signature.
-Writes results-burst.json and results-burst.md beside this file, which the page reads.
+turn reads with few and with many finished records in the tables, and `POST /webhook` next to a server that only checks the
+signature. Writes results-burst.json and results-burst.md beside this file, which the page reads.
 """
 
 from __future__ import annotations
