@@ -104,19 +104,30 @@ class Cleaning:
     def _registrations(self) -> None:
         """Runners of this stack's that are offline, and whose session is over or never was."""
         now = self.clock.now()
+        if not self.records.leased("registrations", now, OFFLINE_S / 2):
+            return
+        troubles: list[OrchestratorError] = []
         seen = {(one.installation_id, one.owner, one.repo) for one in self.records.ledgers() if now - one.touched_at < LATELY_S}
         for place in sorted(seen):
             scope = Scope(*place)
-            for runner in self.github.registered(scope):
-                name = planning.session_of(self.settings.stack_id, runner.name)
-                session = self.records.session(name) if name else None
-                what = f"runner/{scope.owner}/{scope.repo}/{runner.runner_id}"
-                if not name or runner.online or runner.busy or (session is not None and not is_over(session)):
-                    if name:
-                        self.records.cleared(what)
-                    continue
-                if self.records.suspected(what, now, OFFLINE_S) and self.github.remove(scope, runner.runner_id):
-                    self.journal.event("registration.reaped", runner=runner.name)
+            try:
+                self._registrations_of(scope, now)
+            except OrchestratorError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+
+    def _registrations_of(self, scope: Scope, now: float) -> None:
+        for runner in self.github.registered(scope):
+            name = planning.session_of(self.settings.stack_id, runner.name)
+            session = self.records.session(name) if name else None
+            what = f"runner/{scope.owner}/{scope.repo}/{runner.runner_id}"
+            if not name or runner.online or runner.busy or (session is not None and not is_over(session)):
+                if name:
+                    self.records.cleared(what)
+                continue
+            if self.records.suspected(what, now, OFFLINE_S) and self.github.remove(scope, runner.runner_id):
+                self.journal.event("registration.reaped", runner=runner.name)
 
     def _depths(self) -> None:
         """How much waits in each queue, for whoever watches."""

@@ -85,6 +85,8 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
     One that had a job of which GitHub has not told yet still counts for a while: else its job would get a second machine.
     """
     image = session.image
+    if not worked and (ledger.backoff_until > now or session.launched_for == session.session_id):
+        return ledger  # launched before the backoff, or for nobody in particular: it proves nothing new
     if worked:
         nothing = {"barren": 0, "refusals": 0, "backoff_until": 0.0, "backoff_why": ""}
         ledger = changed(ledger, **nothing) if ledger.barren or ledger.refusals else ledger
@@ -101,6 +103,11 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
     until = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(barren - BARREN, 10))
     why = f"{barren} machines in a row ended without a job"
     return changed(ledger, barren=barren, backoff_until=until, backoff_why=why)
+
+
+def replace_ledger(board: Board, ledger: Ledger) -> Board:
+    """The board with the ledger as just written."""
+    return changed(board, ledger=ledger)
 
 
 def expecting(ledger: Ledger, now: float) -> Ledger:

@@ -125,11 +125,14 @@ class Endings:
             case Measure.ADVANCE:
                 self.sessions.configure(self.launching.claimed(session))
             case Measure.NOTE_GONE:
-                self._look_again(changed(session, gone_at=now), 0.0)
+                self._look_again(changed(session, gone_at=now), WORD_S)
             case Measure.BACK:
                 self._look_again(changed(session, gone_at=None), self.settings.watch_s)
             case Measure.END:
                 late = session.gone_at is None and now >= session.deadline
+                if late and now < session.expires_at and instance_state == "running" and self._is_at_work(session):
+                    self.sessions.moved(session, SessionState.BUSY, busy_at=now)
+                    return
                 status, reason = ("failure", "deadline") if late else ("interrupted", "instance_gone")
                 words = {"console": self._last_words(session)} if reason == "instance_gone" else {}
                 error = f"the session ended without a word: {reason}"
@@ -153,7 +156,7 @@ class Endings:
     def _interrupting(self, session: Session, reason: str) -> None:
         """Its machine is going away: one without a job is no supply any more, one with a job will send it back to us."""
         self.journal.event("session.interrupting", session_id=session.session_id, reason=reason)
-        if is_over(session) or session.interrupting_at is not None:
+        if is_over(session) or session.interrupting_at is not None or "rebalance" in reason:
             return
         now = self.clock.now()
         ledger = self.records.ledger(session.set_key) if session.state is SessionState.BUSY else None
@@ -174,7 +177,10 @@ class Endings:
             self._rescued(self.sessions.ended(session, word.status.value, word.reason, word.error, told=told, worked=worked))
         elif session.reason in INFERRED:
             told |= {"status": word.status.value, "reason": word.reason[:SHORT], "error": word.error[:1000]}
-            self._rescued(self.records.put(changed(session, **told)))
+            corrected = self.records.put(changed(session, **told))
+            if corrected.status != "interrupted" and corrected.bound_job:
+                self.rescues.withdraw(self.records.job(corrected.bound_job))
+            self._rescued(corrected)
         else:
             self._rescued(session)
 
@@ -191,14 +197,25 @@ class Endings:
             self.journal.event("session.console_unread", session_id=session.session_id, error=str(error))
             return ""
 
+    def _is_at_work(self, session: Session) -> bool:
+        """Whether GitHub says so: what we did not hear for long, because we were away, may lie in our queues."""
+        scope = scope_of(session)
+        runner_id = self.github.find(scope, session.runner_name)
+        return runner_id is not None and not self.github.remove(scope, runner_id)
+
     def _is_unregistered(self, session: Session) -> bool:
         """Whether GitHub has no runner of it any more; asked only where its job's end does not say so already: calls are few."""
         job = self.records.job(session.bound_job) if session.bound_job else None
         if job is not None and job.state is JobState.COMPLETED:
             return True
         scope = scope_of(session)
-        runner_id = self.github.find(scope, session.runner_name)
-        return runner_id is None or self.github.remove(scope, runner_id)
+        try:
+            runner_id = self.github.find(scope, session.runner_name)
+            return runner_id is None or self.github.remove(scope, runner_id)
+        except ServiceFailed as error:
+            if error.code != "404":
+                raise
+            return True  # the repository is gone, or the App: there is nothing left to remove
 
     def _look_again(self, session: Session, after_s: float) -> None:
         """Never later than its deadline; one that is past it is looked at again soon."""

@@ -11,7 +11,6 @@ import msgspec
 from orchestrator import planning
 from orchestrator.catalogue import Kind, fitting
 from orchestrator.demand import level
-from orchestrator.labels import read_ask
 from orchestrator.model import Board, Job, JobState, Launch, LaunchState, Session, SessionState, Stack
 from orchestrator.settings import ServerSettings
 
@@ -105,7 +104,7 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
         return "an approval on GitHub: it asks for no machine yet"
     if job.refused:
         return f"labels or a policy that let it run: {job.refused}"
-    ask = read_ask(job.labels, settings.spec_of)
+    ask = settings.ask_of(job.owner, job.repo, job.labels)
     architecture = ask.architecture or planning.ARCHITECTURE
     own = settings.arm_instance_types if architecture == "arm64" else settings.instance_types
     found = level(facts.board, now)

@@ -26,6 +26,10 @@ STATES = {
 """The actions of `workflow_job`, in the order of a job's life. Source: GitHub webhook documentation."""
 RUNS_KNOWN = 10_000
 """Runs remembered by this process, so that each is asked for once."""
+APPROVAL_S = 31 * 86_400.0
+"""An approval may take thirty days. Source: GitHub documentation, "Reviewing deployments"."""
+UNHEARD = "unheard"
+"""The conclusion of a job that we gave up; GitHub may know better later."""
 QUEUED_S, RUNNING_S = 24 * 3600.0 + 600.0, 5 * 86_400.0 + 600.0
 """GitHub cancels a job that was queued for a day, and ends one that ran for five. Source: GitHub Actions usage limits."""
 
@@ -52,7 +56,7 @@ class Intake:
         state = STATES[event.action]
         known = self.records.job(event.job_id)
         key = known.set_key if known else set_key(event.owner, event.repo, self.settings.runner_group_id, event.labels)
-        if known is None or may_become(known, state):
+        if known is None or may_become(known, state) or known.conclusion == UNHEARD:
             self._remember(known or _new(event, key), event, state)
         if state is JobState.COMPLETED and event.conclusion == "failure":
             self._rescued(event.job_id)
@@ -84,12 +88,18 @@ class Intake:
         job = self.records.job(job_id)
         if job is None or job.state is JobState.COMPLETED or (overdue and job.due > self.clock.now()):
             return
-        self.records.save(changed(job, state=JobState.COMPLETED, conclusion="unheard", completed_at=self.clock.now()))
+        told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id) if overdue else None
+        if told is not None:
+            self.records.put(changed(job, due=self.clock.now() + QUEUED_S))
+            self.apply(told)
+            return
+        self.records.put(changed(job, state=JobState.COMPLETED, conclusion=UNHEARD, completed_at=self.clock.now()))
         self.journal.event("job.unheard", job_id=job_id, state=job.state.value)
         self.sessions.wake(job.set_key)
 
     def _remember(self, job: Job, event: JobEvent, state: JobState) -> None:
-        changes: dict[str, object] = {"state": state, "due": self.clock.now() + QUEUED_S}
+        wait_s = APPROVAL_S if state is JobState.WAITING else QUEUED_S
+        changes: dict[str, object] = {"state": state, "due": self.clock.now() + wait_s, "conclusion": event.conclusion}
         if event.runner_name:
             changes["runner_name"] = event.runner_name[: planning.NAME_LIMIT]
         if state is JobState.QUEUED:
@@ -124,19 +134,23 @@ class Intake:
             return "; ".join(ask.complaints)
         rule = self.settings.policy.rule_of(job.owner, job.repo)
         fork, public = False, event.public
-        if rule is not None and not rule.forks:
+        if rule is not None and not (rule.forks and rule.public):
             run = self._run(job)
             fork, public = run.fork, public or run.public
-        return refusal(rule, ask, public=public, fork=fork) or self._unservable(ask)
+        return refusal(rule, ask, public=public, fork=fork) or self._unservable(
+            self.settings.ask_of(job.owner, job.repo, job.labels)
+        )
 
     def _run(self, job: Job) -> Run:
-        """Its run, asked for once; a run that GitHub does not know is nobody's fork."""
+        """Its run, asked for once; one that GitHub does not know is trusted with nothing."""
         key = (job.owner, job.repo, job.run_id)
         if key not in self._runs:
             found = self.github.run(Scope(job.installation_id, job.owner, job.repo), job.run_id)
+            if found is None:
+                return Run(over=False, attempt=0, fork=True, public=True)
             if len(self._runs) >= RUNS_KNOWN:
                 self._runs.clear()
-            self._runs[key] = found or Run(over=False, attempt=0)
+            self._runs[key] = found
         return self._runs[key]
 
     def _unservable(self, ask: Ask) -> str:
@@ -163,7 +177,8 @@ class Intake:
     def _runner_of(self, job: Job) -> Session | None:
         """The session whose runner GitHub names, if it is ours."""
         name = planning.session_of(self.settings.stack_id, job.runner_name)
-        return self.records.session(name) if name else None
+        session = self.records.session(name) if name else None
+        return session if session is not None and (session.owner, session.repo) == (job.owner, job.repo) else None
 
     def _bound(self, session: Session, job: Job) -> Session | None:
         """It leaves supply as the job leaves demand. One that is over already keeps its end, and is told what it ran."""

@@ -13,15 +13,17 @@ from functools import partial
 
 from orchestrator import demand, planning
 from orchestrator.catalogue import Kind, fitting
-from orchestrator.errors import Conflict, ServiceFailed
-from orchestrator.labels import Ask, read_ask
+from orchestrator.errors import Conflict, ServiceFailed, Throttled, Unanswered
+from orchestrator.labels import Ask
 from orchestrator.model import Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
-from orchestrator.ports import Clock, Compute, Crew, Journal
+from orchestrator.ports import Clock, Compute, Crew, Journal, Started
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 
 REASONS_KEPT = 20
+GIVEN_UP_S = 600.0
+"""How long a launch that EC2 answers with an error is sent again. Its sessions count as supply meanwhile."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Launching:
             dealt = [planned for planned in launch.sessions if planned.session_id in launch.bodies]
             made = [self._made(launch, planned, ledgers[planned.set_key]) for planned in dealt]
             launch, sent_before = self._next(launch, ledgers), False
-            report(self.journal, self.crew.each([partial(self.sessions.configure, session) for session in made]))
+            report(self.journal, self.crew.each([partial(self._configure, session) for session in made]))
 
     def resume(self, launch: Launch) -> None:
         """A launch that somebody left lying: take it over, and go on. Raises: Conflict if they did not; OrchestratorError."""
@@ -74,7 +76,14 @@ class Launching:
 
     def _dealt(self, launch: Launch, *, sent_before: bool) -> Launch:
         """Ask EC2, and commit which session got what, in the order of both: instances first, then what EC2 complained of."""
-        started = self.compute.start_sessions(launch.request, sent_before=sent_before)
+        try:
+            started = self.compute.start_sessions(launch.request, sent_before=sent_before)
+        except (Throttled, Unanswered):
+            raise
+        except ServiceFailed as error:
+            if self.clock.now() - launch.created_at < GIVEN_UP_S and not error.code.startswith("Invalid"):
+                raise
+            started = Started((), (str(error),))  # it will never be given: the next row, or another launch
         instances = sorted(body.handle.body for body in started.bodies)
         bodies = dict(zip((one.session_id for one in launch.sessions), instances, strict=False))
         now = self.clock.now()
@@ -110,6 +119,11 @@ class Launching:
         self.journal.event("session.launched", session_id=session.session_id, instance_id=session.instance_id)
         return saved
 
+    def _configure(self, session: Session) -> None:
+        """Still ours, or claimed again where its turn comes so late that somebody else may have begun."""
+        late = self.clock.now() > session.due - self.settings.lease_s / 2
+        self.sessions.configure(self.claimed(session) if late else session)
+
     def claimed(self, session: Session) -> Session:
         """Ours now, if it still wants its configuration. Raises: Conflict: it is somebody else's."""
         if session.state is not SessionState.LAUNCHED:
@@ -121,7 +135,7 @@ class Launching:
         left = tuple(one for one in launch.sessions if one.session_id not in launch.bodies)
         ledger = ledgers[left[0].set_key] if left else None
         if ledger is not None:
-            ask = read_ask(ledger.labels, self.settings.spec_of)
+            ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
             if launch.step + 1 < len(planning.steps(ask, self.settings)):
                 again = changed(launch, state=LaunchState.INTENDED, step=launch.step + 1, sessions=left, bodies={})
                 return self.records.put(self.requested(again, ask, ask.architecture or planning.ARCHITECTURE))

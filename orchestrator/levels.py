@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator import planning
-from orchestrator.demand import Level, after_a_pause, level
+from orchestrator.demand import BARREN, Level, after_a_pause, level, replace_ledger
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import Intake
-from orchestrator.labels import Ask, read_ask
+from orchestrator.labels import Ask
 from orchestrator.launching import Launching, report
 from orchestrator.model import Board, Launch, Ledger, Planned, Stack, changed
 from orchestrator.ports import Clock, Crew, Ids, Journal
@@ -23,6 +23,10 @@ from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 
+SEEN_S = 30.0
+"""How long a launch is added to EC2's own count: until EC2 surely shows its machines."""
+ASKED_S, ASKED_JOBS = 60.0, 5
+"""How often GitHub is asked about a label set's jobs, and about how many, if a runner works on something it has not told of."""
 COUNTED_S = 10.0
 """How long a count of all machines is believed."""
 PACED_S = 2.0
@@ -54,6 +58,7 @@ class Levels:
     ids: Ids
     journal: Journal
     crew: Crew
+    _asked: dict[str, float] = field(default_factory=dict)
 
     def settle(self, set_keys: Iterable[str]) -> None:
         """Correct the level of each label set; sets that need the same kind of machine share a launch. Raises.
@@ -69,21 +74,30 @@ class Levels:
                 self.sessions.wake(key)
             except OrchestratorError as error:
                 troubles.append(error)
-        launches = [launch for spec, wants in sorted(wanted.items()) for launch in self._intended(spec, wants)]
+        launches: list[Launch] = []
+        for spec, wants in sorted(wanted.items()):
+            try:
+                launches += self._intended(spec, wants)
+            except OrchestratorError as error:
+                troubles.append(error)
         troubles += self.crew.each([partial(self.launching.carry, launch) for launch in launches])
         report(self.journal, troubles)
 
     def _weigh(self, key: str, wanted: dict[str, list[Want]]) -> None:
         board, now = self.records.board(key), self.clock.now()
         found = level(board, now)
-        if found.ask:
-            self.intake.ask(key, len(found.ask))
+        if found.ask and now - self._asked.get(key, 0.0) >= ASKED_S:
+            self._asked[key] = now
+            self.intake.ask(key, max(ASKED_JOBS, len(found.ask)))
             board = self.records.board(key)
             found = level(board, now)
         ledger = board.ledger or self._fresh(board)
         if ledger is None:
             self.records.rest(board, None)
             return
+        if found.held and self._has_a_new_image(ledger):
+            ledger = self.records.put(changed(ledger, barren=0, backoff_until=0.0, backoff_why=""))
+            found = level(replace_ledger(board, ledger), now)
         if found.surplus_since != ledger.surplus_since and board.ledger is not None:
             ledger = self.records.put(changed(ledger, surplus_since=found.surplus_since))
         look_at = found.look_at
@@ -95,6 +109,14 @@ class Levels:
         report(self.journal, self.crew.each([partial(self.sessions.release, session_id) for session_id in found.surplus]))
         self.records.rest(board, look_at)
 
+    def _has_a_new_image(self, ledger: Ledger) -> bool:
+        """Whether a launch would now use another template version than those whose machines did no work."""
+        if ledger.barren < BARREN or not ledger.image:
+            return False
+        architecture = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels).architecture or planning.ARCHITECTURE
+        template = self.launching.compute.site().templates.get(architecture)
+        return template is not None and ":".join(template) != ledger.image
+
     def _wanted(self, ledger: Ledger, found: Level, wanted: dict[str, list[Want]]) -> None:
         """Beside others that need the same machine; no more than its label set may have."""
         most = max(0, self.settings.max_sessions_per_label_set - found.there)
@@ -102,9 +124,17 @@ class Levels:
             self._held(ledger.set_key, found, f"{found.there} machines of its label set, the most allowed")
             found = replace(found, lacking=most)
         if found.lacking:
-            ask = read_ask(ledger.labels, self.settings.spec_of)
+            ledger = self._installed(ledger, found)
+            ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
             architecture = ask.architecture or planning.ARCHITECTURE
             wanted[planning.spec_name(ask, architecture, self.settings)].append(Want(ledger, found, ask, architecture))
+
+    def _installed(self, ledger: Ledger, found: Level) -> Ledger:
+        """With the App's installation as the newest job tells it: an App that is installed again has another."""
+        job = self.records.job(found.waiting[-1].identity) if found.waiting else None
+        if job is None or not job.installation_id or job.installation_id == ledger.installation_id:
+            return ledger
+        return changed(ledger, installation_id=job.installation_id)
 
     def _held(self, set_key: str, found: Level, why: str) -> None:
         self.journal.event("level.held", set_key=set_key, why=why, waiting=len(found.waiting), until=found.look_at)
@@ -143,12 +173,14 @@ class Levels:
         """With the machines there are by EC2's own word, if the last count is old; launches since then are added to it."""
         if now - stack.counted_at < COUNTED_S:
             return stack
-        alive = sum(1 for _ in self.launching.compute.list_sessions())
-        return changed(stack, alive=alive, counted_at=now)
+        lately = tuple(one for one in stack.lately if one[0] > now - SEEN_S)
+        alive = sum(1 for _ in self.launching.compute.list_sessions()) + int(sum(number for _, number in lately))
+        return changed(stack, alive=alive, counted_at=now, lately=lately)
 
     @staticmethod
     def _less(stack: Stack, number: int) -> Stack:
-        return changed(stack, tokens=stack.tokens - number, alive=stack.alive + number)
+        lately = (*stack.lately, (stack.at, float(number)))[-200:]
+        return changed(stack, tokens=stack.tokens - number, alive=stack.alive + number, lately=lately)
 
     def _unservable(self, ask: Ask, architecture: str) -> str:
         if architecture not in self.launching.compute.site().templates:

@@ -240,7 +240,7 @@ class Rescue(msgspec.Struct, frozen=True, kw_only=True):
     doing: tuple[str, ...] = ()
     """What GitHub is being asked to run again; the answer may have been lost."""
     seen_attempt: int = 0
-    """The run's latest attempt before it was asked."""
+    """The run's latest attempt, as far as we made it: another one is somebody else's."""
     state: RescueState = RescueState.WAITING
     changed_at: float = 0.0
     due: float = 0.0
@@ -286,6 +286,8 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     alive: int = 0
     """Machines, as counted at `counted_at` and launched since."""
     counted_at: float = 0.0
+    lately: tuple[tuple[float, float], ...] = ()
+    """When how many were launched, that EC2 may not show yet."""
     version: int = 0
 
 
@@ -312,6 +314,8 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger | None = None
     cards: tuple[Card, ...] = ()
     woken: int = 0
+    expires: int = 0
+    """When its wake may be forgotten, epoch seconds."""
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)

@@ -6,6 +6,7 @@ operator's own every private repository that has the App installed may ask for m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -52,6 +53,14 @@ def read_policy(text: str) -> Policy:
         return msgspec.json.decode(text, type=Policy)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
+
+
+def bounded(rule: Rule | None, ask: Ask) -> Ask:
+    """The ask with what it leaves open (the larger number of vCPUs, the memory) held to the rule."""
+    if rule is None:
+        return ask
+    most_ram = min(ask.ram_max_gib or rule.max_ram_gib, rule.max_ram_gib)
+    return replace(ask, cpu_max=min(ask.cpu_max, max(rule.max_cpus, ask.cpu_min)), ram_max_gib=most_ram)
 
 
 def refusal(rule: Rule | None, ask: Ask, *, public: bool, fork: bool) -> str:

@@ -225,7 +225,7 @@ class GitHub(Protocol):
         """None: GitHub does not know it. Raises: ServiceFailed."""
 
     def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
-        """Name to id of the failed jobs of the latest attempt. Raises: ServiceFailed."""
+        """Name to id of the failed jobs of the latest attempt; no id where two have one name. Raises: ServiceFailed."""
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """Jobs that are queued, as a delivery would tell them; a few calls for each run that is not over. Raises.

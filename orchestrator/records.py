@@ -87,16 +87,16 @@ class Records:
 
     def board(self, set_key: str) -> Board:
         """One label set as it is now, read consistently from the table itself. Raises: ServiceFailed."""
-        ledger, found, woken = None, [], 0
+        ledger, found, woken, expires = None, [], 0, 0
         for item in self._tables.rows(SESSIONS, set_key):
             row = item["row"]
             if row == LEDGER:
                 ledger = _record(Ledger, item)
             elif row == WAKE:
-                woken = item["version"]
+                woken, expires = item["version"], int(item.get("expires", 0))
             elif row.startswith(CARD):
                 found.append(msgspec.convert(item, Card))
-        return Board(set_key=set_key, ledger=ledger, cards=tuple(found), woken=woken)
+        return Board(set_key=set_key, ledger=ledger, cards=tuple(found), woken=woken, expires=expires)
 
     def save(self, *records: Record) -> tuple[Any, ...]:
         """Write all or none, each with its cards; returns them with their new versions.
@@ -117,13 +117,15 @@ class Records:
 
     def wake(self, set_key: str, due: float) -> None:
         """Have it looked at by `due` at the latest, whatever happens to us. Raises: ServiceFailed."""
-        self._tables.count(SESSIONS, (set_key, WAKE), {"shard": self._shard(SESSIONS, set_key), "due": due})
+        at = {"shard": self._shard(SESSIONS, set_key), "due": due, "expires": int(due + LEDGER_KEPT_S)}
+        self._tables.count(SESSIONS, (set_key, WAKE), at)
 
     def rest(self, board: Board, due: float | None) -> bool:
         """The board was looked at: next by `due` (None: when somebody wakes it); False if somebody woke it meanwhile."""
         at = {"shard": self._shard(SESSIONS, board.set_key), "due": due} if due is not None else {}
+        kept = {"expires": board.expires} if board.expires else {}
         try:
-            self._tables.write([Write(SESSIONS, (board.set_key, WAKE), {**at, "version": board.woken + 1}, board.woken)])
+            self._tables.write([Write(SESSIONS, (board.set_key, WAKE), {**at, **kept, "version": board.woken + 1}, board.woken)])
         except Conflict:
             return False
         return True
@@ -152,6 +154,15 @@ class Records:
         version = int(held.get("version", 0))
         try:
             self._tables.write([Write(SESSIONS, key, {"until": now + for_s, "version": version + 1}, version)])
+        except Conflict:
+            return False
+        return True
+
+    def once(self, what: str, now: float, kept_s: float) -> bool:
+        """Whether it is the first time within so long that somebody asks. Raises: ServiceFailed."""
+        key, item = (what, "once"), {"version": 1, "expires": int(now + kept_s)}
+        try:
+            self._tables.write([Write(SESSIONS, key, item, 0)])
         except Conflict:
             return False
         return True

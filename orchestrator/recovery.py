@@ -8,7 +8,9 @@ repositories a round, a lost delivery is made up for within five minutes per fif
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 from orchestrator import labels
 from orchestrator.errors import Conflict, OrchestratorError
@@ -21,6 +23,8 @@ DELIVERIES_S = 3 * 86_400.0
 """GitHub keeps deliveries for about three days. Source: GitHub documentation, "Redelivering webhooks"."""
 REDELIVERED, REPOSITORIES = 20, 50
 """Of a round: each costs a call or a few of the App's budget."""
+LISTED_S = 3600.0
+"""How long the list of repositories is believed: making it reads the whole table."""
 LATELY_S = 7 * 86_400.0
 
 
@@ -34,6 +38,8 @@ class Recovery:
     intake: Intake
     clock: Clock
     journal: Journal
+    _seen: dict[tuple[str, str], str] = field(default_factory=dict)
+    _listed_at: float = 0.0
 
     def round(self) -> int:
         """One round, unless another replica has it; returns how much was recovered. What fails is in the journal."""
@@ -41,41 +47,52 @@ class Recovery:
             return 0
         return self._attempted("deliveries", self._redelivered) + self._attempted("jobs", self._found)
 
-    def _attempted(self, what: str, task: object) -> int:
+    def _attempted(self, what: str, task: Callable[[], int]) -> int:
         try:
-            return int(task())  # type: ignore[operator]
+            return task()
         except OrchestratorError as error:
             self.journal.event("recovery.failed", what=what, error=f"{type(error).__name__}: {error}")
             return 0
 
     def _redelivered(self) -> int:
-        """Each failed delivery is asked for once a round; our records make a repetition harmless."""
-        failed = self.github.failed_deliveries(self.clock.now() - DELIVERIES_S)[:REDELIVERED]
-        for delivery_id in failed:
-            self.github.redeliver(delivery_id)
-            self.journal.event("delivery.requested_again", delivery=delivery_id)
-        return len(failed)
+        """Oldest first, each once: one that fails again is another delivery."""
+        now, asked = self.clock.now(), 0
+        for delivery_id in reversed(self.github.failed_deliveries(now - DELIVERIES_S)):
+            if asked < REDELIVERED and self.records.once(f"delivery/{delivery_id}", now, DELIVERIES_S):
+                asked += 1
+                self._attempted("delivery", partial(self._again, delivery_id))
+        return asked
+
+    def _again(self, delivery_id: str) -> int:
+        self.github.redeliver(delivery_id)
+        self.journal.event("delivery.requested_again", delivery=delivery_id)
+        return 1
 
     def _found(self) -> int:
         """Jobs that wait on GitHub, are ours, and that no delivery told of."""
+        return sum(self._attempted(f"{scope.owner}/{scope.repo}", partial(self._found_in, scope)) for scope in self._turn())
+
+    def _found_in(self, scope: Scope) -> int:
         found = 0
-        for scope in self._turn():
-            for event in self.github.waiting_jobs(scope):
-                ours = labels.is_ours(event.labels, lambda label: self.settings.spec_of(label) is not None)
-                if not ours or self.records.job(event.job_id) is not None:
-                    continue
-                try:
-                    self.intake.apply(event)
-                except Conflict:
-                    continue  # its delivery came just now
-                self.journal.event("job.found", job_id=event.job_id, repository=f"{scope.owner}/{scope.repo}")
-                found += 1
+        for event in self.github.waiting_jobs(scope):
+            ours = labels.is_ours(event.labels, lambda label: self.settings.spec_of(label) is not None)
+            if not ours or self.records.job(event.job_id) is not None:
+                continue
+            try:
+                self.intake.apply(event)
+            except Conflict:
+                continue  # its delivery came just now
+            self.journal.event("job.found", job_id=event.job_id, repository=f"{scope.owner}/{scope.repo}")
+            found += 1
         return found
 
     def _turn(self) -> list[Scope]:
         """The repositories whose turn it is: all of them one after the other, by the clock alone."""
         now = self.clock.now()
-        seen = {(one.owner, one.repo): one.installation_id for one in self.records.ledgers() if now - one.touched_at < LATELY_S}
+        if now - self._listed_at > LISTED_S:
+            lately = [one for one in self.records.ledgers() if now - one.touched_at < LATELY_S]
+            self._seen, self._listed_at = {(one.owner, one.repo): one.installation_id for one in lately}, now
+        seen = self._seen
         scopes = [Scope(installation, *place) for place, installation in sorted(seen.items())]
         if len(scopes) <= REPOSITORIES:
             return scopes

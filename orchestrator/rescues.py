@@ -15,6 +15,7 @@ from orchestrator.records import Records
 
 RETRIES = 1
 """How often a job is run again because its machine was taken away."""
+LONGEST_LOOK_S = 3600.0
 GIVEN_UP_S = 30 * 86_400.0
 """After this GitHub runs nothing again. Source: GitHub documentation, "Re-running workflows and jobs": 30 days."""
 
@@ -22,7 +23,8 @@ GIVEN_UP_S = 30 * 86_400.0
 def was_reclaimed(job: Job, session: Session) -> bool:
     """Whether the job failed because its machine was taken away: GitHub says it failed, and we know that it was interrupted."""
     failed = job.state is JobState.COMPLETED and job.conclusion == "failure"
-    return failed and session.bound_job == job.job_id and session.status == "interrupted"
+    taken = session.status == "interrupted" and session.reason != "dismissed"
+    return failed and session.bound_job == job.job_id and taken
 
 
 def next_rerun(wanted: Iterable[str], failed: dict[str, str]) -> tuple[tuple[str, ...], str]:
@@ -30,7 +32,7 @@ def next_rerun(wanted: Iterable[str], failed: dict[str, str]) -> tuple[tuple[str
 
     No re-run.
     """
-    there = tuple(sorted(name for name in wanted if name in failed))
+    there = tuple(sorted(name for name in wanted if failed.get(name)))  # without an id: two jobs have this name
     if not there:
         return (), ""
     return (there, "") if set(failed) <= set(there) else (there[:1], failed[there[0]])
@@ -66,21 +68,34 @@ class Rescues:
             self.journal.event("rescue.exhausted", run=key, job=job.name, attempt=job.run_attempt, reason=session.reason)
             return
         wanted = {**known.wanted, job.name: job.run_attempt}
-        self.records.put(changed(known, wanted=wanted, state=RescueState.WAITING, changed_at=now, due=now + self.look_s))
+        more = changed(known, wanted=wanted, state=RescueState.WAITING, changed_at=now, due=now + self.look_s)
+        self.records.put(changed(more, seen_attempt=max(known.seen_attempt, job.run_attempt)))
         self.journal.event("rescue.wanted", run=key, job=job.name, reason=session.reason)
+
+    def withdraw(self, job: Job | None) -> None:
+        """A job that was not reclaimed after all: it is not run again, unless it was already. Raises: Conflict; ServiceFailed."""
+        rescue = self.records.rescue(f"{job.owner}/{job.repo}/{job.run_id}") if job is not None else None
+        if job is None or rescue is None or job.name not in rescue.wanted or job.name in rescue.doing:
+            return
+        left = {name: attempt for name, attempt in rescue.wanted.items() if name != job.name}
+        self.records.put(changed(rescue, wanted=left, state=RescueState.WAITING if left else RescueState.RESTING))
+        self.journal.event("rescue.withdrawn", run=rescue.run_key, job=job.name)
 
     def attempt(self, run_key: str) -> None:
         """A rescue that is due: run again what may be, or look again later. Raises: Conflict; ServiceFailed."""
         rescue, now = self.records.rescue(run_key), self.clock.now()
         if rescue is None or rescue.state is RescueState.RESTING or rescue.due > now:
             return
-        rescue = self.records.put(changed(rescue, due=now + self.look_s))
+        waited_s = min(LONGEST_LOOK_S, max(self.look_s, (now - rescue.changed_at) / 2))
+        rescue = self.records.put(changed(rescue, due=now + waited_s))
         scope = Scope(rescue.installation_id, rescue.owner, rescue.repo)
         run = self.github.run(scope, rescue.run_id)
         if run is None or now - rescue.changed_at > GIVEN_UP_S:
             self._dropped(rescue, "the run is gone or too old")
-        elif rescue.doing and run.attempt > rescue.seen_attempt:
+        elif rescue.doing and run.attempt == rescue.seen_attempt + 1:
             self._done(rescue)  # its answer was lost
+        elif run.attempt != rescue.seen_attempt:
+            self._dropped(rescue, "somebody else ran it again")
         elif run.over:
             names, job_id = next_rerun(rescue.wanted, self.github.failed_jobs(scope, rescue.run_id))
             if not names:
@@ -96,7 +111,8 @@ class Rescues:
         left = {name: attempt for name, attempt in rescue.wanted.items() if name not in rescue.doing}
         state = RescueState.WAITING if left else RescueState.RESTING
         now = self.clock.now()
-        self.records.put(changed(rescue, wanted=left, tried={**rescue.tried, **tried}, doing=(), state=state, changed_at=now))
+        done = changed(rescue, wanted=left, tried={**rescue.tried, **tried}, doing=(), state=state, changed_at=now)
+        self.records.put(changed(done, seen_attempt=rescue.seen_attempt + 1))
         for name in rescue.doing:
             self.journal.event("rescue.rerun", run=rescue.run_key, job=name)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from agent.contract.secret import Secret
 from orchestrator.errors import SettingsInvalid
-from orchestrator.policy import Policy, read_policy
+from orchestrator.labels import Ask, read_ask
+from orchestrator.policy import Policy, bounded, read_policy
 
 PREFIX = "RUNS_FLEET_"
 
@@ -90,6 +91,10 @@ class ServerSettings:
     """Launches and configurations done side by side."""
     poll_s: int = 10
     """Seconds of one long poll, at most 20; short enough that stopping does not take long."""
+
+    def ask_of(self, owner: str, repo: str, labels: tuple[str, ...]) -> Ask:
+        """What labels ask for in this repository, held to what the policy allows it."""
+        return bounded(self.policy.rule_of(owner, repo), read_ask(labels, self.spec_of))
 
     def spec_of(self, label: str) -> str | None:
         """What an aliased label asks for; None: it is no alias."""

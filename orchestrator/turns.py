@@ -178,14 +178,21 @@ class Turns:
             self._attend("session", session.session_id, partial(self._look_after, session, body.state if body else None))
 
     def _look_after(self, session: Session, instance_state: str | None, _: str) -> None:
-        self.endings.look_after(session, instance_state)
+        """One that cannot be looked after now is due again later, and keeps nobody from his turn."""
+        try:
+            self.endings.look_after(session, instance_state)
+        except Conflict:
+            raise
+        except OrchestratorError:
+            self.records.put(changed(session, due=self.clock.now() + self.settings.lease_s))
+            raise
 
     def _attend(self, what: str, identity: str, act: Callable[[str], None]) -> None:
         try:
             act(identity)
         except Conflict:
             return  # somebody else attends to it
-        except OrchestratorError as error:
+        except Exception as error:  # noqa: BLE001 - a net: one entry that breaks something must not stop the sweep at itself
             self.journal.event("sweep.unattended", what=what, identity=identity, error=f"{type(error).__name__}: {error}")
 
     @staticmethod

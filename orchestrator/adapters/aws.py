@@ -13,10 +13,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from orchestrator.ports import Received
 
 CONNECT_S, READ_S = 5.0, 15.0
+THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"})
+"""AWS's words for "later". Source: the error codes of EC2, SSM and DynamoDB."""
 POOL = 50
 """Connections kept per service: more than threads that call."""
 LONG_POLL_READ_S = 30.0
@@ -52,7 +54,8 @@ def translated(action: str) -> Iterator[None]:
         yield
     except ClientError as error:
         told = error.response.get("Error", {})
-        raise ServiceFailed(action, str(told.get("Code")), str(told.get("Message", ""))[:300]) from error
+        kind = Throttled if told.get("Code") in THROTTLED else ServiceFailed
+        raise kind(action, str(told.get("Code")), str(told.get("Message", ""))[:300]) from error
     except BotoCoreError as error:
         raise Unanswered(action, str(error)) from error
 

@@ -99,7 +99,11 @@ class GitHubApp:
         """Of the latest attempt, all pages."""
         jobs = self._listed(scope, f"runs/{run_id}/jobs", "jobs", filter="latest")
         with _readable("list jobs"):
-            return {str(job["name"]): str(job["id"]) for job in jobs if job["conclusion"] == "failure"}
+            found: dict[str, str] = {}
+            for job in jobs:
+                if job["conclusion"] == "failure":
+                    found[str(job["name"])] = "" if str(job["name"]) in found else str(job["id"])
+            return found
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """Of runs that are queued or in progress."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
 
 NAME = "ec2"
@@ -62,18 +62,16 @@ class Ec2Strategy:
         return self._site[1]
 
     def start_sessions(self, request: str, *, sent_before: bool) -> Started:
-        """Replays of one request give the same bodies: by its token, and by its tags where an answer was lost.
+        """Replays of one request give the same bodies, by its token; where EC2 refuses the repetition, by its tags.
 
+        A lost answer is asked for again, and not looked up: EC2 shows new instances late, and half of them is not the answer.
         Instances are looked for in the answer *before* its errors: a partial answer carries both.
         """
-        if sent_before and (earlier := self._launched_by(request)):
-            return Started(tuple(earlier))
         try:
             answer = self._ec2.create_fleet(request)
         except ServiceFailed as error:
-            if not isinstance(error, Unanswered) and error.code != MISMATCH:
-                raise
-            if found := self._launched_by(request):
+            self._site = None  # perhaps it named what is not there any more
+            if error.code == MISMATCH and sent_before and (found := self._launched_by(request)):
                 return Started(tuple(found))
             raise
         bodies = [
@@ -103,11 +101,8 @@ class Ec2Strategy:
         try:
             self._ec2.terminate(handle.body)
         except ServiceFailed as error:
-            if error.code in GONE:
-                return
-            if error.code in ("RequestLimitExceeded", "Throttling"):
-                raise Throttled(error.action, error.code) from error
-            raise
+            if error.code not in GONE:
+                raise
 
     def list_sessions(self) -> Iterator[Body]:
         """By the stack's tag, whoever made them."""

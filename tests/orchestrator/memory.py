@@ -345,6 +345,8 @@ class MemoryGitHub:
         self.attempts: dict[str, int] = {}
         """Latest attempt of each run."""
         self.reruns: list[tuple[str, str]] = []
+        self.gone: set[str] = set()
+        """Runs that GitHub does not know (any more)."""
         self.forks: set[str] = set()
         """Runs whose code comes from one."""
         self.may_note = True
@@ -390,10 +392,10 @@ class MemoryGitHub:
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """As `attempts` says: over if none of its jobs in `jobs` is not."""
         self._calls.note("github.run")
-        if run_id not in self.attempts:
+        if run_id in self.gone:
             return None
         over = all(job.action == "completed" for job in self._latest(run_id))
-        return Run(over=over, attempt=self.attempts[run_id], fork=run_id in self.forks)
+        return Run(over=over, attempt=self.attempts.get(run_id, 1), fork=run_id in self.forks)
 
     def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
         """If the App may."""
@@ -415,8 +417,7 @@ class MemoryGitHub:
         return list(self.lost)
 
     def redeliver(self, delivery_id: str) -> None:
-        """It is lost no more."""
-        self.lost.remove(delivery_id)
+        """It stays in the list, as on GitHub: the new try is another delivery."""
         self.redelivered.append(delivery_id)
         self._calls.note("github.redeliver")
 
@@ -431,7 +432,7 @@ class MemoryGitHub:
         again = [job for job in latest if job.conclusion == "failure" and job_id in ("", job.job_id)]
         allowed = bool(again) and all(job.action == "completed" for job in latest)
         if allowed:
-            self.attempts[run_id] += 1
+            self.attempts[run_id] = self.attempts.get(run_id, 1) + 1
             for job in latest:
                 told = {"job_id": f"{job.job_id}+", "run_attempt": self.attempts[run_id]}
                 fresh = {"action": "queued", "conclusion": "", "runner_name": ""} if job in again else {}
@@ -441,7 +442,7 @@ class MemoryGitHub:
         return allowed
 
     def _latest(self, run_id: str) -> list[JobEvent]:
-        return [job for job in self.jobs.values() if job.run_id == run_id and job.run_attempt == self.attempts[run_id]]
+        return [job for job in self.jobs.values() if job.run_id == run_id and job.run_attempt == self.attempts.get(run_id, 1)]
 
 
 class MemoryParameters:

@@ -135,7 +135,7 @@ def test_r8_a_registration_that_is_left_over_and_long_offline_is_removed() -> No
     world.github.runners[77] = Registration("tests-s-00000000000000ff-0", ("runs-fleet",))
 
     early = dict(cleaned(world, 0.0, OFFLINE_S - 60.0).github.runners)
-    cleaned(world, 120.0)
+    cleaned(world, OFFLINE_S / 2)
 
     assert 77 in early and 77 not in world.github.runners
     assert world.session.runner_id in world.github.runners

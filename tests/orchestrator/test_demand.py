@@ -121,7 +121,7 @@ def test_time_alone_may_change_a_level_and_then_it_is_looked_at_again() -> None:
 
 def ends(ledger: Ledger, number: int, *, worked: bool = False, image: str = "") -> Ledger:
     for _ in range(number):
-        ledger = demand.after_an_end(ledger, a_session(image=image), worked=worked, now=NOW)
+        ledger = demand.after_an_end(ledger, a_session(image=image), worked=worked, now=max(NOW, ledger.backoff_until))
     return ledger
 
 
@@ -135,9 +135,24 @@ def test_five_sessions_without_a_job_hold_the_next_launch_back_and_say_why() -> 
 
 
 def test_the_backoff_grows_from_one_minute_to_thirty() -> None:
-    waits = [ends(a_ledger(), BARREN + n).backoff_until - NOW for n in (0, 1, 2, 3, 4, 5, 50)]
+    moments = [ends(a_ledger(), BARREN + n).backoff_until for n in range(8)]
 
-    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0]
+    waits = [later - before for before, later in zip([NOW, *moments], moments, strict=False)]
+    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0, 1800.0]
+
+
+def test_what_ends_while_the_next_launch_is_held_back_holds_it_back_no_longer() -> None:
+    held = ends(a_ledger(), BARREN)
+
+    again = demand.after_an_end(held, a_session(), worked=False, now=NOW + 1.0)
+
+    assert again == held
+
+
+def test_a_session_that_was_made_for_no_job_proves_nothing_by_ending_without_one() -> None:
+    spare = a_session(session_id="s-9", launched_for="s-9")
+
+    assert demand.after_an_end(a_ledger(), spare, worked=False, now=NOW) == a_ledger()
 
 
 def test_a_session_that_worked_closes_the_backoff() -> None:
@@ -155,12 +170,6 @@ def test_one_that_was_bound_does_not_count_after_its_end() -> None:
     ledger = demand.after_an_end(a_ledger(), a_session(busy_at=NOW - 30.0, bound_job="1"), worked=True, now=NOW)
 
     assert level(board(job(), ledger=ledger), NOW).lacking == 1
-
-
-def test_a_new_image_closes_the_backoff() -> None:
-    renewed = ends(ends(a_ledger(), 9), 1, image="t:2")
-
-    assert (renewed.backoff_until, renewed.barren) == (0.0, 1)
 
 
 def test_no_capacity_is_waited_out_longer_each_time() -> None:

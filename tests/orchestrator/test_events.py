@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.demand import BUSY_S
 from orchestrator.model import JobState, SessionState
+from orchestrator.planning import BOOT_S
 from orchestrator.ports import Received
 from orchestrator.reapers import WORD_S
 from tests.orchestrator.memory import MORNING, World, an_event
@@ -167,3 +168,70 @@ def test_a_job_that_ended_well_before_its_machine_went_is_not_expected_back() ->
     world.ticks(until_s=130.0)
 
     assert sorted(world.compute.instances.values()) == ["running", "terminated"], "the spare is surplus after a minute"
+
+
+def test_an_agents_notice_of_a_rebalance_launches_nothing_and_hides_no_warning() -> None:
+    world = World()
+    session = world.launched()
+
+    world.hear("interrupting", reason="rebalance_recommendation")
+    before = world.compute.launched
+    world.hear("interrupting", session=session, reason="spot_notice")
+
+    assert (before, world.compute.launched) == (1, 2)
+
+
+def test_a_job_that_waited_two_days_for_its_approval_gets_its_machine() -> None:
+    world = World()
+    world.told(an_event("waiting"))
+    world.clock.at += 2 * 86_400.0
+    world.tick()
+
+    world.told(an_event("queued", at=world.clock.at))
+
+    assert world.compute.launched == 1
+
+
+def test_a_job_that_was_given_up_and_is_heard_of_after_all_gets_its_machine() -> None:
+    world = World()
+    world.launched()
+    world.clock.at += 2 * 86_400.0
+    world.tick()
+    given_up = world.records.job("1")
+
+    world.told(an_event("queued", at=world.clock.at))
+
+    assert given_up is not None and given_up.conclusion == "unheard"
+    job = world.records.job("1")
+    assert job is not None and job.state is JobState.QUEUED
+
+
+def test_before_a_job_is_given_up_github_is_asked() -> None:
+    world = World()
+    world.launched()
+    world.github.jobs["1"] = an_event("queued")
+    world.clock.at += 2 * 86_400.0
+
+    world.tick()
+
+    job = world.records.job("1")
+    assert job is not None and job.state is JobState.QUEUED
+
+
+def test_machines_that_took_their_jobs_while_we_were_away_are_not_ended_for_their_silence() -> None:
+    world = World()
+    session = world.launched()
+    world.github.runners[session.runner_id].busy = True
+
+    world.tick(after_s=BOOT_S + 60.0)
+
+    assert (world.session.state, world.compute.instances[session.instance_id]) == (SessionState.BUSY, "running")
+
+
+def test_machines_that_never_came_up_are_ended_after_their_time_to_boot() -> None:
+    world = World()
+    session = world.launched()
+
+    world.tick(after_s=BOOT_S + 60.0)
+
+    assert world.compute.instances[session.instance_id] == "terminated"

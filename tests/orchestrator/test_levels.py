@@ -9,7 +9,7 @@ import pytest
 
 from agent.contract.config import read_config
 from agent.contract.names import parameter_name
-from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.model import JobState, LaunchState, SessionState, changed, set_key
 from orchestrator.ports import Scope, SessionHandle, Started, Write
 from tests.orchestrator.memory import MORNING, SET, Calls, GatheredWakes, World, a_job, an_event, some_settings
@@ -443,3 +443,77 @@ def test_turns_cost_the_same_whatever_lies_in_the_tables() -> None:
         crowded.records.put(done)
 
     assert examined(empty) == examined(crowded)
+
+
+def test_a_launch_that_ec2_will_never_give_does_not_count_as_supply_for_ever() -> None:
+    world = World()
+    start = world.compute.start_sessions
+
+    def refuses(request: str, *, sent_before: bool) -> Started:
+        raise ServiceFailed("ec2:CreateFleet", "InvalidLaunchTemplateId.VersionNotFound")
+
+    world.compute.start_sessions = refuses  # type: ignore[method-assign]
+    world.told(an_event())
+    world.compute.start_sessions = start  # type: ignore[method-assign]
+    (given_up,) = world.records.launches()
+
+    world.ticks(until_s=40.0)
+
+    assert given_up.state is LaunchState.CLOSED and "VersionNotFound" in given_up.tries[0].reasons[0]
+    assert world.compute.launched == 1
+
+
+def test_an_outage_of_ec2_is_waited_out_for_ten_minutes_and_then_another_launch_is_made() -> None:
+    world = World()
+    start = world.compute.start_sessions
+
+    def fails(request: str, *, sent_before: bool) -> Started:
+        raise ServiceFailed("ec2:CreateFleet", "InternalError")
+
+    world.compute.start_sessions = fails  # type: ignore[method-assign]
+    with pytest.raises(ServiceFailed):
+        world.told(an_event())
+    world.ticks(until_s=500.0)
+    waiting = next(world.records.launches()).state
+    world.ticks(until_s=200.0)
+    world.compute.start_sessions = start  # type: ignore[method-assign]
+    world.ticks(until_s=200.0)
+
+    assert (waiting, world.compute.launched) == (LaunchState.INTENDED, 1)
+
+
+def test_an_app_that_was_installed_again_is_used_as_the_newest_job_tells() -> None:
+    world = World()
+    world.told(an_event(job_id="1", installation_id="3"))
+
+    world.told(an_event(job_id="2", installation_id="4", at=MORNING + 1))
+
+    assert [s.installation_id for s in world.sessions] == ["3", "4"]
+
+
+def test_a_new_template_version_closes_the_backoff_though_nothing_ends_meanwhile() -> None:
+    world = World()
+    world.told(an_event())
+    for _ in range(5):
+        last = world.sessions[-1]
+        world.compute.instances[last.instance_id] = "terminated"
+        world.hear_the_end("interrupted", session=last, reason="unclaimed")
+    held = world.compute.launched
+
+    world.compute.version = "2"
+    world.ticks(until_s=35.0)
+
+    assert (held, world.compute.launched) == (5, 6)
+
+
+def test_a_session_whose_turn_comes_late_is_claimed_before_it_is_registered() -> None:
+    world = World()
+    session = world.launched()
+    late = world.records.put(changed(session, state=SessionState.LAUNCHED, due=world.clock.at + 5.0))
+    world.records.put(changed(late, due=world.clock.at + 60.0))  # somebody else has it now
+    minted = world.calls.made.count("github.mint")
+
+    with pytest.raises(Conflict):
+        world.turns.launching._configure(late)
+
+    assert world.calls.made.count("github.mint") == minted

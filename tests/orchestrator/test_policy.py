@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.errors import SettingsInvalid, Unanswered
+from orchestrator.errors import ServiceFailed, SettingsInvalid, Unanswered
 from orchestrator.labels import Ask
 from orchestrator.model import JobState
 from orchestrator.policy import Policy, Rule, read_policy, refusal
+from orchestrator.ports import Scope
 from orchestrator.recovery import REPOSITORIES
 from orchestrator.settings import read_settings
+from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import MORNING, World, a_ledger, an_event, some_settings
 from tests.orchestrator.test_settings import REQUIRED
 
@@ -155,11 +158,13 @@ def test_a_job_that_no_delivery_told_of_is_found_and_gets_its_machine() -> None:
 
 def test_failed_deliveries_are_asked_for_again_a_few_at_a_time() -> None:
     world = World()
-    world.github.lost = [str(number) for number in range(25)]
+    world.github.lost = [str(number) for number in reversed(range(25))]
 
-    world.turns.on_recovery()
+    for _ in range(3):
+        world.turns.on_recovery()
+        world.clock.at += world.settings.recovery_s
 
-    assert len(world.github.redelivered) == 20 and "delivery.requested_again" in world.journal.names
+    assert world.github.redelivered == [str(number) for number in range(25)], "oldest first, each once"
 
 
 def test_one_part_of_a_round_that_fails_keeps_the_other_from_nothing() -> None:
@@ -173,6 +178,40 @@ def test_one_part_of_a_round_that_fails_keeps_the_other_from_nothing() -> None:
     world.github.failed_deliveries = broken  # type: ignore[method-assign]
 
     assert world.turns.on_recovery() == 1 and "recovery.failed" in world.journal.names
+
+
+def test_a_repository_that_fails_keeps_no_other_from_its_turn() -> None:
+    world = World()
+    for repo in ("aaa", "widgets"):
+        world.records.put(a_ledger(set_key=repo, repo=repo, touched_at=MORNING))
+    world.github.jobs = {"9": an_event(job_id="9")}
+    listed = world.github.waiting_jobs
+
+    def broken(scope: Scope) -> Iterator[JobEvent]:
+        if scope.repo == "aaa":
+            raise ServiceFailed("github:list workflow_runs", "404")
+        return listed(scope)
+
+    world.github.waiting_jobs = broken  # type: ignore[method-assign]
+
+    assert world.turns.on_recovery() == 1 and "recovery.failed" in world.journal.names
+
+
+def test_a_run_that_github_does_not_know_is_trusted_with_nothing() -> None:
+    world = World()
+    world.github.gone = {"7"}
+
+    world.told(an_event())
+
+    assert "public repositories" in refused(world) and world.compute.launched == 0
+
+
+def test_what_a_label_leaves_open_is_held_to_the_rule() -> None:
+    settings = some_settings(policy=Policy(rules=(Rule(max_cpus=4, max_ram_gib=16),)))
+
+    ask = settings.ask_of("octo", "widgets", ("runs-fleet/cpu=4+192/family=m7i",))
+
+    assert (ask.cpu_min, ask.cpu_max, ask.ram_max_gib) == (4, 4, 16)
 
 
 def test_two_replicas_make_one_round() -> None:

@@ -58,7 +58,7 @@ EVERY = [
     FULL_SESSION,
     FULL_LAUNCH,
     FULL_LEDGER,
-    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0),
+    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0, lately=((4.5, 2.0),)),
 ]
 EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack()]
 EVERY += [a_job(name="", installation_id="", labels=(), queued_at=0.0), a_session(owner="", repo="", run_id="", labels=())]

@@ -175,6 +175,45 @@ def test_a_rerun_whose_answer_was_lost_is_not_asked_for_again() -> None:
     assert rescue is not None and (rescue.state, rescue.tried) == (RescueState.RESTING, {"build": (1,)})
 
 
+def test_a_late_word_that_the_job_was_red_on_its_own_withdraws_the_rescue() -> None:
+    world = World()
+    running(world, "build")
+    session = world.session
+    world.compute.instances[session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+    ends(world, "build")
+
+    world.hear_the_end("failure", session=session, reason="job_failed")
+
+    assert reruns(world) == [] and "rescue.withdrawn" in world.journal.names
+
+
+def test_a_job_that_an_operator_ended_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+
+    world.turns.dismiss(world.session.session_id)
+    ends(world, "build")
+
+    assert reruns(world) == []
+
+
+def test_what_somebody_else_ran_again_is_left_to_him() -> None:
+    world = World()
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    world.github.rerun(Scope("3", "octo", "widgets"), "7")
+    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+    happens(world, msgspec.structs.replace(again, action="completed", conclusion="failure"))
+
+    assert len(reruns(world)) == 1 and "rescue.dropped" in world.journal.names
+
+
+def test_of_two_failed_jobs_of_one_name_none_is_run_again() -> None:
+    assert next_rerun(("build",), {"build": ""}) == ((), "")
+
+
 def rescue_of_one(calls: Calls) -> World:
     """A job is reclaimed; whoever crashes does the same again."""
     fatal, calls.fatal = calls.fatal, 0
@@ -248,7 +287,7 @@ def test_a_run_that_is_gone_is_given_up() -> None:
     running(world, "build")
     is_taken_away(world, "build")
     ends(world, "build")
-    world.github.attempts.clear()
+    world.github.gone = {"7"}
 
     reruns(world)
 
