@@ -134,21 +134,28 @@ def _secrets(job: pwd.struct_passwd | None) -> Iterator[str]:
     """Ours and the job's processes left out: by contract the runner gets its JIT config in its environment."""
     own, theirs = {os.getpid(), os.getppid()}, job.pw_uid if job else -1
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) not in own and entry.stat().st_uid != theirs:
+        if not entry.name.isdigit() or int(entry.name) in own:
+            continue
+        with contextlib.suppress(OSError):  # processes end while they are looked at
+            if entry.stat().st_uid == theirs:
+                continue
             for what in ("environ", "cmdline"):
-                with contextlib.suppress(OSError):
-                    if SECRETS.search(Path(entry.path, what).read_bytes()):
-                        yield f"{'environment' if what == 'environ' else 'command line'} of pid {entry.name}"
+                if SECRETS.search(Path(entry.path, what).read_bytes()):
+                    yield f"{'environment' if what == 'environ' else 'command line'} of pid {entry.name}"
+    for path in _files():
+        with contextlib.suppress(OSError):
+            small = path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_SEARCHED
+            if small and SECRETS.search(path.read_bytes()):
+                yield str(path)
+
+
+def _files() -> Iterator[Path]:
+    """Everything below the searched places; what vanishes meanwhile is passed over."""
     for top in map(Path, SEARCHED):
-        for path in (top,) if top.is_file() else top.rglob("*") if top.is_dir() else ():
-            with contextlib.suppress(OSError):
-                if (
-                    path.is_file()
-                    and not path.is_symlink()
-                    and path.stat().st_size <= LARGEST_SEARCHED
-                    and SECRETS.search(path.read_bytes())
-                ):
-                    yield str(path)
+        if top.is_file():
+            yield top
+        for directory, _, names in os.walk(top):
+            yield from (Path(directory, name) for name in names)
 
 
 def _text(path: Path) -> str:

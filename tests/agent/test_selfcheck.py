@@ -113,6 +113,23 @@ def test_what_looks_like_a_secret(text: bytes, found: bool) -> None:
     assert bool(SECRETS.search(text)) is found
 
 
+def test_processes_and_files_that_vanish_while_they_are_looked_at_are_passed_over() -> None:
+    script = (
+        "import os, subprocess, sys, tempfile, threading\n"
+        "from agent.adapters import inspection\n"
+        "def churn():\n"
+        "    while True:\n"
+        "        subprocess.run(['true'])\n"
+        "        with tempfile.TemporaryDirectory() as there: open(there + '/f', 'w').close()\n"
+        "for _ in range(3): threading.Thread(target=churn, daemon=True).start()\n"
+        "for _ in range(2): list(inspection._secrets(None))\n"
+    )
+
+    told = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False)
+
+    assert told.returncode == 0, told.stderr
+
+
 def test_the_word_runs_on_any_machine_and_ends_none() -> None:
     told = subprocess.run(
         [sys.executable, "-m", "agent", "selfcheck"], cwd=CHECKOUT, capture_output=True, text=True, timeout=60, check=False
