@@ -21,7 +21,7 @@ from orchestrator.ports import Received
 from orchestrator.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
 from orchestrator.wiring import Orchestrator
 
-CONSUMERS, WAKERS = 4, 3
+CONSUMERS, WAKERS = 4, 8
 """Threads per queue: each turn waits for the network most of its time. A launch may take seconds.
 
 Other levels need not wait for it.

@@ -87,7 +87,7 @@ class ServerSettings:
     """How long a server that was told to stop still answers: until a load balancer has heard that it is not ready."""
     index_shards: int = 16
     """Keys over which deadlines are spread; may grow, never shrink."""
-    crew: int = 8
+    crew: int = 32
     """Launches and configurations done side by side."""
     poll_s: int = 10
     """Seconds of one long poll, at most 20; short enough that stopping does not take long."""
@@ -144,7 +144,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", 150.0, least=1.0),
         drain_s=reader.number("SHUTDOWN_DRAIN_DELAY_SECONDS", 5.0, least=0.0, most=15.0),
         index_shards=int(reader.number("INDEX_SHARDS", 16.0, least=1.0, most=256.0, whole=True)),
-        crew=int(reader.number("CREW", 8.0, least=1.0, most=64.0, whole=True)),
+        crew=int(reader.number("CREW", 32.0, least=1.0, most=64.0, whole=True)),
         poll_s=int(reader.number("POLL_SECONDS", 10.0, least=1.0, most=20.0, whole=True)),
     )
     if reader.problems:

@@ -14,6 +14,8 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.ports import Journal, Queue, Received
 
 AFTER_FAILURE_S = 1.0
+BATCH = 10
+"""Messages of one ReceiveMessage. Source: SQS quotas."""
 COALESCED_S = 0.5
 """Wakes of one label set within this time are one; the first of a quiet time is not kept waiting."""
 
@@ -125,22 +127,28 @@ class Wheels:
         self._threads: list[threading.Thread] = []
 
     def consume(self, name: str, queue: Queue, handle: Callable[[Received], None], threads: int = 1) -> None:
-        """Handle each message, then delete it; what fails in passing is left to come again."""
+        """Handle the messages of a batch side by side, and delete each then; what fails in passing is left to come again."""
 
-        def turn() -> float:
-            for message in queue.receive(self._poll_s):
-                if self._stopping.is_set():
-                    break  # it comes again, to somebody who stays
-                try:
-                    handle(message)
-                except OrchestratorError as error:
-                    self._journal.event("message.postponed", queue=name, error=f"{type(error).__name__}: {error}")
-                    continue
+        def done(message: Received) -> None:
+            if self._stopping.is_set():
+                return  # it comes again, to somebody who stays
+            try:
+                handle(message)
                 queue.delete(message.receipt)
-            return 0.0
+            except OrchestratorError as error:
+                self._journal.event("message.postponed", queue=name, error=f"{type(error).__name__}: {error}")
+
+        def consumer() -> Callable[[], float]:
+            pool = ThreadPoolExecutor(BATCH, thread_name_prefix=name)
+
+            def turn() -> float:
+                list(pool.map(done, queue.receive(self._poll_s)))
+                return 0.0
+
+            return turn
 
         for _ in range(threads):
-            self._spin(name, turn)
+            self._spin(name, consumer())
 
     def awake(self, name: str, waker: Waker, settle: Callable[[Sequence[str]], None], threads: int = 1) -> None:
         """Settle what is woken."""

@@ -33,8 +33,8 @@ NORMAL_RUN = [
 """Where it is struck here; the matrix in memory (tests/orchestrator/test_crashes.py) strikes after every single call."""
 ONCE = {"CreateFleet", "PutParameter", "POST /repos/octo/sandbox/actions/runners/generate-jitconfig", "DescribeLaunchTemplates"}
 LOOKS = {
-    "ReceiveMessage", "Scan", "GetItem", "Query", "PutItem", "UpdateItem", "DeleteMessage", "DescribeInstances", "DescribeSubnets",
-    "DescribeParameters", "DescribeLaunchTemplates", "GetQueueAttributes", "GET /app/hook/deliveries",
+    "ReceiveMessage", "Scan", "GetItem", "Query", "PutItem", "UpdateItem", "DeleteMessage", "DescribeInstances",
+    "DescribeSubnets", "DescribeParameters", "DescribeLaunchTemplates", "GetQueueAttributes", "GET /app/hook/deliveries",
     "POST /app/hook/deliveries/#/attempts", "GET /repos/octo/sandbox/actions/runners", "GET /repos/octo/sandbox/actions/runs/#",
     "POST /app/installations/#/access_tokens",
 }  # fmt: skip
