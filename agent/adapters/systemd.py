@@ -21,6 +21,7 @@ LAUNCH = "/usr/local/lib/runs-fleet/job-launch"
 """Becomes the command with the environment it reads from standard input."""
 RESERVED_BYTES = 300 << 20
 """Memory kept for the agent and the system; the rest is the job's."""
+LIMITS_OF_MEMORY = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 LIMITS_OF_TASKS = (
     "/proc/sys/kernel/threads-max",
     "/proc/sys/kernel/pid_max",
@@ -169,8 +170,12 @@ def _most_tasks() -> int:
 
 
 def machine_memory_bytes() -> int:
-    """All of it. Source: sysconf(3)."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """All of it, or what a container has of it. Source: sysconf(3), cgroups(7)."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in LIMITS_OF_MEMORY:
+        with contextlib.suppress(OSError, ValueError):  # not there, or `max`
+            most = min(most, int(Path(limit).read_text(encoding="ascii")))
+    return most
 
 
 def _processes_of(uid: int) -> Iterable[int]:

@@ -392,13 +392,16 @@ def test_a_fork_bomb_ends_in_the_jobs_own_unit(ground: Ground) -> None:
 
 def test_a_memory_hog_is_killed_and_the_agent_is_not(ground: Ground) -> None:
     ground.configure(max_runtime_minutes=0.5)
-    ground.play("python3 -c 'hog = [bytearray(50 << 20) for _ in range(200)]'; echo survived $?; exit 9")
+    told = ground.listen(5002)
+    limits = "systemctl show runs-fleet-job --property=MemoryMax --value > /dev/tcp/10.77.0.1/5002"
+    ground.play(f"{limits}; python3 -c 'hog = [bytearray(50 << 20) for _ in range(200)]'; [ $? = 0 ] || exit 9")
     ground.boot()
 
     ground.machine.wait_off(60)
 
     word = ground.word()
     assert (word.status, ground.state()) == (Status.FAILURE, "terminated")
+    assert 0 < int(told()) < 1500 << 20, "less than the container has"
 
 
 @pytest.mark.parametrize(("how", "reason"), [("reboot", "signal"), ("panic", "rebooted")])
@@ -440,7 +443,7 @@ rm -f /usr/local/lib/runs-fleet/deadline 2>/dev/null && echo REMOVED >> $out
 nft flush ruleset 2>/dev/null && echo FIREWALL >> $out
 sudo -n true 2>/dev/null && echo ROOT >> $out
 systemctl show runs-fleet-job --property=Environment | grep -q JITCONFIG && echo UNIT-ENVIRONMENT >> $out
-tr '\\0' ' ' < /proc/*/cmdline 2>/dev/null | grep -q 'eyJ' && echo ARGV >> $out
+for line in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $line; done 2>/dev/null | grep -q '[e]yJ' && echo ARGV >> $out
 cat $out > /dev/tcp/10.77.0.1/5002
 """
 

@@ -189,3 +189,18 @@ exit 1
     assert message.error.strip().endswith("end")
     assert len(message.error) <= 800
     assert message.error.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("settings", "minutes"),
+    [
+        ({}, "411"),
+        ({"RUNS_FLEET_MAX_RUNTIME": "10", "RUNS_FLEET_CONFIG_TIMEOUT_SECONDS": "60", "RUNS_FLEET_GRACE_SECONDS": "30"}, "56"),
+    ],
+)
+def test_the_hard_deadline_is_the_runtime_and_what_it_takes_to_begin_and_to_end(
+    metadata: Metadata, service: Service, tmp_path: Path, settings: dict[str, str], minutes: str
+) -> None:
+    booted(metadata, service, tmp_path, RUNS_FLEET_START="true", **settings)
+
+    assert (tmp_path / "state" / "limit-minutes").read_text("ascii").strip() == minutes
