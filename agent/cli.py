@@ -49,6 +49,9 @@ def _asked(words: list[str]) -> int:
         from agent import selfcheck
         from agent.adapters.inspection import look
 
+        if os.geteuid() != 0:
+            print("1 musts failed: run it as root, it looks into other users' processes and files")  # noqa: T201
+            return 1
         findings = selfcheck.judge(look(image="--image" in words, version=VERSION))
         print(selfcheck.render(findings))  # noqa: T201
         return 0 if selfcheck.fit(findings) else 1
