@@ -14,9 +14,9 @@ from orchestrator.ports import Clock, Journal
 MARGIN_S = 900.0
 """After the end that its tag names: the orchestrator's own sweep comes first, by some minutes."""
 OLDEST_S = 5 * 86_400.0 + 7200.0
-"""An instance of ours without a readable end is ended at this age: no job runs longer. Source.
+"""An instance of ours without a readable end is ended at this age: no job runs longer.
 
-GitHub Actions usage limits, 5 days.
+Source: GitHub Actions usage limits, 5 days.
 """
 
 

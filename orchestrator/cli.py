@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,7 +119,7 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         tuple(s for s in records.sessions() if s.set_key == key or identity in (s.launched_for, s.bound_job)),
         tuple(launch for launch in records.launches() if key in launch.sets), records.stack(),
     )  # fmt: skip
-    told = explained(facts, made.settings, made.turns.launching.catalogue, time.time())
+    told = explained(facts, made.settings, made.turns.launching.catalogue, made.turns.clock.now())
     if json:
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
         return

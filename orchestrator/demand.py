@@ -21,6 +21,8 @@ SURPLUS_S = 60.0
 """Seconds of surplus before it is corrected: EC2 bills a minute anyway, and the next job may want it."""
 EXPECTED_S = 180.0
 """For how long a job counts that an interruption will send back."""
+MOST_EXPECTED = 100
+"""Jobs of one label set that are expected at one time."""
 BARREN = 5
 """Sessions in a row that ended without a job before the next launch waits."""
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 60.0, 1800.0
@@ -53,16 +55,15 @@ def level(board: Board, now: float) -> Level:
     """Compare what waits with what is there or on its way."""
     ledger = board.ledger
     waiting = tuple(sorted((c for c in board.cards if c.kind == "job" and c.state == JobState.QUEUED), key=_age))
-    expected = sum(1 for until in ledger.expected if until > now) if ledger else 0
+    expected = [until for until in ledger.expected if until > now] if ledger else []
     sessions = [card for card in board.cards if card.kind == "session"]
     oldest = waiting[0].since if waiting else None
     counted = {card.identity for card in sessions if _counts(card, oldest, now)}
     known = {card.identity for card in sessions}
     coming = {one for card in board.cards if card.kind == "launch" for one in card.sessions} - known
     told_of = [until for until in ledger.working.values() if until > now] if ledger else []
-    supply, demand = len(counted) + len(coming) + len(told_of), len(waiting) + expected
-    ends = [*told_of, *(until for until in ledger.expected if until > now)] if ledger else []
-    looks = [*_looks(sessions, oldest, now), *ends, *([now + WAITING_S] if waiting else [])]
+    supply, demand = len(counted) + len(coming) + len(told_of), len(waiting) + len(expected)
+    looks = [*_looks(sessions, oldest, now), *told_of, *expected, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if waiting and _is_silent(card, now))
     found = Level(waiting=waiting, supply=supply, there=len(sessions) + len(coming), ask=ask, look_at=_first(looks))
     if supply < demand:
@@ -105,15 +106,10 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
     return changed(ledger, barren=barren, backoff_until=until, backoff_why=why)
 
 
-def replace_ledger(board: Board, ledger: Ledger) -> Board:
-    """The board with the ledger as just written."""
-    return changed(board, ledger=ledger)
-
-
 def expecting(ledger: Ledger, now: float) -> Ledger:
     """The ledger after a machine at work was said to be taken away: its job will be back with us soon."""
     still = tuple(until for until in ledger.expected if until > now)
-    return changed(ledger, expected=(*still, now + EXPECTED_S)[-100:])
+    return changed(ledger, expected=(*still, now + EXPECTED_S)[-MOST_EXPECTED:])
 
 
 def after_a_refusal(ledger: Ledger, now: float) -> Ledger:

@@ -114,9 +114,9 @@ class Endings:
                 return
 
     def look_after(self, session: Session, instance_state: str | None) -> None:
-        """One session that is due. `instance_state` is EC2's word, None: EC2 does not know the instance. Raises.
+        """One session that is due. `instance_state` is EC2's word, None: EC2 does not know the instance.
 
-        OrchestratorError.
+        Raises: OrchestratorError.
         """
         now = self.clock.now()
         match measure(session, instance_state, now):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from orchestrator import planning
-from orchestrator.catalogue import Kind, fitting
+from orchestrator.catalogue import Kind
 from orchestrator.demand import level
 from orchestrator.model import Board, Job, JobState, Launch, LaunchState, Session, SessionState, Stack
 from orchestrator.settings import ServerSettings
@@ -105,8 +105,6 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     if job.refused:
         return f"labels or a policy that let it run: {job.refused}"
     ask = settings.ask_of(job.owner, job.repo, job.labels)
-    architecture = ask.architecture or planning.ARCHITECTURE
-    own = settings.arm_instance_types if architecture == "arm64" else settings.instance_types
     found = level(facts.board, now)
     place = next((at for at, card in enumerate(found.waiting, 1) if card.identity == job.job_id), 0)
     launches = [launch for launch in facts.launches if launch.state is not LaunchState.CLOSED]
@@ -115,8 +113,10 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     conditions: list[tuple[bool, Callable[[], str]]] = [
         (bool(ask.complaints), lambda: "labels that can be understood: " + "; ".join(ask.complaints)),
         (
-            not fitting(catalogue, ask, architecture, frozenset(own)),
-            lambda: f"labels that a machine fits: none of {architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and the rest",
+            not planning.serving(settings, catalogue, ask),
+            lambda: (
+                f"labels that a machine fits: none of {ask.architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and the rest"
+            ),
         ),
         (
             bool(ready),

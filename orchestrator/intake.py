@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator import planning
-from orchestrator.catalogue import Kind, fitting
+from orchestrator.catalogue import Kind
 from orchestrator.errors import ServiceFailed
 from orchestrator.labels import Ask, read_ask
 from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
@@ -154,11 +154,9 @@ class Intake:
         return self._runs[key]
 
     def _unservable(self, ask: Ask) -> str:
-        architecture = ask.architecture or planning.ARCHITECTURE
-        own = self.settings.arm_instance_types if architecture == "arm64" else self.settings.instance_types
-        if fitting(self.catalogue, ask, architecture, frozenset(own)):
+        if planning.serving(self.settings, self.catalogue, ask):
             return ""
-        return f"no instance type of {architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked for"
+        return f"no instance type of {ask.architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked for"
 
     def _say(self, job: Job) -> None:
         """Where whoever waits for the job looks, if we may write there; in our own log in any case."""

@@ -15,6 +15,8 @@ Word = TypeVar("Word")
 MARKER = "runs-fleet"
 MARKET_WORDS = {"true": True, "false": False, "spot": True, "on-demand": False}
 ARCHITECTURES = {"arm64": "arm64", "aarch64": "arm64", "amd64": "amd64", "x64": "amd64", "x86_64": "amd64"}
+DEFAULT_ARCHITECTURE = "amd64"
+"""Where a job names none."""
 FALLBACKS = ("on-demand", "wait", "fail")
 LEAST_CPU = 2
 LARGEST_DISK_GIB = 16_384

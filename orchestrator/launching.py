@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from orchestrator import demand, planning
-from orchestrator.catalogue import Kind, fitting
+from orchestrator.catalogue import Kind
 from orchestrator.errors import Conflict, ServiceFailed, Throttled, Unanswered
 from orchestrator.labels import Ask
 from orchestrator.model import Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
@@ -55,20 +55,15 @@ class Launching:
         claimed = self.records.put(changed(launch, due=self.leased()))
         self.carry(claimed, sent_before=True)
 
-    def requested(self, launch: Launch, ask: Ask, architecture: str) -> Launch:
+    def requested(self, launch: Launch, ask: Ask) -> Launch:
         """The launch with the exact request of its step, for the sessions it still has to serve."""
         request = planning.launch_request(
-            self.settings, self.compute.site(), ask, self.kinds(ask, architecture), planning.steps(ask,
+            self.settings, self.compute.site(), ask, planning.serving(self.settings, self.catalogue, ask), planning.steps(ask,
             self.settings)[launch.step],
             launch_id=launch.launch_id, number=launch.step, count=len(launch.sessions), spec=launch.spec,
             expires_at=launch.expires_at,
         )  # fmt: skip
         return changed(launch, request=request, due=self.leased())
-
-    def kinds(self, ask: Ask, architecture: str) -> tuple[Kind, ...]:
-        """The instance types that serve it, the operator's list respected."""
-        own = self.settings.arm_instance_types if architecture == "arm64" else self.settings.instance_types
-        return fitting(self.catalogue, ask, architecture, frozenset(own))
 
     def leased(self) -> float:
         """Until when what we begin now is ours alone."""
@@ -138,7 +133,7 @@ class Launching:
             ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
             if launch.step + 1 < len(planning.steps(ask, self.settings)):
                 again = changed(launch, state=LaunchState.INTENDED, step=launch.step + 1, sessions=left, bodies={})
-                return self.records.put(self.requested(again, ask, ask.architecture or planning.ARCHITECTURE))
+                return self.records.put(self.requested(again, ask))
         refused = [self.records.ledger(key) for key in sorted({one.set_key for one in left})]
         wiser = [demand.after_a_refusal(found, self.clock.now()) for found in refused if found is not None]
         closed: Launch

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator import planning
-from orchestrator.demand import BARREN, Level, after_a_pause, level, replace_ledger
+from orchestrator.demand import BARREN, Level, after_a_pause, level
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import Intake
 from orchestrator.labels import Ask
@@ -40,7 +40,6 @@ class Want:
     ledger: Ledger
     found: Level
     ask: Ask
-    architecture: str
     asked: int = 0
     """How many have been asked for already."""
 
@@ -61,9 +60,9 @@ class Levels:
     _asked: dict[str, float] = field(default_factory=dict)
 
     def settle(self, set_keys: Iterable[str]) -> None:
-        """Correct the level of each label set; sets that need the same kind of machine share a launch. Raises.
+        """Correct the level of each label set; sets that need the same kind of machine share a launch.
 
-        OrchestratorError.
+        Raises: OrchestratorError.
         """
         wanted: dict[str, list[Want]] = defaultdict(list)
         troubles: list[Exception] = []
@@ -97,7 +96,7 @@ class Levels:
             return
         if found.held and self._has_a_new_image(ledger):
             ledger = self.records.put(changed(ledger, barren=0, backoff_until=0.0, backoff_why=""))
-            found = level(replace_ledger(board, ledger), now)
+            found = level(changed(board, ledger=ledger), now)
         if found.surplus_since != ledger.surplus_since and board.ledger is not None:
             ledger = self.records.put(changed(ledger, surplus_since=found.surplus_since))
         look_at = found.look_at
@@ -113,8 +112,8 @@ class Levels:
         """Whether a launch would now use another template version than those whose machines did no work."""
         if ledger.barren < BARREN or not ledger.image:
             return False
-        architecture = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels).architecture or planning.ARCHITECTURE
-        template = self.launching.compute.site().templates.get(architecture)
+        ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
+        template = self.launching.compute.site().templates.get(ask.architecture)
         return template is not None and ":".join(template) != ledger.image
 
     def _wanted(self, ledger: Ledger, found: Level, wanted: dict[str, list[Want]]) -> None:
@@ -126,8 +125,7 @@ class Levels:
         if found.lacking:
             ledger = self._installed(ledger, found)
             ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
-            architecture = ask.architecture or planning.ARCHITECTURE
-            wanted[planning.spec_name(ask, architecture, self.settings)].append(Want(ledger, found, ask, architecture))
+            wanted[planning.spec_name(ask, ask.architecture, self.settings)].append(Want(ledger, found, ask))
 
     def _installed(self, ledger: Ledger, found: Level) -> Ledger:
         """With the App's installation as the newest job tells it: an App that is installed again has another."""
@@ -151,8 +149,8 @@ class Levels:
 
     def _intended(self, spec: str, wants: Sequence[Want]) -> list[Launch]:
         """Commit the wishes, as many as the pace allows."""
-        ask, architecture = wants[0].ask, wants[0].architecture
-        why = "; ".join(ask.complaints) or self._unservable(ask, architecture)
+        ask = wants[0].ask
+        why = "; ".join(ask.complaints) or self._unservable(ask)
         if why:
             for want in wants:
                 self.journal.event("level.unservable", set_key=want.ledger.set_key, labels=want.ledger.labels, why=why)
@@ -182,11 +180,11 @@ class Levels:
         lately = (*stack.lately, (stack.at, float(number)))[-200:]
         return changed(stack, tokens=stack.tokens - number, alive=stack.alive + number, lately=lately)
 
-    def _unservable(self, ask: Ask, architecture: str) -> str:
-        if architecture not in self.launching.compute.site().templates:
-            return f"there is no launch template for {architecture}"
-        if not self.launching.kinds(ask, architecture):
-            return f"no instance type of {architecture} has what it asks for"
+    def _unservable(self, ask: Ask) -> str:
+        if ask.architecture not in self.launching.compute.site().templates:
+            return f"there is no launch template for {ask.architecture}"
+        if not planning.serving(self.settings, self.launching.catalogue, ask):
+            return f"no instance type of {ask.architecture} has what it asks for"
         return "" if planning.steps(ask, self.settings) else "spot is switched off, and it asks for nothing else"
 
     def _committed(self, spec: str, wants: Sequence[Want]) -> Launch | None:
@@ -217,10 +215,10 @@ class Levels:
         launch = Launch(
             launch_id=launch_id, spec=spec, request="", sessions=tuple(sessions),
             sets=tuple(want.ledger.set_key for want in sharing),
-            image=":".join(self.launching.compute.site().templates[first.architecture]), created_at=now,
+            image=":".join(self.launching.compute.site().templates[first.ask.architecture]), created_at=now,
             expires_at=now + planning.lifetime_s(self.settings),
         )  # fmt: skip
-        launch = self.launching.requested(launch, first.ask, first.architecture)
+        launch = self.launching.requested(launch, first.ask)
         ledgers = [changed(want.ledger, touched_at=now, surplus_since=None) for want in sharing]
         saved: Launch
         saved, _, *ledgers = self.records.save(launch, self._less(stack, len(sessions)), *ledgers)

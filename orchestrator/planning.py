@@ -9,11 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.catalogue import Kind
+from orchestrator.catalogue import Kind, fitting
 from orchestrator.labels import Ask
 from orchestrator.ports import Site
 from orchestrator.settings import ServerSettings
@@ -31,8 +31,6 @@ SETS_AT_ONCE = 30
 OVERRIDES = 60
 """Pools (type × zone) named in one request: more choice lowers interruptions, but the answer names every refusal."""
 SPOT, ON_DEMAND = "spot", "on-demand"
-ARCHITECTURE = "amd64"
-"""Where a job names none."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,12 @@ def spec_name(ask: Ask, architecture: str, settings: ServerSettings) -> str:
     told += [ask.fallback, ask.price_limit]
     market = SPOT if ask.spot and settings.spot else ON_DEMAND
     return f"{architecture}-{ask.cpu_min}cpu-{market}-{hashlib.sha256(repr(told).encode()).hexdigest()[:8]}"
+
+
+def serving(settings: ServerSettings, catalogue: Iterable[Kind], ask: Ask) -> tuple[Kind, ...]:
+    """The instance types that serve an ask whose architecture is known, the operator's own list respected."""
+    own = settings.arm_instance_types if ask.architecture == "arm64" else settings.instance_types
+    return fitting(catalogue, ask, ask.architecture, frozenset(own))
 
 
 def runner_name(stack_id: str, session: str) -> str:

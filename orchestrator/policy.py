@@ -43,9 +43,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_policy(text: str) -> Policy:
-    """The operator's JSON: `{"rules": [{"repositories": "octo/*", "max_cpus": 16}, …]}`; empty: the default. Raises.
+    """The operator's JSON: `{"rules": [{"repositories": "octo/*", "max_cpus": 16}, …]}`; empty: the default.
 
-    ValueError.
+    Raises: ValueError.
     """
     if not text:
         return Policy()

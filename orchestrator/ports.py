@@ -228,9 +228,9 @@ class GitHub(Protocol):
         """Name to id of the failed jobs of the latest attempt; no id where two have one name. Raises: ServiceFailed."""
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
-        """Jobs that are queued, as a delivery would tell them; a few calls for each run that is not over. Raises.
+        """Jobs that are queued, as a delivery would tell them; a few calls for each run that is not over.
 
-        ServiceFailed.
+        Raises: ServiceFailed.
         """
 
     def failed_deliveries(self, since: float) -> list[str]:

@@ -131,9 +131,9 @@ class Records:
         return True
 
     def overdue(self, now: float, limit: int) -> Iterator[Key]:
-        """Keys of what is due, each with its row, fairly from all shards; `limit` of each. The index may lag. Raises.
+        """Keys of what is due, each with its row, fairly from all shards; `limit` of each. The index may lag.
 
-        ServiceFailed.
+        Raises: ServiceFailed.
         """
         for table in (JOBS, SESSIONS):
             for shard in range(self._shards):

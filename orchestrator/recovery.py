@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from orchestrator import labels
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import Intake
 from orchestrator.ports import Clock, GitHub, Journal, Scope
@@ -75,8 +74,7 @@ class Recovery:
     def _found_in(self, scope: Scope) -> int:
         found = 0
         for event in self.github.waiting_jobs(scope):
-            ours = labels.is_ours(event.labels, lambda label: self.settings.spec_of(label) is not None)
-            if not ours or self.records.job(event.job_id) is not None:
+            if not self.settings.are_ours(event.labels) or self.records.job(event.job_id) is not None:
                 continue
             try:
                 self.intake.apply(event)

@@ -20,6 +20,11 @@ GIVEN_UP_S = 30 * 86_400.0
 """After this GitHub runs nothing again. Source: GitHub documentation, "Re-running workflows and jobs": 30 days."""
 
 
+def run_key(job: Job) -> str:
+    """Under which the rescues of its run are kept."""
+    return f"{job.owner}/{job.repo}/{job.run_id}"
+
+
 def was_reclaimed(job: Job, session: Session) -> bool:
     """Whether the job failed because its machine was taken away: GitHub says it failed, and we know that it was interrupted."""
     failed = job.state is JobState.COMPLETED and job.conclusion == "failure"
@@ -28,9 +33,9 @@ def was_reclaimed(job: Job, session: Session) -> bool:
 
 
 def next_rerun(wanted: Iterable[str], failed: dict[str, str]) -> tuple[tuple[str, ...], str]:
-    """Which jobs (names) the next re-run runs, and the id of the one job it is of (empty: all failed ones). Nothing.
+    """Which jobs (names) the next re-run runs, and the id of the one job it is of (empty: all failed ones).
 
-    No re-run.
+    Nothing: no re-run.
     """
     there = tuple(sorted(name for name in wanted if failed.get(name)))  # without an id: two jobs have this name
     if not there:
@@ -56,7 +61,7 @@ class Rescues:
         """
         if job is None or not was_reclaimed(job, session):
             return
-        key, now = f"{job.owner}/{job.repo}/{job.run_id}", self.clock.now()
+        key, now = run_key(job), self.clock.now()
         known = self.records.rescue(key) or Rescue(
             run_key=key, owner=job.owner, repo=job.repo, run_id=job.run_id, installation_id=job.installation_id,
             state=RescueState.RESTING,
@@ -68,13 +73,14 @@ class Rescues:
             self.journal.event("rescue.exhausted", run=key, job=job.name, attempt=job.run_attempt, reason=session.reason)
             return
         wanted = {**known.wanted, job.name: job.run_attempt}
-        more = changed(known, wanted=wanted, state=RescueState.WAITING, changed_at=now, due=now + self.look_s)
-        self.records.put(changed(more, seen_attempt=max(known.seen_attempt, job.run_attempt)))
+        seen = max(known.seen_attempt, job.run_attempt)
+        more = {"wanted": wanted, "seen_attempt": seen, "changed_at": now, "due": now + self.look_s}
+        self.records.put(changed(known, state=RescueState.WAITING, **more))
         self.journal.event("rescue.wanted", run=key, job=job.name, reason=session.reason)
 
     def withdraw(self, job: Job | None) -> None:
         """A job that was not reclaimed after all: it is not run again, unless it was already. Raises: Conflict; ServiceFailed."""
-        rescue = self.records.rescue(f"{job.owner}/{job.repo}/{job.run_id}") if job is not None else None
+        rescue = self.records.rescue(run_key(job)) if job is not None else None
         if job is None or rescue is None or job.name not in rescue.wanted or job.name in rescue.doing:
             return
         left = {name: attempt for name, attempt in rescue.wanted.items() if name != job.name}
@@ -111,8 +117,8 @@ class Rescues:
         left = {name: attempt for name, attempt in rescue.wanted.items() if name not in rescue.doing}
         state = RescueState.WAITING if left else RescueState.RESTING
         now = self.clock.now()
-        done = changed(rescue, wanted=left, tried={**rescue.tried, **tried}, doing=(), state=state, changed_at=now)
-        self.records.put(changed(done, seen_attempt=rescue.seen_attempt + 1))
+        done = {"wanted": left, "tried": {**rescue.tried, **tried}, "doing": (), "changed_at": now}
+        self.records.put(changed(rescue, state=state, seen_attempt=rescue.seen_attempt + 1, **done))
         for name in rescue.doing:
             self.journal.event("rescue.rerun", run=rescue.run_key, job=name)
 

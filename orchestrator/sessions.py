@@ -55,9 +55,9 @@ class Sessions:
         )
 
     def release(self, session_id: str) -> None:
-        """Take an idle session back, if GitHub agrees that it is idle: then nobody can give it a job any more. Raises.
+        """Take an idle session back, if GitHub agrees that it is idle: then nobody can give it a job any more.
 
-        OrchestratorError.
+        Raises: OrchestratorError.
         """
         session = self.records.session(session_id)
         if session is None or session.bound_job or session.state not in demand.IDLE:

@@ -7,11 +7,11 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.contract.secret import Secret
 from orchestrator.errors import SettingsInvalid
-from orchestrator.labels import Ask, read_ask
+from orchestrator.labels import DEFAULT_ARCHITECTURE, Ask, is_ours, read_ask
 from orchestrator.policy import Policy, bounded, read_policy
 
 PREFIX = "RUNS_FLEET_"
@@ -93,8 +93,13 @@ class ServerSettings:
     """Seconds of one long poll, at most 20; short enough that stopping does not take long."""
 
     def ask_of(self, owner: str, repo: str, labels: tuple[str, ...]) -> Ask:
-        """What labels ask for in this repository, held to what the policy allows it."""
-        return bounded(self.policy.rule_of(owner, repo), read_ask(labels, self.spec_of))
+        """What labels ask for in this repository, held to what the policy allows it, and of one architecture."""
+        ask = bounded(self.policy.rule_of(owner, repo), read_ask(labels, self.spec_of))
+        return replace(ask, architecture=ask.architecture or DEFAULT_ARCHITECTURE)
+
+    def are_ours(self, labels: tuple[str, ...]) -> bool:
+        """Whether a job with these labels is for us: a marker or an alias among them."""
+        return is_ours(labels, lambda label: self.spec_of(label) is not None)
 
     def spec_of(self, label: str) -> str | None:
         """What an aliased label asks for; None: it is no alias."""

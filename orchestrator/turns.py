@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
-from orchestrator import labels
 from orchestrator.cleaning import Cleaning
+from orchestrator.demand import MOST_EXPECTED
 from orchestrator.endings import Endings
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import STATES, Intake
@@ -25,10 +26,11 @@ from orchestrator.ports import Clock, Compute, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
-from orchestrator.sessions import handle_of
+from orchestrator.sessions import Sessions, handle_of
 from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent, deduplication_id
 
+Outcome = TypeVar("Outcome")
 TRIES = 6
 """How often a turn that lost a race reads again before it is left to the queue."""
 AT_A_TIME = 200
@@ -49,13 +51,14 @@ class Turns:
     levels: Levels
     launching: Launching
     endings: Endings
+    sessions: Sessions
     rescues: Rescues
     cleaning: Cleaning
     recovery: Recovery
 
     def on_webhook(self, body: bytes, event: JobEvent) -> bool:
         """A genuine delivery: durable once this returns; whether it was ours. Raises: ServiceFailed: answer 5xx."""
-        if event.action not in STATES or not labels.is_ours(event.labels, lambda label: self.settings.spec_of(label) is not None):
+        if event.action not in STATES or not self.settings.are_ours(event.labels):
             return False
         self.job_queue.send(msgspec.json.encode(event).decode(), event.job_id, deduplication_id(body))
         return True
@@ -115,38 +118,37 @@ class Turns:
 
         def wanted() -> None:
             known = self.records.ledger(key) or Ledger(set_key=key, owner=owner, repo=repo, installation_id="", labels=names)
-            self.records.put(changed(known, expected=(*known.expected, *[until] * count)[-100:], touched_at=self.clock.now()))
+            more = (*known.expected, *[until] * count)[-MOST_EXPECTED:]
+            self.records.put(changed(known, expected=more, touched_at=self.clock.now()))
 
         self._again(wanted)
-        self.endings.sessions.wake(key)
+        self.sessions.wake(key)
         return key
 
     def dismiss(self, session_id: str) -> Session | None:
         """End a session and its body now, at an operator's word; None: it is not open. Raises: OrchestratorError."""
-        found: list[Session] = []
 
-        def ended() -> None:
+        def ended() -> Session | None:
             session = self.records.session(session_id)
-            if session is not None and not is_over(session):
-                found.append(
-                    self.endings.sessions.ended(session, "interrupted", "dismissed", "ended by an operator", farewell_s=0.0)
-                )
-                self.compute.stop_session(handle_of(session))
+            if session is None or is_over(session):
+                return None
+            over = self.sessions.ended(session, "interrupted", "dismissed", "ended by an operator", farewell_s=0.0)
+            self.compute.stop_session(handle_of(session))
+            return over
 
-        self._again(ended)
-        return found[-1] if found else None
+        return self._again(ended)
 
     def pause(self, *, paused: bool) -> bool:
         """Launch nothing, or launch again. Returns what holds now. Raises: OrchestratorError."""
         self._again(lambda: self.records.put(changed(self.records.stack(), paused=paused)))
         for ledger in () if paused else self.records.ledgers():
-            self.endings.sessions.wake(ledger.set_key)
+            self.sessions.wake(ledger.set_key)
         return paused
 
     def drain(self) -> list[Session]:
         """Take every idle session back; returns those that are left to end. Raises: OrchestratorError."""
         for session in [one for one in self.records.sessions() if not is_over(one)]:
-            self._again(partial(self.endings.sessions.release, session.session_id))
+            self._again(partial(self.sessions.release, session.session_id))
         return [one for one in self.records.sessions() if not is_over(one)]
 
     @property
@@ -196,12 +198,11 @@ class Turns:
             self.journal.event("sweep.unattended", what=what, identity=identity, error=f"{type(error).__name__}: {error}")
 
     @staticmethod
-    def _again(turn: Callable[[], object]) -> None:
+    def _again(turn: Callable[[], Outcome]) -> Outcome:
         """Again after a lost race; each try reads everything anew."""
         for _ in range(TRIES - 1):
             try:
-                turn()
+                return turn()
             except Conflict:
                 continue
-            return
-        turn()
+        return turn()

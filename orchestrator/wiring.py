@@ -73,7 +73,7 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     cleaning = Cleaning(settings, records, world.compute, world.github, world.parameters, queues, world.clock, world.journal)
     return Turns(
         settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings,
-        rescues, cleaning, recovery,
+        sessions, rescues, cleaning, recovery,
     )  # fmt: skip
 
 

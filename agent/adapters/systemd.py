@@ -162,17 +162,17 @@ class UnitRunner:
 
 def _most_tasks() -> int:
     """Half of what the machine has, where this is less: a kernel's limits, and a container's if the machine is one."""
-    most = MOST_TASKS
-    for limit in LIMITS_OF_TASKS:
-        with contextlib.suppress(OSError, ValueError):  # not there, or `max`
-            most = min(most, int(Path(limit).read_text(encoding="ascii")) // 2)
-    return most
+    return _least(2 * MOST_TASKS, LIMITS_OF_TASKS) // 2
 
 
 def machine_memory_bytes() -> int:
     """All of it, or what a container has of it. Source: sysconf(3), cgroups(7)."""
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit in LIMITS_OF_MEMORY:
+    return _least(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), LIMITS_OF_MEMORY)
+
+
+def _least(most: int, limits: Iterable[str]) -> int:
+    """The smallest of `most` and what stands in these files."""
+    for limit in limits:
         with contextlib.suppress(OSError, ValueError):  # not there, or `max`
             most = min(most, int(Path(limit).read_text(encoding="ascii")))
     return most

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import boto3
@@ -58,6 +58,17 @@ def translated(action: str) -> Iterator[None]:
         raise kind(action, str(told.get("Code")), str(told.get("Message", ""))[:300]) from error
     except BotoCoreError as error:
         raise Unanswered(action, str(error)) from error
+
+
+def pages(action: str, paginated: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One page after the other, each fetched when it is asked for; errors in our words."""
+    each = iter(paginated)
+    while True:
+        with translated(action):
+            page = next(each, None)
+        if page is None:
+            return
+        yield page
 
 
 class SqsQueue:
@@ -134,12 +145,8 @@ class SsmParameters:
     def names(self, stack_id: str) -> Iterator[str]:
         """By the stack's tag, all pages, without reading any secret."""
         wanted = [{"Key": "tag:runs-fleet:stack", "Option": "Equals", "Values": [stack_id]}]
-        pages = iter(self._clients.get("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=wanted))
-        while True:
-            with translated("ssm:DescribeParameters"):
-                page = next(pages, None)
-            if page is None:
-                return
+        found = self._clients.get("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=wanted)
+        for page in pages("ssm:DescribeParameters", found):
             yield from (str(one["Name"]) for one in page["Parameters"])
 
 
@@ -156,12 +163,8 @@ class Ec2Api:
 
     def describe(self, filters: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Every instance that matches, page by page."""
-        pages = iter(self._clients.get("ec2").get_paginator("describe_instances").paginate(Filters=filters))
-        while True:
-            with translated("ec2:DescribeInstances"):
-                page = next(pages, None)
-            if page is None:
-                return
+        found = self._clients.get("ec2").get_paginator("describe_instances").paginate(Filters=filters)
+        for page in pages("ec2:DescribeInstances", found):
             yield from (i for reservation in page["Reservations"] for i in reservation["Instances"])
 
     def terminate(self, instance_id: str) -> None:

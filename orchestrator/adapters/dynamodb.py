@@ -8,7 +8,7 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from orchestrator.adapters.aws import Clients, translated
+from orchestrator.adapters.aws import Clients, pages, translated
 from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.ports import Due, Key, Write
 
@@ -125,12 +125,8 @@ class DynamoTables:
 
     def _pages(self, verb: str, table: str, wanted: dict[str, Any], **extra: Any) -> Iterator[dict[str, Any]]:
         name = self._names[table]
-        pages = iter(self._client.get_paginator(verb).paginate(TableName=name, **wanted, **extra))
-        while True:
-            with translated(f"dynamodb:{verb.capitalize()} on {name}"):
-                page = next(pages, None)
-            if page is None:
-                return
+        found = self._client.get_paginator(verb).paginate(TableName=name, **wanted, **extra)
+        for page in pages(f"dynamodb:{verb.capitalize()} on {name}", found):
             yield from map(_read, page["Items"])
 
 

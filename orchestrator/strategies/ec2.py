@@ -11,7 +11,6 @@ from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
 
 NAME = "ec2"
 GONE = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
-DEAD = ("terminated", "shutting-down")
 MISMATCH = "IdempotentParameterMismatch"
 SITE_S = 300.0
 """For how long templates and subnets are believed; a new image is used that much later at most."""
