@@ -143,7 +143,7 @@ class World:
         return Leftovers(instances + len(self.cloud.instances.machines), len(self.github.state.runners), len(mine))
 
 
-class _CloudClients(Clients):
+class CloudClients(Clients):
     """The orchestrator's own adapter on the sandbox's clients."""
 
     def __init__(self, cloud: Cloud) -> None:
@@ -155,7 +155,7 @@ class _CloudClients(Clients):
 
 def records(cloud: Cloud, stack: str) -> Records:
     """The records of one stack, read by the orchestrator's own adapter on the sandbox's clients."""
-    return Records(DynamoTables(_CloudClients(cloud), {JOBS: f"{stack}-jobs", SESSIONS: f"{stack}-sessions"}))
+    return Records(DynamoTables(CloudClients(cloud), {JOBS: f"{stack}-jobs", SESSIONS: f"{stack}-sessions"}))
 
 
 @contextlib.contextmanager

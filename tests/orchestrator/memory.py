@@ -599,6 +599,13 @@ class World:
         self.turns.on_agent_message(Received(json.dumps({"status": status, **told}), "receipt", sender))
         self.settle()
 
+    def end_without_a_job(self, times: int) -> None:
+        """The youngest machine goes unclaimed, and whatever was launched for it, so many times."""
+        for _ in range(times):
+            last = self.sessions[-1]
+            self.compute.instances[last.instance_id] = "terminated"
+            self.hear_the_end("interrupted", session=last, reason="unclaimed")
+
     def hear_the_end(self, status: str = "success", sender: str = "", session: Session | None = None, **fields: object) -> None:
         """A final word."""
         self.hear(status, sender, session, **{**final_fields(status), **fields})

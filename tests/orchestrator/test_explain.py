@@ -102,10 +102,7 @@ def test_no_capacity_and_when_it_is_tried_again() -> None:
 def test_machines_that_never_work_and_when_it_is_tried_again() -> None:
     world = World()
     world.told(an_event())
-    for _ in range(5):
-        last = world.sessions[-1]
-        world.compute.instances[last.instance_id] = "terminated"
-        world.hear_the_end("interrupted", session=last, reason="unclaimed")
+    world.end_without_a_job(times=5)
 
     assert waits_for(world) == "60 s to pass: 5 machines in a row ended without a job"
 

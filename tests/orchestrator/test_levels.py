@@ -318,10 +318,7 @@ def test_a_ready_machine_that_does_not_take_the_job_beside_it_stops_counting() -
 def test_machines_that_never_get_a_job_stop_being_launched_and_a_success_starts_them_again() -> None:
     world = World()
     world.told(an_event())
-    for _ in range(5):
-        last = world.sessions[-1]
-        world.compute.instances[last.instance_id] = "terminated"
-        world.hear_the_end("interrupted", session=last, reason="unclaimed")
+    world.end_without_a_job(times=5)
     held = world.compute.launched
 
     world.ticks(until_s=55.0)
@@ -494,10 +491,7 @@ def test_an_app_that_was_installed_again_is_used_as_the_newest_job_tells() -> No
 def test_a_new_template_version_closes_the_backoff_though_nothing_ends_meanwhile() -> None:
     world = World()
     world.told(an_event())
-    for _ in range(5):
-        last = world.sessions[-1]
-        world.compute.instances[last.instance_id] = "terminated"
-        world.hear_the_end("interrupted", session=last, reason="unclaimed")
+    world.end_without_a_job(times=5)
     held = world.compute.launched
 
     world.compute.version = "2"

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from orchestrator.adapters.aws import Clients, Ec2Api
+from orchestrator.adapters.aws import Ec2Api
 from orchestrator.catalogue import SNAPSHOT, fitting, snapshot
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from orchestrator.labels import Ask
@@ -21,6 +21,7 @@ from orchestrator.ports import Body, Compute, SessionHandle
 from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import SITE_S, Ec2Strategy
 from sandbox.cloud import Cloud
+from sandbox.local import CloudClients
 from tests.orchestrator.memory import ManualClock, MemoryCompute, some_settings
 
 KINDS = fitting(snapshot(SNAPSHOT.read_text("utf-8")), Ask(), "amd64")
@@ -44,16 +45,6 @@ class NoBodies:
 
     def console(self, instance_id: str) -> str:
         return ""
-
-
-class CloudClients(Clients):
-    """The adapter's clients, on the sandbox's cloud."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
-
-    def get(self, service: str) -> Any:
-        return self._cloud.client(service)
 
 
 @dataclass
