@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables, table_definition
 from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.ports import Due, Tables, Write
+from sandbox.cloud import Cloud
+from sandbox.local import CloudClients
 from tests.conftest import Moto
 from tests.orchestrator.memory import ManualClock, MemoryTables
 
@@ -20,10 +24,10 @@ RESERVED = ("name", "state", "status", "count", "role", "index", "timestamp", "v
 """Some of DynamoDB's 573 reserved words. Source: "Reserved words in DynamoDB"."""
 
 
-def dynamo() -> DynamoTables:
+def dynamo(clients: Clients = CLIENTS) -> DynamoTables:
     for name in ("some-jobs", "some-sessions"):
-        CLIENTS.get("dynamodb").create_table(**table_definition(name))
-    return DynamoTables(CLIENTS, {"jobs": "some-jobs", "sessions": "some-sessions"})
+        clients.get("dynamodb").create_table(**table_definition(name))
+    return DynamoTables(clients, {"jobs": "some-jobs", "sessions": "some-sessions"})
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
@@ -176,8 +180,16 @@ def test_an_instance_leads_to_its_session(tables: Tables) -> None:
     assert tables.of_instance("sessions", "i-3") == []
 
 
-def test_of_two_who_write_at_once_one_is_told(moto: Moto) -> None:
-    tables, told, together = dynamo(), [], threading.Barrier(8)
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    up = Cloud(tmp_path).start()
+    yield up
+    up.stop()
+
+
+def test_of_two_who_write_at_once_one_is_told(cloud: Cloud) -> None:
+    """Through the sandbox's front, which takes one transaction after the other: moto alone keeps half of one that lost."""
+    tables, told, together = dynamo(CloudClients(cloud)), [], threading.Barrier(8)
 
     def write(n: int) -> None:
         together.wait()
