@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from tests.machines.network import CLOUD, Network
+from tests.machines.powered import Powered
 
 CONTROLLERS = ("memory", "pids", "cpu", "devices")
 ENTER = Path(__file__).with_name("enter.sh")
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 
 
-class Machine:
+class Machine(Powered):
     """Boots from `tree`, which it never changes. `disk_mb` and `memory_mb` bound what it may use of this one.
 
     `docker`: it may have containers of its own, for which it gets more rights.
@@ -36,13 +36,10 @@ class Machine:
         memory_mb: int = 1500,
         docker: bool = False,
     ) -> None:
+        super().__init__()
         self.name, self.network = name, network
         self._tree, self._directory = tree, directory
         self._disk_mb, self._memory_mb, self._docker = disk_mb, memory_mb, docker
-        self._process: subprocess.Popen[bytes] | None = None
-        self._written = bytearray()
-        self._more = threading.Condition()
-        self._begun_s = 0.0
         self.added = directory / "added"
         """What lies here when it boots lies over the tree."""
         self.added.mkdir(parents=True)
@@ -79,41 +76,12 @@ class Machine:
         self._begun_s = time.monotonic()
         self._process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
         os.close(slave)
-        threading.Thread(target=self._read, args=(master,), daemon=True).start()
-
-    @property
-    def console(self) -> str:
-        """Everything printed so far, without colours."""
-        return ESCAPES.sub("", bytes(self._written).decode("utf-8", "replace"))
+        threading.Thread(target=self._read, args=(os.fdopen(master, "rb", buffering=0),), daemon=True).start()
 
     @property
     def boots(self) -> int:
         """How often it started."""
         return self.console.count("== power on")
-
-    def shows(self, words: str, within_s: float = 20.0) -> float:
-        """Wait until the console shows `words`; seconds since power-on."""
-        until_s = time.monotonic() + within_s
-        with self._more:
-            while words not in self.console:
-                left_s = until_s - time.monotonic()
-                assert left_s > 0 and self.on, f"never showed {words!r}:\n{self.console[-6000:]}"
-                self._more.wait(min(left_s, 1.0))
-        return time.monotonic() - self._begun_s
-
-    @property
-    def on(self) -> bool:
-        """Whether its first process lives."""
-        return self._process is not None and self._process.poll() is None
-
-    def wait_off(self, within_s: float) -> float:
-        """Seconds from power-on to off. Raises: AssertionError with the end of the console if it stays on."""
-        assert self._process is not None
-        try:
-            self._process.wait(max(0.1, within_s - (time.monotonic() - self._begun_s)))
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still on after {within_s} s:\n{self.console[-8000:]}") from None
-        return time.monotonic() - self._begun_s
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Inside, as its root, while it is on."""
@@ -171,15 +139,6 @@ class Machine:
                 if re.search(r"^NSpid:\s+\d+\s+1$", status, re.M):
                     return pid
         raise AssertionError(f"{self.name} is off:\n{self.console[-3000:]}")
-
-    def _read(self, master: int) -> None:
-        with contextlib.suppress(OSError), os.fdopen(master, "rb", buffering=0) as console:
-            while piece := console.read(1 << 16):
-                with self._more:
-                    self._written += piece
-                    self._more.notify_all()
-        with self._more:
-            self._more.notify_all()
 
 
 __all__ = ["CLOUD", "Machine"]

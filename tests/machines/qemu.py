@@ -5,7 +5,6 @@ The rest of the world does not exist for it: qemu's user network is restricted, 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
@@ -17,16 +16,16 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sandbox import imds
+from tests.machines.powered import Powered
 
 METADATA, CLOUD, AWS_PORT = "169.254.169.254", "169.254.169.250", 5000
 """Where the machine finds the metadata service and its cloud: guestfwd accepts only addresses of qemu's own network."""
 MAC = "02:00:00:12:34:56"
 NETWORK = "user,id=net,restrict=on,net=169.254.169.0/24,host=169.254.169.2,dns=169.254.169.3,dhcpstart=169.254.169.15"
 COMMAND_LINE = "root=LABEL=rootfs rw console=ttyS0 net.ifnames=0 biosdevname=0 systemd.show_status=0"
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 PROBE_S = 2.0
 """Some machines have a /dev/kvm that takes minutes for what a real one does at once, or that fails when a guest starts."""
 EXITING, EXITED = b"\xb0\x10\xba\xf4\x00\xee\xf4".ljust(510, b"\0") + b"\x55\xaa", 33
@@ -79,15 +78,14 @@ class _Tree(dict[str, str]):
         return "\n".join(sorted({name + slash for name, slash, _ in below})) or default
 
 
-class Guest:
+class Guest(Powered):
     """Boots from a copy of `image` (tree.image). `aws_port` on loopback is its cloud; None: its wire leads nowhere at all."""
 
+    PATIENCE_S = 180.0
+
     def __init__(self, image: Path, directory: Path, metadata: Metadata, aws_port: int | None) -> None:
+        super().__init__()
         self._image, self._directory, self._metadata, self._aws_port = image, directory, metadata, aws_port
-        self._process: subprocess.Popen[bytes] | None = None
-        self._written = bytearray()
-        self._more = threading.Condition()
-        self._begun_s = 0.0
         self._debugger = directory / "debugger"
         self._disk = directory / "disk.ext4"
         directory.mkdir(parents=True)
@@ -112,43 +110,19 @@ class Guest:
         self._metadata.values["user-data"] = user_data
         self._begun_s = time.monotonic()
         self._process = subprocess.Popen(
-            self._words(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            self._words(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            bufsize=0,
         )
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
-
-    @property
-    def console(self) -> str:
-        """Everything printed so far, without colours."""
-        return ESCAPES.sub("", bytes(self._written).decode("utf-8", "replace"))
 
     @property
     def boots(self) -> int:
         """How often a kernel started."""
         return self.console.count("] Linux version ")
-
-    def shows(self, words: str, within_s: float = 180.0) -> float:
-        """Wait until the console shows `words`; seconds since power-on."""
-        until_s = time.monotonic() + within_s
-        with self._more:
-            while words not in self.console:
-                left_s = until_s - time.monotonic()
-                assert left_s > 0 and self.on, f"never showed {words!r}:\n{self.console[-6000:]}"
-                self._more.wait(min(left_s, 1.0))
-        return time.monotonic() - self._begun_s
-
-    @property
-    def on(self) -> bool:
-        """Whether it has power."""
-        return self._process is not None and self._process.poll() is None
-
-    def wait_off(self, within_s: float) -> float:
-        """Seconds from power-on to off. Raises: AssertionError with the end of the console if it stays on."""
-        assert self._process is not None
-        try:
-            self._process.wait(max(0.1, within_s - (time.monotonic() - self._begun_s)))
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still on after {within_s} s:\n{self.console[-8000:]}") from None
-        return time.monotonic() - self._begun_s
 
     def patch(self, address: int, code: bytes) -> None:
         """Overwrite the running kernel there, as a debugger does; the machine stands still meanwhile.
@@ -204,15 +178,6 @@ class Guest:
             timeout=30,
         )
         return "".join(line for line in told.stdout.splitlines(keepends=True) if not line.startswith("debugfs: "))
-
-    def _read(self, console: IO[bytes]) -> None:
-        with contextlib.suppress(OSError):
-            while piece := os.read(console.fileno(), 1 << 16):
-                with self._more:
-                    self._written += piece
-                    self._more.notify_all()
-        with self._more:
-            self._more.notify_all()
 
 
 @functools.cache
