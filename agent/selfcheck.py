@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 LEAST_DISK_BYTES = 500_000_000
 COMFORTABLE_DISK_BYTES = 4_000_000_000
@@ -15,6 +16,9 @@ SECRETS = re.compile(
     rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|ACTIONS_RUNNER_INPUT_(?:JITCONFIG|TOKEN)=.|AWS_(?:SECRET_ACCESS_KEY|SESSION_TOKEN)=."
 )
 """What may lie in no environment, command line or file. Source: "IAM identifiers" of the IAM user guide; actions/runner."""
+METADATA_ADDRESSES = {"ip": "169.254.169.254", "ip6": "fd00:ec2::254"}
+"""Of the metadata service, by protocol. Source: "Access instance metadata" of the EC2 user guide."""
+VERDICTS = ("accept", "drop", "reject", "jump", "goto", "return", "queue", "continue", "vmap")
 UNIT = {
     "LoadState": "loaded",
     "SuccessAction": "poweroff",
@@ -28,23 +32,32 @@ UNIT = {
 
 
 @dataclass(frozen=True)
+class Reach:
+    """Whether root and the job's user get any answer at all of one address; None: it could not be tried."""
+
+    root: bool | None
+    job: bool | None
+
+
+@dataclass(frozen=True)
 class Observed:
     """What was seen; None or an absent key: it could not be looked at (an image that is not booted, a missing right)."""
 
     versions: Mapping[str, str] = field(default_factory=dict)
-    runner_digest: str = ""
-    image_digest: str = ""
     runner_executable: bool = False
+    runner_files: int | None = None
+    """How many files the image's list of the baked release names; None: this image has no list that only root may change."""
+    runner_changed: tuple[str, ...] = ()
+    """Which of them are missing or have another digest."""
     unit: Mapping[str, str] = field(default_factory=dict)
     unit_verified: str | None = None
     """What `systemd-analyze verify` complained of; empty: nothing."""
     timer: str | None = None
     """The deadline timer's state: `active` when booted, `enabled` in an image."""
-    firewall: str | None = None
-    """The rules as the kernel has them; None: cannot be asked here."""
-    root_reaches_metadata: bool | None = None
-    job_reaches_metadata: bool | None = None
-    metadata_status: int | None = None
+    firewall: Sequence[Mapping[str, Any]] | None = None
+    """Our table as the kernel has it, the items of `nft --json list table`; None: cannot be asked here."""
+    metadata: Mapping[str, Reach] = field(default_factory=dict)
+    """Who gets an answer, by the metadata service's address; empty: not a booted machine, or no job user to try it with."""
     job_uid: int | None = None
     job_groups: tuple[str, ...] = ()
     job_sudo: str = ""
@@ -92,22 +105,59 @@ def render(findings: list[Finding]) -> str:
 
 
 def _metadata(seen: Observed) -> Finding:
-    if seen.root_reaches_metadata is None or seen.job_reaches_metadata is None:
-        return Finding("metadata", True, None, "no metadata service, or no job user, to try it with")
-    if not seen.root_reaches_metadata:
-        return Finding("metadata", True, not seen.job_reaches_metadata, "root itself gets no answer: switched off, or not EC2")
-    told = "gets the role's credentials like root" if seen.job_reaches_metadata else "gets no answer, root does"
-    return Finding("metadata", True, not seen.job_reaches_metadata, f"the job's user {told}")
+    if not seen.metadata:
+        return Finding("metadata", True, None, "not booted, or no job user to try it with")
+    reached = [address for address, who in seen.metadata.items() if who.job]
+    untried = [address for address, who in seen.metadata.items() if who.job is None]
+    if reached:
+        return Finding("metadata", True, False, f"the job's user gets the role's credentials like root, of {', '.join(reached)}")
+    if untried:
+        return Finding("metadata", True, False, f"could not be tried as the job's user: {', '.join(untried)}; is curl there?")
+    answered = any(who.root for who in seen.metadata.values())
+    told = "root does" if answered else "nor does root: switched off, or not EC2"
+    return Finding("metadata", True, True, f"the job's user gets no answer, {told}")
 
 
 def _firewall(seen: Observed) -> Finding:
     if seen.firewall is None:
         return Finding("firewall", True, None, "the kernel's rules cannot be read here")
-    wanted = ("169.254.169.254", "fd00:ec2::254", "hook output", "hook forward")
-    missing = [word for word in wanted if word not in seen.firewall]
-    return Finding(
-        "firewall", True, not missing, f"missing: {', '.join(missing)}" if missing else "both addresses, own and forwarded"
-    )
+    open_ = [
+        f"{address} in {hook}"
+        for hook in ("output", "forward")
+        for protocol, address in METADATA_ADDRESSES.items()
+        if not _stopped(seen.firewall, hook, protocol, address)
+    ]
+    told = f"not stopped first of all: {', '.join(open_)}" if open_ else "both addresses, own and forwarded"
+    return Finding("firewall", True, not open_, told)
+
+
+def _stopped(table: Sequence[Mapping[str, Any]], hook: str, protocol: str, address: str) -> bool:
+    """Whether a base chain of that hook drops or rejects what goes there, before any other rule of it decides anything.
+
+    In `output` for everybody but root at least. Source: libnftables-json(5).
+    """
+    chains = {item["chain"]["name"] for item in table if "chain" in item and item["chain"].get("hook") == hook}
+    for name in chains:
+        for item in table:
+            rule = item.get("rule", {})
+            if rule.get("chain") != name:
+                continue
+            said = [part for part in rule["expr"] if "counter" not in part]
+            verdict = next((word for part in said for word in VERDICTS if word in part), None)
+            if verdict in ("drop", "reject") and _covers(
+                [part["match"] for part in said if "match" in part], hook, protocol, address
+            ):
+                return True
+            if verdict not in (None, "drop", "reject"):
+                break  # what comes after it may never be asked
+    return False
+
+
+def _covers(matches: list[Mapping[str, Any]], hook: str, protocol: str, address: str) -> bool:
+    """Whether a rule under these conditions takes all of that traffic."""
+    goes = {"op": "==", "left": {"payload": {"protocol": protocol, "field": "daddr"}}, "right": address}
+    not_root = {"op": "!=", "left": {"meta": {"key": "skuid"}}, "right": 0}
+    return goes in matches and all(match == goes or (hook == "output" and match == not_root) for match in matches)
 
 
 def _user(seen: Observed) -> Finding:
@@ -198,18 +248,17 @@ def _memory(seen: Observed) -> Finding:
 
 
 def _runner(seen: Observed) -> Finding:
-    if not seen.runner_digest and not seen.runner_executable:
+    if not seen.runner_executable and not seen.runner_files:
         return Finding("runner", False, None, "none is baked: the agent will fetch one")
     if not seen.runner_executable:
         return Finding("runner", True, False, "its listener cannot be executed")
-    same = bool(seen.runner_digest) and seen.image_digest in ("", seen.runner_digest)
-    return Finding(
-        "runner",
-        True,
-        same,
-        f"digest {seen.runner_digest[:12] or 'unknown'}… "
-        + ("as baked" if same else f"but the image says {seen.image_digest[:12]}…"),
-    )
+    if seen.runner_files is None:
+        return Finding(
+            "runner", True, False, "there is one, but no list of its files that only root may change: seal.sh writes it"
+        )
+    changed = seen.runner_changed
+    told = f"not as baked: {', '.join(changed[:5])}" if changed else f"{seen.runner_files} files, as baked"
+    return Finding("runner", True, bool(seen.runner_files) and not changed, told)
 
 
 def _versions(seen: Observed) -> Finding:

@@ -17,6 +17,7 @@ class Metadata:
 
     def __init__(self, instance_id: str, region: str) -> None:
         self.tokens: set[str] = set()
+        self.on = True
         ends_at = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
         credentials = {
             "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": f"ASIA{instance_id[-8:].upper()}",
@@ -39,6 +40,10 @@ class Metadata:
         at = (datetime.now(UTC) + timedelta(seconds=in_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.values["meta-data/spot/instance-action"] = json.dumps({"action": "terminate", "time": at})
 
+    def switch_off(self) -> None:
+        """What `HttpEndpoint=disabled` does: everything is refused. Source: "Retrieve instance metadata" of the EC2 user guide."""
+        self.on = False
+
     def stop(self) -> None:
         """No more answers."""
         self._server.shutdown()
@@ -48,6 +53,8 @@ class Metadata:
 def _handler(metadata: Metadata) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
+            if not metadata.on:
+                return self._reply(403, "")
             if self.path != "/latest/api/token":
                 return self._reply(404, "")
             token = secrets.token_hex(16)
@@ -55,6 +62,8 @@ def _handler(metadata: Metadata) -> type[BaseHTTPRequestHandler]:
             return self._reply(200, token)
 
         def do_GET(self) -> None:
+            if not metadata.on:
+                return self._reply(403, "")
             if self.headers.get("X-aws-ec2-metadata-token") not in metadata.tokens:
                 return self._reply(401, "")
             value = metadata.values.get(self.path.removeprefix("/latest/"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import hashlib
 import json
 import os
 import platform
@@ -13,8 +14,9 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from agent.selfcheck import SECRETS, UNIT, Observed
+from agent.selfcheck import METADATA_ADDRESSES, SECRETS, UNIT, Observed, Reach
 
 JOB_USER = "runner"
 RUNNER = Path("/opt/actions-runner")
@@ -22,7 +24,10 @@ IMAGE = Path("/etc/runs-fleet/runs-fleet-image.json")
 OWN = ("/var/lib/runs-fleet", "/etc/runs-fleet/agent.env")
 SEARCHED = ("/etc/runs-fleet", "/var/lib/runs-fleet", "/var/lib/cloud/instance/user-data.txt", "/opt/runs-fleet", "/tmp")  # noqa: S108 - looked through, not written
 LARGEST_SEARCHED = 1 << 20
-METADATA = "http://169.254.169.254/latest/api/token"
+LIST = Path("/etc/runs-fleet/runner.sha256")
+"""The baked release, as `sha256sum` lists it, written by packer/scripts/seal.sh."""
+NO_ANSWER = (6, 7, 28)
+"""curl's exit codes when nobody answered: not found, not connected, too late. Source: curl(1)."""
 UNITS = (
     "runs-fleet-agent.service",
     "runs-fleet-power-off.service",
@@ -36,22 +41,23 @@ def look(*, image: bool, version: str) -> Observed:
     """Everything; `image`: the machine is being baked, so what only a booted machine has is not looked for."""
     booted = not image and Path("/run/systemd/system").is_dir()
     baked = _image()
-    job = _job_user()
+    job, listed = _job_user(), _listed()
     return Observed(
         versions={
             "agent": version,
             "python": platform.python_version(),
             **({"runner": str(baked["runner_version"])} if baked.get("runner_version") else {}),
         },
-        runner_digest=_text(RUNNER / ".runs-fleet-digest"),
-        image_digest=str(baked.get("runner_sha256", "")),
         runner_executable=os.access(RUNNER / "bin" / "Runner.Listener", os.X_OK),
+        runner_files=None if listed is None else len(listed),
+        runner_changed=tuple(_changed(listed or {})),
         unit=_unit() if booted else {},
         unit_verified=_verified(),
         timer=_said("systemctl", "is-active" if booted else "is-enabled", "runs-fleet-deadline.timer").strip() or None,
-        firewall=(_said("nft", "list", "table", "inet", "runs_fleet") or "none") if booted and os.geteuid() == 0 else None,
-        root_reaches_metadata=_reached(None) if booted else None,
-        job_reaches_metadata=_reached(job) if booted and job else None,
+        firewall=_firewall() if booted and os.geteuid() == 0 else None,
+        metadata={at: Reach(_reached(at, None), _reached(at, job)) for at in METADATA_ADDRESSES.values()}
+        if booted and job
+        else {},
         job_uid=job.pw_uid if job else None,
         job_groups=_groups(job) if job else (),
         job_sudo=_sudo() if job else "",
@@ -108,26 +114,71 @@ def _verified() -> str | None:
     return " ".join(line for line in told.stderr.splitlines() if "runs-fleet" in line)
 
 
-def _reached(job: pwd.struct_passwd | None) -> bool:
-    """Whether that user (None: we) gets a token of the metadata service."""
+def _listed() -> dict[str, str] | None:
+    """Digests by path; None where the list is missing, or not root's alone to change."""
+    try:
+        seen = LIST.stat()
+        lines = LIST.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    if seen.st_uid != 0 or seen.st_mode & 0o022:
+        return None
+    return {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+
+
+def _changed(listed: dict[str, str]) -> Iterator[str]:
+    for path, digest in listed.items():
+        try:
+            with (RUNNER / path).open("rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except OSError:
+            same = False
+        if not same:
+            yield path
+
+
+def _firewall() -> list[dict[str, Any]]:
+    """Empty where there is no such table, or no nft."""
+    with contextlib.suppress(ValueError):
+        return list(json.loads(_said("nft", "--json", "list", "table", "inet", "runs_fleet"))["nftables"])
+    return []
+
+
+def _reached(address: str, job: pwd.struct_passwd | None) -> bool | None:
+    """Whether that user (None: we) gets an answer there; None: it could not be tried.
+
+    A service that is switched off refuses with 403. Source: "Retrieve instance metadata" of the EC2 user guide.
+    """
+    url = f"http://{f'[{address}]' if ':' in address else address}/latest/api/token"
+    ttl = "X-aws-ec2-metadata-token-ttl-seconds: 60"
     words = [
         "curl",
         "-s",
-        "--fail",
+        "-g",
+        "--noproxy",
+        "*",
         "--max-time",
         "2",
         "-o",
         "/dev/null",
+        "-w",
+        "%{http_code}",
         "-X",
         "PUT",
         "-H",
-        "X-aws-ec2-metadata-token-ttl-seconds: 60",
-        METADATA,
+        ttl,
+        url,
     ]
     identity = {"user": job.pw_uid, "group": job.pw_gid, "extra_groups": []} if job else {}
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(words, timeout=5, check=False, env={"PATH": os.defpath}, cwd="/", **identity).returncode == 0  # type: ignore[call-overload, no-any-return]
-    return False
+    try:
+        told = subprocess.run(
+            words, timeout=5, check=False, stdout=subprocess.PIPE, env={"PATH": os.defpath}, cwd="/", **identity
+        )  # type: ignore[call-overload]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if told.returncode not in (0, *NO_ANSWER):
+        return None
+    return told.returncode == 0 and bytes(told.stdout) != b"403"
 
 
 def _secrets(job: pwd.struct_passwd | None) -> Iterator[str]:
@@ -156,12 +207,6 @@ def _files() -> Iterator[Path]:
             yield top
         for directory, _, names in os.walk(top):
             yield from (Path(directory, name) for name in names)
-
-
-def _text(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8").strip()
-    return ""
 
 
 def _said(*words: str) -> str:

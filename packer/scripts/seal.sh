@@ -3,6 +3,13 @@
 set -euo pipefail
 : "${SOURCE_IMAGE:=unknown}"
 python=/usr/local/lib/runs-fleet/python
+# The release belongs to the job's user; what it was lies where only root writes, for the selfcheck of any machine of this image.
+if [ -d /opt/actions-runner ]; then
+    (cd /opt/actions-runner && find . -path ./_diag -prune -o -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 sha256sum --) \
+        > /etc/runs-fleet/runner.sha256
+else
+    rm -f /etc/runs-fleet/runner.sha256
+fi
 cat > /etc/runs-fleet/runs-fleet-image.json <<JSON
 {
   "agent": "$("$python" -I /usr/local/lib/runs-fleet/agent --version)",

@@ -10,21 +10,41 @@ from typing import Any
 import pytest
 
 from agent.cli import VERSION
-from agent.selfcheck import SECRETS, UNIT, Observed, fit, judge, render
+from agent.selfcheck import METADATA_ADDRESSES, SECRETS, UNIT, Observed, Reach, fit, judge, render
 from tests.integration.house import CHECKOUT
 
-RULES = "hook output 169.254.169.254 fd00:ec2::254 hook forward"
+NOT_ROOT = {"match": {"op": "!=", "left": {"meta": {"key": "skuid"}}, "right": 0}}
+TCP = {"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 443}}
+COUNTER = {"counter": {"packets": 7, "bytes": 300}}
+
+
+def goes_to(address: str) -> dict[str, Any]:
+    protocol = "ip6" if ":" in address else "ip"
+    return {"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": "daddr"}}, "right": address}}
+
+
+def rule(chain: str, *said: dict[str, Any]) -> dict[str, Any]:
+    return {"rule": {"family": "inet", "table": "runs_fleet", "chain": chain, "expr": list(said)}}
+
+
+def hooked(name: str) -> dict[str, Any]:
+    return {"chain": {"family": "inet", "table": "runs_fleet", "name": name, "hook": name, "policy": "accept"}}
+
+
+V4, V6 = METADATA_ADDRESSES.values()
+OUTPUT = [rule("output", goes_to(at), NOT_ROOT, COUNTER, {"reject": {"type": "icmp"}}) for at in (V4, V6)]
+FORWARD = [rule("forward", goes_to(at), COUNTER, {"drop": None}) for at in (V4, V6)]
+RULES = [hooked("output"), hooked("forward"), *OUTPUT, *FORWARD]
+"""As the kernel tells them: test_life_and_death holds the same check against a real one's answer."""
 GOOD = Observed(
     versions={"agent": "0.1.0"},
-    runner_digest="ab" * 32,
-    image_digest="ab" * 32,
     runner_executable=True,
+    runner_files=3,
     unit=UNIT,
     unit_verified="",
     timer="active",
     firewall=RULES,
-    root_reaches_metadata=True,
-    job_reaches_metadata=False,
+    metadata={V4: Reach(True, False), V6: Reach(False, False)},
     job_uid=1000,
     now="2026-11-21T12:00:00",
     built_at="2026-11-20T12:00:00",
@@ -52,9 +72,18 @@ def test_a_good_machine_is_fit_and_every_line_says_so() -> None:
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
-        ({"job_reaches_metadata": True}, "metadata"),
-        ({"firewall": "none"}, "firewall"),
-        ({"firewall": RULES[:20]}, "firewall"),
+        ({"metadata": {V4: Reach(True, True), V6: Reach(False, False)}}, "metadata"),
+        ({"metadata": {V4: Reach(True, False), V6: Reach(True, True)}}, "metadata"),
+        ({"metadata": {V4: Reach(None, None), V6: Reach(False, False)}}, "metadata"),
+        ({"firewall": []}, "firewall"),
+        ({"firewall": RULES[2:]}, "firewall"),
+        *(({"firewall": [item for item in RULES if item is not lost]}, "firewall") for lost in RULES),
+        ({"firewall": [*RULES[:2], rule("output", goes_to(V4), {"accept": None}), *RULES[2:]]}, "firewall"),
+        ({"firewall": [*RULES[:2], rule("forward", {"jump": {"target": "others"}}), *RULES[2:]]}, "firewall"),
+        ({"firewall": [*RULES[:2], rule("output", goes_to(V6), NOT_ROOT, {"accept": None}), *RULES[3:]]}, "firewall"),
+        ({"firewall": [*RULES[:2], rule("output", goes_to(V6), NOT_ROOT, COUNTER), *OUTPUT[:1], *FORWARD]}, "firewall"),
+        ({"firewall": [*RULES[:2], rule("output", goes_to(V6), TCP, {"drop": None}), *OUTPUT[:1], *FORWARD]}, "firewall"),
+        ({"firewall": [*RULES[:4], rule("forward", goes_to(V4), NOT_ROOT, {"drop": None}), *RULES[5:]]}, "firewall"),
         ({"job_uid": None}, "user"),
         ({"job_uid": 0}, "user"),
         ({"secrets": ("/tmp/x",)}, "secrets"),
@@ -69,7 +98,9 @@ def test_a_good_machine_is_fit_and_every_line_says_so() -> None:
         ({"disk_free_bytes": 10**8}, "disk"),
         ({"memory_bytes": 10**8}, "memory"),
         ({"runner_executable": False}, "runner"),
-        ({"runner_digest": "cd" * 32}, "runner"),
+        ({"runner_files": None}, "runner"),
+        ({"runner_files": 0}, "runner"),
+        ({"runner_changed": ("run.sh",)}, "runner"),
         ({"versions": {}}, "versions"),
     ],
 )
@@ -89,6 +120,26 @@ def test_what_is_only_worth_a_word_fails_nothing(fields: dict[str, Any]) -> None
 
     assert fit(findings)
     assert [finding.passed for finding in findings].count(False) == 1
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        [rule("mine", {"accept": None}), *RULES],  # a chain of no hook is asked by nobody
+        [*RULES, rule("output", {"accept": None})],
+        [*RULES[:2], rule("output", COUNTER), rule("output", goes_to(V4), {"drop": None}), *RULES[3:]],
+        [*RULES[:2], *reversed(RULES[2:])],
+    ],
+)
+def test_a_firewall_may_be_said_in_other_rules(table: list[dict[str, Any]]) -> None:
+    assert fit(judge(changed(firewall=table)))
+
+
+def test_in_strict_mode_nobody_is_answered_which_is_as_good() -> None:
+    findings = judge(changed(metadata={V4: Reach(False, False), V6: Reach(False, False)}))
+
+    assert fit(findings)
+    assert "nor does root: switched off" in render(findings)
 
 
 def test_what_could_not_be_looked_at_is_said_and_not_counted() -> None:

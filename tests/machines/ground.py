@@ -17,10 +17,11 @@ from sandbox.imds import Metadata
 from sandbox.instances import user_data
 from tests.conftest import Moto
 from tests.integration.house import blob
+from tests.integration.switchboard import Switchboard
 from tests.machines.machine import CLOUD, Machine
 from tests.machines.network import METADATA, METADATA6, Forward, Network, short_name
 
-AWS_PORT, HUNG_PORT, DENIED_PORT = 5000, 5003, 5004
+AWS_PORT, HUNG_PORT, DENIED_PORT, BOARD_PORT = 5000, 5003, 5004, 5005
 _XML_DENIAL = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>"
 FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\n"  # the empty one forgets both
 CONSOLE = "[Journal]\nForwardToConsole=yes\nTTYPath=/dev/console\nMaxLevelConsole=info\nRateLimitIntervalSec=0\n"
@@ -134,6 +135,13 @@ class Ground:
         self._denying = Denying()
         self.network.forward(CLOUD, DENIED_PORT, self._denying.address)
         return f"http://{CLOUD}:{DENIED_PORT}"
+
+    def aws_switchboard(self) -> str:
+        """EC2, which switches this machine's metadata service off when it is told to."""
+        self._board = Switchboard(self.moto.url, self.metadata)
+        there = urlsplit(self._board.url)
+        self.network.forward(CLOUD, BOARD_PORT, (str(there.hostname), there.port or 0))
+        return f"http://{CLOUD}:{BOARD_PORT}"
 
     @property
     def aws_hung(self) -> str:

@@ -53,6 +53,10 @@ class Powered:
             raise AssertionError(f"still on after {within_s} s:\n{self.console[-8000:]}") from None
         return time.monotonic() - self._begun_s
 
+    def goes_off(self, within_s: float) -> None:
+        """From now, the moment of the failure. Raises: AssertionError with the end of the console if it stays on."""
+        self.wait_off(time.monotonic() - self._begun_s + within_s)
+
     def _read(self, console: IO[bytes]) -> None:
         """Until it is closed; unbuffered, so that what is printed is there at once."""
         with contextlib.suppress(OSError), console:

@@ -32,7 +32,7 @@ ANY_AMI = "ami-12c6146b"
 """An image that moto has."""
 DIFFERS = re.compile(
     r"etc/(passwd|group|shadow|gshadow|subuid|subgid)-?|etc/hosts|etc/sudoers\.d/90-.*"
-    r"|etc/runs-fleet/runs-fleet-image\.json|opt/actions-runner/\.runs-fleet-digest"
+    r"|etc/runs-fleet/runs-fleet-image\.json|etc/runs-fleet/runner\.sha256|opt/actions-runner/\.runs-fleet-digest"
 )
 """What two bakes of the same sources need not have in common: the login user, there before packer comes, and dates (the
 stand-in's archive has one too)."""

@@ -25,6 +25,8 @@ PACKAGES = (
 """What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
 DOCKER = ("docker.io", "busybox-static")
 """What a tree with docker has besides: a daemon, and a program that is an image all by itself."""
+DNF = ("dnf", "rpm", "createrepo-c")
+"""What a tree has that manages its packages as Amazon Linux does."""
 KEPT_S = 7_200.0
 """Seconds after which a tree that nobody asked for makes room; long enough for whoever still boots from it."""
 KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "isc-dhcp-client")
@@ -40,9 +42,9 @@ RUNNER_VERSION = "2.996.0"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def stock(*, kernel: bool = False, docker: bool = False) -> Path:
+def stock(*, kernel: bool = False, docker: bool = False, dnf: bool = False) -> Path:
     """A plain Debian. Half a minute the first time; then there."""
-    packages = (*PACKAGES, *(KERNEL if kernel else ()), *(DOCKER if docker else ()))
+    packages = (*PACKAGES, *(KERNEL if kernel else ()), *(DOCKER if docker else ()), *(DNF if dnf else ()))
     hooks = HOOKS if kernel else ()
     key = f"stock-{_digest(SUITE, *packages, *hooks)}"
     with _kept(key) as aside:
