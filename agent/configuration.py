@@ -17,9 +17,12 @@ from agent.errors import (
 from agent.ports import Clock, Journal, Parameters
 from agent.retries import PASSING, Patience, persist
 
-NOT_THERE = frozenset({"ParameterNotFound"})
+NOT_THERE = frozenset({"ParameterNotFound", "NoSuchKey"})
 DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException"})
-"""A tag-scoped policy denies what is not there yet, so a denial is a "not yet" too. Source: reports cited in docs/design.md."""
+"""A tag-scoped policy denies what is not there yet, and S3 says no more to whoever may not list: so a denial is a "not yet" too.
+
+Source: reports cited in docs/design.md; "Error responses" of the S3 API reference.
+"""
 TOKEN_LIFE = timedelta(hours=1)
 """How long a registration token is good for. Source: GitHub REST, "Create a registration token"."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
@@ -90,13 +93,14 @@ class Configuration:
         waited = f"within {self._timeout_s:g} s"
         if error.code in DENIED:
             return ConfigurationDenied(
-                f"ssm:GetParameter on {self._name} was denied {waited}: {error.detail or error.code}."
-                " Allow it for the instance's role, and check that the parameter carries the tag the policy asks for"
+                f"{error.action} was denied {waited}: {error.detail or error.code}."
+                " Allow it for the instance's role (in SSM, check that the parameter carries the tag the policy asks for)"
+                " and check that the orchestrator writes to where it is read from"
             )
         if error.code in NOT_THERE:
             return ConfigurationMissing(
-                f"{self._name} did not appear {waited} (ssm:GetParameter answered {error.code}):"
-                " is the orchestrator running, and does RUNS_FLEET_SSM_PARAMETER name what it writes?"
+                f"{self._name} did not appear {waited} ({error.action} answered {error.code}):"
+                " is the orchestrator running, and do RUNS_FLEET_CONFIG_SOURCE and RUNS_FLEET_SSM_PARAMETER name what it writes?"
             )
         return ConfigurationMissing(
             f"{self._name} could not be read {waited}: {error}. Check the network, the region and the role"

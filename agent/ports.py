@@ -117,10 +117,10 @@ class Journal(Protocol):
 
 
 class Parameters(Protocol):
-    """SSM, read only."""
+    """Where configurations lie, read only."""
 
     def read(self, name: str) -> str:
-        """The decrypted value. Raises: ServiceError, with SSM's code; one call, no retry."""
+        """The decrypted value. Raises: ServiceError, with the service's own code; no retry."""
 
 
 class Queue(Protocol):

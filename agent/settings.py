@@ -53,6 +53,8 @@ class Settings:
     """The transient systemd unit the job runs in; None: the job is a child of ours."""
     state_dir: Path | None = None
     """Where letters are left for those who outlive us; None: nowhere."""
+    config_source: str = "ssm"
+    """`ssm` or `s3`: where the configuration is waited for."""
     strict_metadata: bool = False
     """Switch the instance's metadata service off before the runner starts."""
     complaints: tuple[str, ...] = ()
@@ -64,7 +66,9 @@ class Settings:
             raise SettingsError(self.complaints)
 
     def parameter(self, instance_id: str) -> str:
-        """The SSM parameter this instance reads."""
+        """The SSM parameter this instance reads, or the bucket in which its object lies."""
+        if self.config_source == "s3":
+            return self.config_bucket or ""
         return self.ssm_parameter or parameter_name(instance_id)
 
 
@@ -75,12 +79,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     are unusable can still be told of and switched off. Call `insist` before running a job.
     """
     reader = _Reader(environment)
+    source = reader.source("CONFIG_SOURCE", "CONFIG_BUCKET", "SSM_PARAMETER")
     return Settings(
         instance_id=reader.text("INSTANCE_ID"),
         termination_queue_url=reader.url("TERMINATION_QUEUE_URL", required=True) or "",
         ssm_parameter=reader.parsed("SSM_PARAMETER", _parameter),
         log_group=reader.text("LOG_GROUP"),
         config_bucket=reader.text("CONFIG_BUCKET"),
+        config_source=source,
         max_runtime_minutes=reader.number("MAX_RUNTIME", 360.0, "minutes", least=0.0, most=14_400.0),
         s3_cache_endpoint=reader.url("S3_CACHE_ENDPOINT"),
         runner_dir=reader.path("RUNNER_DIR", "/opt/actions-runner"),
@@ -142,6 +148,16 @@ class _Reader:
         value = self.parsed(name, parse)
         return default if value is None else value
 
+    def source(self, name: str, bucket: str, parameter: str) -> str:
+        found = self.parsed(name, _source) or "ssm"
+        if found == "s3" and self.text(bucket) is None:
+            self.complaints.append(
+                f"{PREFIX}{bucket} is missing: with {PREFIX}{name}=s3 it names the bucket of the configurations"
+            )
+        if found == "s3" and self.text(parameter) is not None:
+            self._complain(parameter, f"nothing with {PREFIX}{name}=s3", self.text(parameter))
+        return found
+
     def path(self, name: str, default: str) -> Path:
         return self.parsed(name, _path) or Path(default)
 
@@ -156,6 +172,12 @@ def _yes(raw: str) -> bool:
     if raw not in ("yes", "no"):
         raise ValueError("yes or no")
     return raw == "yes"
+
+
+def _source(raw: str) -> str:
+    if raw not in ("ssm", "s3"):
+        raise ValueError("ssm or s3")
+    return raw
 
 
 def _unit(raw: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent import diagnostics
 from agent.adapters.aws.clients import Clients
 from agent.adapters.aws.ec2 import SelfTermination
+from agent.adapters.aws.objects import S3Configurations
 from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
 from agent.adapters.aws.ssm import SsmParameters
 from agent.adapters.http import MetadataService
@@ -176,7 +177,7 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
         machine=Ec2Machine(metadata, ending, processes, inbox, crew, clock, is_amazon_ec2, environment.get("PATH") or os.defpath),
         meters=PosixMeters(),
         processes=processes,
-        parameters=SsmParameters(SignedCalls("ssm", environment, credentials, region, clock.now)),
+        parameters=_parameters(settings, lambda service: SignedCalls(service, environment, credentials, region, clock.now)),
         transcript=transcript,
         queue=cache(partial(_queue, clients, settings.termination_queue_url)),
         objects=cache(partial(_objects, clients)),
@@ -237,6 +238,12 @@ def _absent(settings: Settings) -> list[str]:
     """What the operator left off, for the final word."""
     off = {"RUNS_FLEET_LOG_GROUP": settings.log_group, "RUNS_FLEET_CONFIG_BUCKET": settings.config_bucket}
     return [f"{name}: not set, so that part is off" for name, value in off.items() if value is None]
+
+
+def _parameters(settings: Settings, calls: Callable[[str], SignedCalls]) -> Parameters:
+    if settings.config_source == "s3":
+        return S3Configurations(calls("s3"), calls("sts"))
+    return SsmParameters(calls("ssm"))
 
 
 def _processes(settings: Settings, inbox: Inbox, spool: DiskSpool | None) -> Processes:

@@ -44,7 +44,7 @@ RESULTS = Path(__file__).with_name("results-burst.json")
 BURSTS = (1, 100, 1000)
 TAKES_S: dict[str, tuple[float, float]] = {
     "tables": (0.01, 0.02), "compute.start_sessions": (2.0, 5.0), "compute": (0.1, 0.3), "github": (0.15, 0.3),
-    "parameters": (0.02, 0.05), "queue": (0.01, 0.02),
+    "configurations": (0.02, 0.05), "queue": (0.01, 0.02),
 }  # fmt: skip
 """Least and most seconds of a call, by the longest name that fits."""
 ROUNDS, SENDERS, DELIVERIES = 5, 4, 400
@@ -116,7 +116,8 @@ def burst(number: int) -> dict[str, float]:
     waker, hands, journal = Waker(), Hands(world.settings.crew), MemoryJournal()
     jobs = Patient(queue, calls)
     outside = wiring.World(
-        Served(world.tables, calls), Served(world.compute, calls), Served(world.github, calls), Served(world.parameters, calls),
+        Served(world.tables, calls), Served(world.compute, calls), Served(world.github, calls),
+        Served(world.configurations, calls),
         jobs, Served(world.terminations, calls), SystemClock(), SystemIds(), journal, hands, waker,
     )  # fmt: skip
     turns = wiring.turns(world.settings, outside)
@@ -128,7 +129,7 @@ def burst(number: int) -> dict[str, float]:
     for sender in senders:
         sender.start()
     launched_s = _until(lambda: world.compute.launched >= number, began_s)
-    configured_s = _until(lambda: len(world.parameters.values) >= number, began_s)
+    configured_s = _until(lambda: len(world.configurations.values) >= number, began_s)
     wheels.stop(10.0)
     hands.stop()
     counted = calls.counted

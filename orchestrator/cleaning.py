@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.contract.names import instance_of, parameter_name
 from orchestrator import planning
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import LaunchState, SessionState, is_over
-from orchestrator.ports import Body, Clock, Compute, GitHub, Journal, Parameters, Queue, Scope
+from orchestrator.ports import Body, Clock, Compute, Configurations, GitHub, Journal, Queue, Scope
 from orchestrator.records import Records
 from orchestrator.settings import ServerSettings
 
@@ -36,7 +35,7 @@ class Cleaning:
     records: Records
     compute: Compute
     github: GitHub
-    parameters: Parameters
+    configurations: Configurations
     queues: dict[str, Queue]
     clock: Clock
     journal: Journal
@@ -92,14 +91,13 @@ class Cleaning:
 
     def _secrets(self) -> None:
         """Configurations whose session is over, or never was."""
-        for name in self.parameters.names(self.settings.stack_id):
-            instance_id = instance_of(name)
-            session = self.records.session_of(instance_id) if instance_id else None
-            if not instance_id or (session is not None and not is_over(session)):
+        for instance_id in self.configurations.instances():
+            session = self.records.session_of(instance_id)
+            if session is not None and not is_over(session):
                 continue
-            if self.records.suspected(name, self.clock.now(), SUSPECTED_S):
+            if self.records.suspected(f"configuration/{instance_id}", self.clock.now(), SUSPECTED_S):
                 self.journal.event("secret.reaped", instance_id=instance_id)
-                self.parameters.delete(parameter_name(instance_id))
+                self.configurations.delete(instance_id)
 
     def _registrations(self) -> None:
         """Runners of this stack's that are offline, and whose session is over or never was."""

@@ -8,12 +8,11 @@ import msgspec
 
 from agent.contract.errors import ContractError
 from agent.contract.messages import BootstrapFailed, Busy, FinalWord, Interrupting, Started, Status, read_message
-from agent.contract.names import parameter_name
 from orchestrator import demand
 from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
 from orchestrator.model import JobState, Session, SessionState, changed, is_over
-from orchestrator.ports import Clock, Compute, GitHub, Journal, Parameters, Received
+from orchestrator.ports import Clock, Compute, Configurations, GitHub, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
 from orchestrator.rescues import Rescues
@@ -50,7 +49,7 @@ class Endings:
     records: Records
     compute: Compute
     github: GitHub
-    parameters: Parameters
+    configurations: Configurations
     sessions: Sessions
     launching: Launching
     rescues: Rescues
@@ -67,7 +66,7 @@ class Endings:
         except ContractError as error:
             self.journal.event("agent_message.unusable", error=str(error))
             return
-        if received.sender and ":i-" in received.sender and not received.sender.endswith(f":{message.instance_id}"):
+        if self._is_forged(received.sender, message.instance_id):
             self.journal.event("agent_message.forged", sender=received.sender, instance_id=message.instance_id)
             return
         session = self._speaker(message)
@@ -77,7 +76,7 @@ class Endings:
         now = self.clock.now()
         match message:
             case Started():
-                self.parameters.delete(parameter_name(session.instance_id))
+                self.configurations.delete(session.instance_id)
                 self.sessions.moved(session, SessionState.READY, ready_at=now)
             case Busy():
                 self.sessions.moved(session, SessionState.BUSY, busy_at=now, ran_job=message.ran_job[:SHORT])
@@ -87,6 +86,18 @@ class Endings:
                 self._spoken(session, message)
             case BootstrapFailed():
                 self.sessions.ended(session, "failure", "bootstrap_failed", message.error)
+
+    def _is_forged(self, sender: str, instance_id: str) -> bool:
+        """Whether AWS itself says that another instance sent it, or a role that is not our machines'.
+
+        An instance is `AROA…:i-…`; whoever may assume another role can give its session any name, but not its id.
+        """
+        role_id, _, name = sender.partition(":")
+        if not sender:
+            return False
+        if self.settings.runner_role_id:
+            return (role_id, name) != (self.settings.runner_role_id, instance_id)
+        return name.startswith("i-") and name != instance_id
 
     def hear_of_instance(self, received: Received) -> None:
         """What EventBridge says of an instance. One that is not ours, or cannot be read, is dropped.
@@ -226,7 +237,7 @@ class Endings:
     def _closed(self, session: Session) -> None:
         """The instance is gone: nothing can use the secret or the registration any more."""
         self._rescued(session)
-        self.parameters.delete(parameter_name(session.instance_id))
+        self.configurations.delete(session.instance_id)
         if self._is_unregistered(session):
             self.sessions.moved(session, SessionState.CLOSED, closed_at=self.clock.now(), deadline=session.deadline)
         else:

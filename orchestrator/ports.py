@@ -246,20 +246,20 @@ class GitHub(Protocol):
         """Run one job again, or all failed ones; False: GitHub does not allow it (now). Raises: ServiceFailed."""
 
 
-class Parameters(Protocol):
-    """SSM."""
+class Configurations(Protocol):
+    """Where the configurations of this stack's machines are laid down, each for its own machine's eyes only."""
 
-    def put(self, name: str, value: str, instance_id: str, stack_id: str) -> bool:
-        """Write a SecureString with its tags; False if there is one already. Raises: ServiceFailed."""
+    def put(self, instance_id: str, value: str) -> bool:
+        """Lay it down; False if there is one already. Raises: ServiceFailed."""
 
-    def exists(self, name: str) -> bool:
-        """Whether it is there. Raises: ServiceFailed."""
+    def exists(self, instance_id: str) -> bool:
+        """Whether it is there, without reading it. Raises: ServiceFailed."""
 
-    def delete(self, name: str) -> None:
+    def delete(self, instance_id: str) -> None:
         """Gone already is success. Raises: ServiceFailed."""
 
-    def names(self, stack_id: str) -> Iterator[str]:
-        """Of all that carry the stack's tag. Raises: ServiceFailed."""
+    def instances(self) -> Iterator[str]:
+        """Whose are there, of this stack's. Raises: ServiceFailed."""
 
 
 @dataclass(frozen=True)

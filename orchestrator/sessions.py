@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 
 from agent.contract.config import RunnerConfig, write_config
 from agent.contract.errors import ContractError
-from agent.contract.names import parameter_name
 from orchestrator import demand, planning
 from orchestrator.errors import ServiceFailed, Unlaunchable
 from orchestrator.model import Ledger, Session, SessionState, changed, may_become
-from orchestrator.ports import Clock, Compute, GitHub, Journal, Minted, Parameters, Scope, SessionHandle, Wakes
+from orchestrator.ports import Clock, Compute, Configurations, GitHub, Journal, Minted, Scope, SessionHandle, Wakes
 from orchestrator.records import Records
 from orchestrator.settings import ServerSettings
 
@@ -33,7 +32,7 @@ class Sessions:
     records: Records
     compute: Compute
     github: GitHub
-    parameters: Parameters
+    configurations: Configurations
     clock: Clock
     journal: Journal
     wakes: Wakes
@@ -121,15 +120,14 @@ class Sessions:
     def _configured(self, session: Session) -> int:
         """Register and lay the configuration down, unless that happened before we were cut off. Returns the runner's id."""
         scope = scope_of(session)
-        name, stack = parameter_name(session.instance_id), self.settings.stack_id
-        if session.version > 1 and self.parameters.exists(name):
+        if session.version > 1 and self.configurations.exists(session.instance_id):
             return self.github.find(scope, session.runner_name) or 0
         minted = self._minted(session, scope)
         now = datetime.fromtimestamp(self.clock.now(), UTC)
         config = RunnerConfig(
             org=session.owner, repo=session.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,
             jit_config=type(minted.blob)(planning.without_update(minted.blob.reveal())), runner_name=session.runner_name,
-            session_id=session.session_id, attempt=session.attempt, stack_id=stack, issued_at=now,
+            session_id=session.session_id, attempt=session.attempt, stack_id=self.settings.stack_id, issued_at=now,
             runner_version=self.settings.runner_version, runner_sha256=self.settings.runner_sha256,
             max_runtime_minutes=self.settings.max_runtime_minutes,
         )  # fmt: skip
@@ -137,9 +135,9 @@ class Sessions:
             written = write_config(config)
         except ContractError as error:
             raise Unlaunchable(str(error)) from error
-        if not self.parameters.put(name, written, session.instance_id, stack):
-            self.parameters.delete(name)  # laid down for a registration that is gone
-            self.parameters.put(name, written, session.instance_id, stack)
+        if not self.configurations.put(session.instance_id, written):
+            self.configurations.delete(session.instance_id)  # laid down for a registration that is gone
+            self.configurations.put(session.instance_id, written)
         return minted.runner_id
 
     def _minted(self, session: Session, scope: Scope) -> Minted:

@@ -57,6 +57,11 @@ class ServerSettings:
     spot: bool = True
     stack_id: str = "runs-fleet"
     max_runtime_minutes: float = 360.0
+    config_source: str = "ssm"
+    """`ssm` or `s3`: where configurations are laid down. The agents must be told the same."""
+    config_bucket: str = ""
+    runner_role_id: str = ""
+    """The id (`AROA…`) of the role of our machines; empty: not known."""
     runner_group_id: int = 1
     runner_version: str = ""
     runner_sha256: str = ""
@@ -134,6 +139,9 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         spot=reader.switch("SPOT_ENABLED", default=True),
         stack_id=reader.text("STACK_ID", "runs-fleet"),
         max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0, most=14_400.0),
+        config_source=(source := reader.one_of("CONFIG_SOURCE", ("ssm", "s3"))),
+        config_bucket=reader.needed_if(source == "s3", "CONFIG_BUCKET", "the bucket of the configurations"),
+        runner_role_id=reader.needed_if(source == "s3", "RUNNER_ROLE_ID", "the id of the machines' role, AROA…"),
         runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0, least=1.0, whole=True)),
         runner_version=reader.text("RUNNER_VERSION", ""),
         runner_sha256=reader.text("RUNNER_SHA256", ""),
@@ -210,6 +218,16 @@ class _Reader:
         if raw not in ("true", "false"):
             self.problems.append(f"{PREFIX}{name}: expected true or false, found {raw!r}")
         return raw != "false"
+
+    def one_of(self, name: str, words: tuple[str, ...]) -> str:
+        """The first is the default."""
+        found = self.text(name, words[0])
+        if found not in words:
+            self.problems.append(f"{PREFIX}{name}: expected {' or '.join(words)}, found {found!r}")
+        return found
+
+    def needed_if(self, needed: bool, name: str, expected: str) -> str:
+        return self.required(name, expected) if needed else self.text(name, "")
 
     def policy(self, name: str) -> Policy:
         raw = self.text(name, "")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator import catalogue
-from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue, SsmParameters
+from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue
+from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
@@ -14,7 +15,7 @@ from orchestrator.endings import Endings
 from orchestrator.intake import Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
-from orchestrator.ports import Clock, Compute, Crew, GitHub, Ids, Journal, Parameters, Queue, Tables, Wakes
+from orchestrator.ports import Clock, Compute, Configurations, Crew, GitHub, Ids, Journal, Queue, Tables, Wakes
 from orchestrator.records import JOBS, SESSIONS, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
@@ -31,7 +32,7 @@ class World:
     tables: Tables
     compute: Compute
     github: GitHub
-    parameters: Parameters
+    configurations: Configurations
     job_queue: Queue
     termination_queue: Queue
     clock: Clock
@@ -59,18 +60,20 @@ class Orchestrator:
 def turns(settings: ServerSettings, world: World) -> Turns:
     """The turns on a world that is handed in."""
     records = Records(world.tables, settings.index_shards)
-    sessions = Sessions(settings, records, world.compute, world.github, world.parameters, world.clock, world.journal, world.wakes)
+    sessions = Sessions(
+        settings, records, world.compute, world.github, world.configurations, world.clock, world.journal, world.wakes
+    )
     kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
     launching = Launching(settings, records, world.compute, sessions, kinds, world.clock, world.journal, world.crew)
     rescues = Rescues(records, world.github, world.clock, world.journal, settings.watch_s)
     intake = Intake(settings, records, sessions, rescues, world.github, kinds, world.clock, world.journal)
     levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
     endings = Endings(
-        settings, records, world.compute, world.github, world.parameters, sessions, launching, rescues, world.clock,
+        settings, records, world.compute, world.github, world.configurations, sessions, launching, rescues, world.clock,
         world.journal, )  # fmt: skip
     recovery = Recovery(settings, records, world.github, intake, world.clock, world.journal)
     queues = {"jobs": world.job_queue, "terminations": world.termination_queue}
-    cleaning = Cleaning(settings, records, world.compute, world.github, world.parameters, queues, world.clock, world.journal)
+    cleaning = Cleaning(settings, records, world.compute, world.github, world.configurations, queues, world.clock, world.journal)
     return Turns(
         settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings,
         sessions, rescues, cleaning, recovery,
@@ -87,7 +90,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
             Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
         ),
         github=GitHubApp(settings.github_api_url, settings.app_id, settings.app_private_key),
-        parameters=SsmParameters(clients),
+        configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
     )  # fmt: skip
@@ -99,3 +102,9 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
 def tables(settings: ServerSettings, clients: Clients) -> DynamoTables:
     """The tables of this stack."""
     return DynamoTables(clients, {JOBS: settings.jobs_table, SESSIONS: settings.sessions_table})
+
+
+def _configurations(settings: ServerSettings, clients: Clients) -> Configurations:
+    if settings.config_source == "s3":
+        return S3Configurations(clients, settings.stack_id, settings.config_bucket, settings.runner_role_id)
+    return SsmConfigurations(clients, settings.stack_id)

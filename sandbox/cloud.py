@@ -1,7 +1,7 @@
 """Embedded AWS: moto on loopback, and in front of it what moto lacks and a fleet needs.
 
 Added here: a CreateFleet that is idempotent by its token, the launch template's user-data and shutdown behaviour on fleet
-instances, instances that really boot and really go, bad manners (`weather.py`), and S3's conditional put kept honest by moto itself.
+instances, instances that really boot and really go, who it was that called, bad manners (`weather.py`), and S3's conditional put kept honest by moto itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from urllib.parse import parse_qs
 import boto3
 from botocore.config import Config
 
+from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
+from sandbox.imds import ROLE_ID
 from sandbox.instances import Instances
 from sandbox.weather import Weather
 
@@ -69,6 +71,8 @@ class Cloud:
         self._behaviour: dict[str, str] = {}
         self.fleet_calls = 0
         self.weather = Weather()
+        self.permissions: set[tuple[str, str]] = set()
+        """Who has needed which: the machines' role by its id, everybody else by his access key, and IAM's word for the call."""
         self.events_queue_url = ""
         """Where EventBridge would put what happens to instances; empty: nobody listens."""
 
@@ -196,7 +200,7 @@ class _Front:
 
     def __init__(self, behind: Any, cloud: Cloud) -> None:
         self._behind, self._cloud = behind, cloud
-        self._tables = threading.Lock()
+        self._tables, self._senders = threading.Lock(), Senders()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         action = b""
@@ -206,6 +210,10 @@ class _Front:
             found = re.search(rb"(?:^|&)Action=(\w+)", body)
             action = found.group(1) if found else b""
         name = action.decode() or environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        signed = environ.get("HTTP_AUTHORIZATION", "")
+        asked = permission(signed, name, environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
+        who = self._caller(environ)
+        self._cloud.permissions.add((ROLE_ID if who.startswith(ROLE_ID) else key_of(signed), asked))
         if code := self._cloud.weather.refused(name):
             return _sent(
                 start_response, _refusal(code, "Rate exceeded", "503 Service Unavailable" if action else "400 Bad Request")
@@ -220,10 +228,24 @@ class _Front:
             if answer[0].startswith("200"):
                 self._cloud.terminated(answer[2])
             return _sent(start_response, answer)
+        if action == b"GetCallerIdentity":
+            return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(self._caller(environ))))
+        if name == "SendMessage":
+            answer = self._called(environ)
+            if answer[0].startswith("200"):
+                self._senders.sent(answer[2], self._caller(environ))
+            return _sent(start_response, answer)
+        if name == "ReceiveMessage":
+            status, headers, content = self._called(environ)
+            content = self._senders.received(content) if status.startswith("200") else content
+            return _sent(start_response, (status, [h for h in headers if h[0].lower() != "content-length"], content))
         if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
             with self._tables:  # moto's transactions copy all tables, and fail if somebody writes meanwhile
                 return _sent(start_response, self._called(environ))
         return self._behind(environ, start_response)  # type: ignore[no-any-return]
+
+    def _caller(self, environ: dict[str, Any]) -> str:
+        return user_id(environ.get("HTTP_AUTHORIZATION", ""), list(self._cloud.instances.machines))
 
     def _called(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
         told: list[Any] = []

@@ -9,7 +9,12 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-ROLE = "runs-fleet-agent"
+ROLE, ROLE_ID = "runs-fleet-agent", "AROASANDBOXROLE"
+
+
+def access_key(instance_id: str) -> str:
+    """Of the credentials that this instance's metadata service gives out."""
+    return f"ASIA{instance_id[-8:].upper()}"
 
 
 class Metadata:
@@ -20,7 +25,7 @@ class Metadata:
         self.on = True
         ends_at = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
         credentials = {
-            "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": f"ASIA{instance_id[-8:].upper()}",
+            "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": access_key(instance_id),
             "SecretAccessKey": secrets.token_hex(20), "Token": secrets.token_hex(20), "Expiration": ends_at,
         }  # fmt: skip
         self.values: dict[str, str] = {

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from agent.contract.names import CONFIG_OBJECTS
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.model import RescueState, Session, SessionState
@@ -44,6 +45,8 @@ EXPLAINED = (
     "times after the first job was queued; to exec, running: the agent's own; log lines: the runner's and the agent's in CloudWatch"
     " (what steps print goes to GitHub)"
 )
+LAST_WORDS = 6000
+"""Characters of the orchestrator's log shown when something is stuck."""
 GREEN, RED, DIM = "green", "red", "dim"
 
 
@@ -53,19 +56,22 @@ class Leftovers:
 
     instances: int
     registrations: int
-    parameters: int
+    configurations: int
 
     @property
     def none(self) -> bool:
         """Whether nothing is left."""
-        return not (self.instances or self.registrations or self.parameters)
+        return not (self.instances or self.registrations or self.configurations)
 
 
 class World:
     """The sandbox, up: cloud, GitHub, and the orchestrator as a process of its own."""
 
-    def __init__(self, root: Path, *, agent: dict[str, str] | None = None, visibility_s: int = 30) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, *, agent: dict[str, str] | None = None, visibility_s: int = 30, config_source: str = "ssm"
+    ) -> None:
+        """`config_source`: `ssm` or `s3`, for both sides."""
+        self.root, self._config_source = root, config_source
         self.cloud, self.github = Cloud(root), StandInGitHub()
         self._agent, self._visibility_s = agent, visibility_s
         self.stack: Stack | None = None
@@ -77,7 +83,9 @@ class World:
             github = pool.submit(self.github.start)
             self.cloud.start()
             github.result()
-        self.stack = deploy(self.cloud, self.github, visibility_s=self._visibility_s, agent=self._agent)
+        self.stack = deploy(
+            self.cloud, self.github, visibility_s=self._visibility_s, agent=self._agent, config_source=self._config_source
+        )
         self.github.webhook_url = f"{self.stack.url}/webhook"
         return self
 
@@ -140,7 +148,9 @@ class World:
         instances = sum(len(reservation["Instances"]) for page in found for reservation in page["Reservations"])
         pages = self.cloud.fresh_client("ssm").get_paginator("describe_parameters").paginate()
         mine = [p for page in pages for p in page["Parameters"] if p["Name"].startswith("/runs-fleet/")]
-        return Leftovers(instances + len(self.cloud.instances.machines), len(self.github.state.runners), len(mine))
+        listed = self.cloud.fresh_client("s3").list_objects_v2(Bucket=f"{STACK}-config", Prefix=CONFIG_OBJECTS)
+        configurations = len(mine) + int(listed["KeyCount"])
+        return Leftovers(instances + len(self.cloud.instances.machines), len(self.github.state.runners), configurations)
 
 
 class CloudClients(Clients):
@@ -195,7 +205,9 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
                 return run
         if now_s > (closing_s or still_since_s + STALLED_S):
             stuck = ", ".join(f"{s.session_id} is {s.state.value}" for s in up.sessions() if s.state is not SessionState.CLOSED)
-            raise TimeoutError(f"not everything came to its end: {stuck or 'jobs are still waiting'}")
+            log = (up.root / "orchestrator.log").read_text(encoding="utf-8")[-LAST_WORDS:]
+            picture_now = ", ".join(f"{job.plan.name} {job.status}" for job in run.jobs)
+            raise TimeoutError(f"not everything came to its end: {stuck or 'jobs are still waiting'}; {picture_now}\n{log}")
         time.sleep(0.1)
 
 
@@ -203,14 +215,21 @@ def local(
     workflow: Annotated[Path | None, typer.Argument(help="A workflow file; default: an example of three jobs.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and print where.")] = False,
     faults: Annotated[str, typer.Option("--faults", help="`storm`: everything goes wrong, in measure.")] = "",
+    config_source: Annotated[str, typer.Option(help="Where configurations are laid down: `ssm` or `s3`.")] = "ssm",
 ) -> None:
     """Show the whole fleet on this machine: the jobs of WORKFLOW from webhook to machines that no longer exist."""
     if faults not in ("", "storm"):
         raise SystemExit(f"--faults: expected storm, found {faults!r}")
-    raise SystemExit(show(workflow or (WORKFLOW if faults else EXAMPLE), keep=keep, storm=bool(faults)))
+    if config_source not in ("ssm", "s3"):
+        raise SystemExit(f"--config-source: expected ssm or s3, found {config_source!r}")
+    path = workflow or (WORKFLOW if faults else EXAMPLE)
+    raise SystemExit(show(path, keep=keep, storm=bool(faults), config_source=config_source))
 
 
-def show(path: Path, *, keep: bool = False, storm: bool = False, before_proof: Callable[[World], None] = lambda up: None) -> int:
+def show(
+    path: Path, *, keep: bool = False, storm: bool = False, config_source: str = "ssm",
+    before_proof: Callable[[World], None] = lambda up: None,
+) -> int:  # fmt: skip
     """What `local` does; returns the exit code: 0 only if every job came to an end and nothing is left."""
     console = Console()
     if not console.is_terminal:
@@ -223,7 +242,7 @@ def show(path: Path, *, keep: bool = False, storm: bool = False, before_proof: C
     root = Path(tempfile.mkdtemp(prefix="runs-fleet-"))
     begun_s = time.monotonic()
     console.print(f"[bold]{escape(workflow.name)}[/]: {len(workflow.jobs)} jobs, from webhook to gone machine", highlight=False)
-    with world(root) as up:
+    with world(root, config_source=config_source) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
         raging = Storm(up.cloud, up.github, up.kill)
@@ -233,7 +252,7 @@ def show(path: Path, *, keep: bool = False, storm: bool = False, before_proof: C
             with Live(console=console, refresh_per_second=8, transient=True) as live:
                 run = play(up, workflow, lambda run: live.update(_progress(up, run)))
         except TimeoutError as error:
-            console.print(Text(f"{error}\n{(root / 'orchestrator.log').read_text(encoding='utf-8')[-3000:]}", style=RED))
+            console.print(Text(str(error), style=RED))
             return 1
         sessions = up.sessions()
         if keep:
@@ -251,7 +270,7 @@ def show(path: Path, *, keep: bool = False, storm: bool = False, before_proof: C
     ends = ends and (not storm or all(job.conclusion == "success" for job in run.jobs))
     word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
     console.print(
-        f"{word}: {left.instances} instances, {left.registrations} registrations, {left.parameters} SSM parameters"
+        f"{word}: {left.instances} instances, {left.registrations} registrations, {left.configurations} configurations"
         f" · {time.monotonic() - begun_s:.1f} s",
         highlight=False,
     )

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from orchestrator.adapters.dynamodb import table_definition
 from sandbox.cloud import CREDENTIALS, REGION, Cloud
 from sandbox.github.server import StandInGitHub
+from sandbox.imds import ROLE_ID
 from sandbox.instances import user_data
 
-STACK = "sandbox"
+STACK, SERVER_KEY = "sandbox", "AKIASERVER"
 LOG_GROUP = "/runs-fleet/agent"
 
 
@@ -35,8 +36,8 @@ class Stack:
 
 
 def deploy(
-    cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent: dict[str, str] | None = None, name: str = STACK
-) -> Stack:
+    cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent: dict[str, str] | None = None, name: str = STACK, config_source: str = "ssm",
+) -> Stack:  # fmt: skip
     """Create everything of the stack `name`; returns what the server needs. `agent` adds to the machines' settings."""
     sqs, dynamodb, ec2 = cloud.client("sqs"), cloud.client("dynamodb"), cloud.client("ec2")
     fifo = {"FifoQueue": "true", "VisibilityTimeout": str(visibility_s)}
@@ -49,8 +50,10 @@ def deploy(
     ]
     for table in (f"{name}-jobs", f"{name}-sessions"):
         dynamodb.create_table(**table_definition(table))
+    source = {"RUNS_FLEET_CONFIG_SOURCE": config_source, "RUNS_FLEET_CONFIG_BUCKET": f"{name}-config"}
+    cloud.client("s3").create_bucket(Bucket=f"{name}-config")
     settings = {
-        "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations, "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_GRACE_SECONDS": "20",
+        **source, "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations, "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_GRACE_SECONDS": "20",
         "RUNS_FLEET_GITHUB_URL": github.url, "RUNS_FLEET_GITHUB_API_URL": github.url, **(agent or {}),
     }  # fmt: skip
     data = {
@@ -63,7 +66,7 @@ def deploy(
     port = _free_port()
     environment = {
         "PATH": os.environ.get("PATH", os.defpath), "AWS_ENDPOINT_URL": cloud.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"], "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
+        "AWS_ACCESS_KEY_ID": SERVER_KEY, "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
         "RUNS_FLEET_GITHUB_WEBHOOK_SECRET": github.webhook_secret, "RUNS_FLEET_GITHUB_APP_ID": github.app_id,
         "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": base64.b64encode(github.app_private_key.encode()).decode(),
         "RUNS_FLEET_GITHUB_API_URL": github.url, "RUNS_FLEET_QUEUE_URL": queue, "RUNS_FLEET_TERMINATION_QUEUE_URL": terminations,
@@ -73,7 +76,7 @@ def deploy(
         "RUNS_FLEET_SWEEP_SECONDS": "0.5", "RUNS_FLEET_LEASE_SECONDS": "10", "RUNS_FLEET_WATCH_SECONDS": "2",
         "RUNS_FLEET_INDEX_SHARDS": "1", "RUNS_FLEET_SHUTDOWN_DRAIN_DELAY_SECONDS": "0", "RUNS_FLEET_RECOVERY_SECONDS": "10",
         "RUNS_FLEET_POLL_SECONDS": "2", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
-        "HOME": os.environ.get("HOME", "/"),
+        "HOME": os.environ.get("HOME", "/"), "RUNS_FLEET_RUNNER_ROLE_ID": ROLE_ID, **source,
     }  # fmt: skip
     return Stack(queue, terminations, port, environment)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -75,6 +76,11 @@ class VirtualClock:
         """Counted, so that they differ."""
         self.ids += 1
         return f"{self.ids:08d}-virtual"
+
+
+def pytest_configure() -> None:
+    """Whoever started us may have had SIGHUP ignored (nohup does); our children would inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -54,9 +54,7 @@ class PosixProcesses:
         reader.start()
         code = self._reaper.wait(child.pid, within_s)
         if code is None:
-            for member in (child.pid, *descendants(child.pid)):  # the parent first: it cannot go on to its next command
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(member, signal.SIGKILL)
+            _kill_family(child.pid)
             self._reaper.wait(child.pid, 2.0)
         child.returncode = -1 if code is None else code
         reader.join(1.0)
@@ -230,6 +228,22 @@ def _readable(content: bytes) -> Iterator[int]:
         file.write(content)
         file.seek(0)
         yield file.fileno()
+
+
+def _kill_family(pid: int) -> None:
+    """Stopped first, all of them: who is stopped starts nobody whom we have not seen."""
+    family: list[int] = []
+    while new := [member for member in (pid, *descendants(pid)) if member not in family]:
+        for member in new:
+            _signal(member, signal.SIGSTOP)
+        family += new
+    for member in family:
+        _signal(member, signal.SIGKILL)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
 
 
 def _keep_tail(readable: int, tail: bytearray) -> None:

@@ -20,6 +20,24 @@ def instance_of(name: str, prefix: str = DEFAULT_PARAMETER_PREFIX) -> str:
     return found[1] if found else ""
 
 
+CONFIG_OBJECTS = "configs"
+
+
+def config_object(user_id: str) -> str:
+    """The S3 key of the configuration of whoever AWS calls `user_id` (`AROA…:i-…`: its role's id, and the instance).
+
+    So a policy can let each instance read its own alone: `arn:aws:s3:::BUCKET/configs/${aws:userid}/config`.
+    Source: "IAM policy elements: variables and tags" of the IAM user guide.
+    """
+    return f"{CONFIG_OBJECTS}/{user_id}/config"
+
+
+def instance_of_object(key: str) -> str:
+    """Whose configuration lies under this key in S3; empty if it is no such key."""
+    found = re.fullmatch(rf"{CONFIG_OBJECTS}/[A-Za-z0-9]+:(i-[0-9a-f]+)/config", key)
+    return found[1] if found else ""
+
+
 def log_stream_name(instance_id: str, job_id: str) -> str:
     """The CloudWatch Logs stream of this life; a life without a job gets `unknown-job`.
 

@@ -1,4 +1,4 @@
-"""AWS for the orchestrator: SQS queues, SSM parameters, EC2. Errors come out as ServiceFailed."""
+"""AWS for the orchestrator: clients, SQS queues, EC2. Errors come out as ServiceFailed."""
 
 from __future__ import annotations
 
@@ -105,49 +105,6 @@ class SqsQueue:
         with translated("sqs:GetQueueAttributes"):
             told = self._clients.get("sqs").get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
         return sum(int(told[name]) for name in names)
-
-
-class SsmParameters:
-    """Parameters (ports)."""
-
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
-
-    def put(self, name: str, value: str, instance_id: str, stack_id: str) -> bool:
-        """Tags and overwriting exclude each other; a tag-scoped policy needs the tags, so nothing is ever overwritten."""
-        tags = {"InstanceId": instance_id, "runs-fleet:managed": "true", "runs-fleet:stack": stack_id}
-        try:
-            with translated(f"ssm:PutParameter {name}"):
-                self._clients.get("ssm").put_parameter(
-                    Name=name, Value=value, Type="SecureString", Tags=[{"Key": key, "Value": text} for key, text in tags.items()]
-                )
-        except ServiceFailed as error:
-            if error.code == "ParameterAlreadyExists":
-                return False
-            raise
-        return True
-
-    def exists(self, name: str) -> bool:
-        """Without reading the secret."""
-        with translated(f"ssm:DescribeParameters {name}"):
-            wanted = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
-            return bool(self._clients.get("ssm").describe_parameters(ParameterFilters=wanted)["Parameters"])
-
-    def delete(self, name: str) -> None:
-        """Gone already is success."""
-        try:
-            with translated(f"ssm:DeleteParameter {name}"):
-                self._clients.get("ssm").delete_parameter(Name=name)
-        except ServiceFailed as error:
-            if error.code != "ParameterNotFound":
-                raise
-
-    def names(self, stack_id: str) -> Iterator[str]:
-        """By the stack's tag, all pages, without reading any secret."""
-        wanted = [{"Key": "tag:runs-fleet:stack", "Option": "Equals", "Values": [stack_id]}]
-        found = self._clients.get("ssm").get_paginator("describe_parameters").paginate(ParameterFilters=wanted)
-        for page in pages("ssm:DescribeParameters", found):
-            yield from (str(one["Name"]) for one in page["Parameters"])
 
 
 class Ec2Api:

@@ -387,6 +387,7 @@ def run_beyond_its_bound_with_groups(bench: Bench) -> dict[str, Any]:
     script = f"set -m; sleep 300 & echo $! > {bench.directory}/child; wait"
     bench.processes.run(bench.bash(script), 0.3)
     pid = int((bench.directory / "child").read_text("ascii"))
+    wait_gone(pid)
     left = there(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

@@ -116,6 +116,7 @@ def test_a_missing_queue_is_a_complaint_that_names_it(environment: dict[str, str
         *(("RUNNER_DIR", raw, "absolute path") for raw in ("runner", "./runner", "~/runner")),
         *(("WORK_DIR", raw, "absolute path") for raw in ("work",)),
         *(("SSM_PARAMETER", raw, "beginning with /") for raw in ("a/b",)),
+        *(("CONFIG_SOURCE", raw, "ssm or s3") for raw in ("S3", "disk", "ssm,s3")),
         *(("RUNNER_VERSION", raw, "version such as") for raw in ("latest", "2.336", "2.336.0.1", "2..0", "2.336.0-rc")),
         *(("POWER_OFF", raw, "as a shell would split") for raw in ("sh -c 'poweroff",)),
     ],
@@ -159,6 +160,15 @@ def test_good_settings_are_not_insisted_against() -> None:
 def test_the_parameter_is_derived_from_the_instance_unless_it_is_named() -> None:
     assert read_settings(REQUIRED).parameter("i-7") == "/runs-fleet/runners/i-7/config"
     assert settings_with(SSM_PARAMETER="/my/own").parameter("i-7") == "/my/own"
+    assert settings_with(CONFIG_SOURCE="s3", CONFIG_BUCKET="config").parameter("i-7") == "config"
+
+
+def test_configurations_in_s3_need_a_bucket_and_no_parameter() -> None:
+    (missing,) = settings_with(CONFIG_SOURCE="s3").complaints
+    (too_much,) = settings_with(CONFIG_SOURCE="s3", CONFIG_BUCKET="config", SSM_PARAMETER="/my/own").complaints
+
+    assert missing.startswith("RUNS_FLEET_CONFIG_BUCKET is missing")
+    assert too_much.startswith("RUNS_FLEET_SSM_PARAMETER: expected nothing with RUNS_FLEET_CONFIG_SOURCE=s3")
 
 
 def test_variables_of_other_names_are_not_ours_to_judge() -> None:

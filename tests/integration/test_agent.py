@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from agent.contract.messages import Busy, Interrupting, Started, Status
+from agent.contract.names import config_object, parameter_name
 from agent.phases import Phase
 from sandbox.imds import Metadata
 from sandbox.runner import release
@@ -131,6 +132,24 @@ def test_a_late_configuration_is_waited_for(house: House) -> None:
         agent.process.wait(30)
 
     assert (agent.code, house.word().status) == (0, Status.SUCCESS)
+
+
+def test_a_configuration_is_taken_from_an_object_of_its_own_if_the_operator_says_so(house: House) -> None:
+    moto = house.moto
+    moto.client("s3").create_bucket(Bucket="config")
+    house.configure()
+    name = parameter_name(house.instance_id)
+    text = moto.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    moto.client("ssm").delete_parameter(Name=name)
+    house.play("true")
+    with house.agent(RUNS_FLEET_CONFIG_SOURCE="s3", RUNS_FLEET_CONFIG_BUCKET="config") as agent:
+        agent.says("configuration.not_yet")
+        key = config_object(moto.client("sts").get_caller_identity()["UserId"])
+        moto.client("s3").put_object(Bucket="config", Key=key, Body=text.encode())
+        agent.process.wait(30)
+
+    assert (agent.code, house.word().status) == (0, Status.SUCCESS), agent.log
+    assert "code=NoSuchKey" in agent.log
 
 
 def test_a_configuration_that_never_comes_ends_with_75_and_a_word(house: House) -> None:

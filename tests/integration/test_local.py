@@ -42,14 +42,35 @@ def test_the_example_runs_from_webhook_to_nothing_left(tmp_path: Path) -> None:
     shown = subprocess.run([str(COMMAND), "local"], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "0 instances, 0 registrations, 0 SSM parameters" in shown.stdout
+    assert "0 instances, 0 registrations, 0 configurations" in shown.stdout
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.stdout.splitlines() if line.startswith("│")}
     assert rows == {"build": "success", "test": "success", "broken": "failure"}
     assert "build: skipped here, actions are not run: actions/checkout@v4" in shown.stdout
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("leave", [an_instance, a_registration, a_parameter])
+def an_object(up: World) -> None:
+    up.cloud.client("s3").put_object(Bucket=f"{STACK}-config", Key="configs/AROAX:i-0/config", Body=b"x")
+
+
+def test_configurations_may_come_by_s3(tmp_path: Path) -> None:
+    words = [str(COMMAND), "local", "--config-source", "s3"]
+    shown = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "0 instances, 0 registrations, 0 configurations" in shown.stdout
+    assert shown.stdout.count("success") == 2
+
+
+def test_a_place_for_configurations_that_there_is_not_is_named() -> None:
+    told = subprocess.run(
+        [str(COMMAND), "local", "--config-source", "disk"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (told.returncode, told.stderr.strip()) == (1, "--config-source: expected ssm or s3, found 'disk'")
+
+
+@pytest.mark.parametrize("leave", [an_instance, a_registration, a_parameter, an_object])
 def test_one_leftover_of_any_kind_is_seen_and_is_no_success(leave: Callable[[World], None], tmp_path: Path) -> None:
     path = tmp_path / "one.yml"
     path.write_text(ONE_JOB, "utf-8")

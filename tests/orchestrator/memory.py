@@ -445,38 +445,38 @@ class MemoryGitHub:
         return [job for job in self.jobs.values() if job.run_id == run_id and job.run_attempt == self.attempts.get(run_id, 1)]
 
 
-class MemoryParameters:
-    """Parameters (ports): what is there is never overwritten."""
+class MemoryConfigurations:
+    """Configurations (ports): what is there is never overwritten. `stacks` says whose each is, as a tag would."""
 
-    def __init__(self, calls: Calls | None = None) -> None:
-        self._calls = calls or Calls()
+    def __init__(self, calls: Calls | None = None, stack_id: str = "tests") -> None:
+        self._calls, self.stack_id = calls or Calls(), stack_id
         self.values: dict[str, str] = {}
-        self.tags: dict[str, tuple[str, str]] = {}
+        self.stacks: dict[str, str] = {}
 
-    def put(self, name: str, value: str, instance_id: str, stack_id: str) -> bool:
+    def put(self, instance_id: str, value: str) -> bool:
         """False if there is one."""
-        fresh = name not in self.values
-        self.values.setdefault(name, value)
-        self.tags.setdefault(name, (instance_id, stack_id))
-        self._calls.note("parameters.put")
+        fresh = instance_id not in self.values
+        self.values.setdefault(instance_id, value)
+        self.stacks.setdefault(instance_id, self.stack_id)
+        self._calls.note("configurations.put")
         return fresh
 
-    def exists(self, name: str) -> bool:
+    def exists(self, instance_id: str) -> bool:
         """Whether it is there."""
-        found = name in self.values
-        self._calls.note("parameters.exists")
+        found = instance_id in self.values
+        self._calls.note("configurations.exists")
         return found
 
-    def delete(self, name: str) -> None:
+    def delete(self, instance_id: str) -> None:
         """Gone already is success."""
-        self.values.pop(name, None)
-        self.tags.pop(name, None)
-        self._calls.note("parameters.delete")
+        self.values.pop(instance_id, None)
+        self.stacks.pop(instance_id, None)
+        self._calls.note("configurations.delete")
 
-    def names(self, stack_id: str) -> Iterator[str]:
+    def instances(self) -> Iterator[str]:
         """By tag."""
-        self._calls.note("parameters.names")
-        return iter([name for name, (_, stack) in self.tags.items() if stack == stack_id])
+        self._calls.note("configurations.instances")
+        return iter([instance_id for instance_id, stack in self.stacks.items() if stack == self.stack_id])
 
 
 class MemoryQueue:
@@ -545,7 +545,7 @@ class World:
         self.settings = settings or some_settings()
         self.clock, self.journal = ManualClock(), MemoryJournal()
         self.tables, self.compute = MemoryTables(self.clock, self.calls, index_lag_s), MemoryCompute(self.calls)
-        self.github, self.parameters = MemoryGitHub(self.calls), MemoryParameters(self.calls)
+        self.github, self.configurations = MemoryGitHub(self.calls), MemoryConfigurations(self.calls)
         self.queue, self.terminations = MemoryQueue(self.calls), MemoryQueue(self.calls)
         self.ids, self.wakes = CountedIds(), GatheredWakes()
         self.turns = self.replica()
@@ -554,7 +554,7 @@ class World:
     def replica(self, wakes: GatheredWakes | None = None, tables: Tables | None = None) -> Turns:
         """A process more, on the same world."""
         outside = wiring.World(
-            tables or self.tables, self.compute, self.github, self.parameters, self.queue, self.terminations, self.clock,
+            tables or self.tables, self.compute, self.github, self.configurations, self.queue, self.terminations, self.clock,
             self.ids, self.journal, OwnHands(), wakes or self.wakes,
         )  # fmt: skip
         return wiring.turns(self.settings, outside)

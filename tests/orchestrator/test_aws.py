@@ -1,4 +1,4 @@
-"""Queues and parameters on AWS."""
+"""Queues on AWS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import os
 
 import pytest
 
-from orchestrator.adapters.aws import Clients, SqsQueue, SsmParameters
+from orchestrator.adapters.aws import Clients, SqsQueue
 from orchestrator.errors import ServiceFailed, Unanswered
 from tests.conftest import Moto
 
 CLIENTS = Clients()
 """Made when first needed, which is inside a test; the AWS they reach is one for the process."""
-NAME = "/runs-fleet/runners/i-1/config"
 
 
 def queue_of(name: str, **attributes: str) -> SqsQueue:
@@ -79,49 +78,4 @@ def test_a_service_that_does_not_answer_is_told_apart_from_one_that_refuses(moto
     os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
 
     with pytest.raises(Unanswered, match="NoAnswer"):
-        SsmParameters(Clients()).exists(NAME)
-
-
-def test_a_parameter_is_there_once_it_is_put_and_not_before(moto: Moto) -> None:
-    parameters = SsmParameters(CLIENTS)
-    before = parameters.exists(NAME)
-
-    made = parameters.put(NAME, "secret", "i-1", "tests")
-
-    assert (before, made, parameters.exists(NAME)) == (False, True, True)
-
-
-def test_a_parameter_that_is_there_is_not_overwritten(moto: Moto) -> None:
-    parameters = SsmParameters(CLIENTS)
-    parameters.put(NAME, "first", "i-1", "tests")
-
-    made = parameters.put(NAME, "second", "i-1", "tests")
-
-    stored = CLIENTS.get("ssm").get_parameter(Name=NAME, WithDecryption=True)["Parameter"]
-    assert (made, stored["Value"], stored["Type"]) == (False, "first", "SecureString")
-
-
-def test_a_parameter_carries_the_tags_that_its_readers_policy_asks_for(moto: Moto) -> None:
-    SsmParameters(CLIENTS).put(NAME, "secret", "i-1", "tests")
-
-    told = CLIENTS.get("ssm").list_tags_for_resource(ResourceType="Parameter", ResourceId=NAME)["TagList"]
-
-    tags = {tag["Key"]: tag["Value"] for tag in told}
-    assert tags == {"InstanceId": "i-1", "runs-fleet:managed": "true", "runs-fleet:stack": "tests"}
-
-
-def test_a_parameter_may_be_deleted_twice(moto: Moto) -> None:
-    parameters = SsmParameters(CLIENTS)
-    parameters.put(NAME, "secret", "i-1", "tests")
-
-    parameters.delete(NAME)
-    parameters.delete(NAME)
-
-    assert not parameters.exists(NAME)
-
-
-def test_a_parameter_whose_name_only_begins_alike_is_another(moto: Moto) -> None:
-    parameters = SsmParameters(CLIENTS)
-    parameters.put(NAME + "s", "secret", "i-1", "tests")
-
-    assert not parameters.exists(NAME)
+        SqsQueue(Clients(), moto.url).depth()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from agent.contract.names import parameter_name
 from orchestrator.audit import MARGIN_S, OLDEST_S, audit
 from orchestrator.cleaning import OFFLINE_S, SUSPECTED_S
 from orchestrator.errors import ServiceFailed, Unanswered
@@ -104,10 +103,10 @@ def test_h4_one_reaper_that_fails_keeps_no_other_from_its_work() -> None:
     stranger(world)
     cleaned(world)
 
-    def broken(stack_id: str) -> Any:
+    def broken() -> Any:
         raise Unanswered("ssm:DescribeParameters")
 
-    world.parameters.names = broken  # type: ignore[method-assign]
+    world.configurations.instances = broken  # type: ignore[method-assign]
     world.clock.at += SUSPECTED_S
 
     assert world.turns.on_tick() == 1 and world.compute.instances[STRANGER] == "terminated"
@@ -116,17 +115,13 @@ def test_h4_one_reaper_that_fails_keeps_no_other_from_its_work() -> None:
 def test_a_secret_whose_session_is_over_is_removed_and_one_whose_machine_boots_is_kept() -> None:
     world = World()
     session = world.launched()
-    world.parameters.put(parameter_name(STRANGER), "left over", STRANGER, "tests")
-    world.parameters.put("/runs-fleet/runners/shared", "not one of those", "", "tests")
-    world.parameters.put(parameter_name("i-0f"), "of another stack", "i-0f", "other")
+    world.configurations.put(STRANGER, "left over")
+    world.configurations.put("i-0f", "of another stack")
+    world.configurations.stacks["i-0f"] = "other"
 
     cleaned(world, 0.0, SUSPECTED_S)
 
-    assert set(world.parameters.values) == {
-        parameter_name(session.instance_id),
-        "/runs-fleet/runners/shared",
-        parameter_name("i-0f"),
-    }
+    assert set(world.configurations.values) == {session.instance_id, "i-0f"}
 
 
 def test_r8_a_registration_that_is_left_over_and_long_offline_is_removed() -> None:

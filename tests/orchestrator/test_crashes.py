@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from agent.contract.config import read_config
-from agent.contract.names import parameter_name
 from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import SessionState
 from orchestrator.ports import Received
@@ -69,7 +68,7 @@ class Run:
         """Each machine reads its configuration once it is there, says one word a round, and is gone after the last."""
         world = self.world
         for instance_id, state in list(world.compute.instances.items()):
-            text = world.parameters.values.get(parameter_name(instance_id))
+            text = world.configurations.values.get(instance_id)
             if text is not None:
                 self.minds.setdefault(instance_id, read_config(text).session_id)
                 self.texts[instance_id] = text
@@ -104,7 +103,7 @@ NORMAL = calls_of_a_normal_run()
 def test_a_normal_run_makes_every_kind_of_call() -> None:
     wanted = {
         "queue.send", "queue.receive", "queue.delete", "tables.get", "tables.write", "tables.count", "tables.rows", "tables.due",
-        "compute.start_sessions", "compute.poll_sessions", "github.mint", "parameters.put", "parameters.delete",
+        "compute.start_sessions", "compute.poll_sessions", "github.mint", "configurations.put", "configurations.delete",
     }  # fmt: skip
 
     assert wanted <= set(NORMAL)
@@ -122,7 +121,7 @@ def test_after_a_call_whose_answer_is_never_heard_one_machine_was_made_and_nothi
     assert len(calls.made) >= fatal
     assert (world.compute.launched, set(world.compute.instances.values())) == (1, {"terminated"})
     assert (world.session.state, world.session.status) == (SessionState.CLOSED, "success")
-    assert (world.parameters.values, world.github.runners) == ({}, {})
+    assert (world.configurations.values, world.github.runners) == ({}, {})
     assert world.queue.bodies == world.terminations.bodies == []
 
 
@@ -136,4 +135,4 @@ def test_a_delivery_that_is_repeated_after_a_crash_changes_nothing(fatal: int) -
         Received(json.dumps({"instance_id": before.instance_id, "job_id": "1", "status": "started"}), "receipt")
     )
 
-    assert (world.session, world.compute.launched, world.parameters.values) == (before, 1, {})
+    assert (world.session, world.compute.launched, world.configurations.values) == (before, 1, {})

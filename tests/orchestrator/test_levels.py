@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agent.contract.config import read_config
-from agent.contract.names import parameter_name
 from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.model import JobState, LaunchState, SessionState, changed, set_key
 from orchestrator.ports import Scope, SessionHandle, Started, Write
@@ -33,7 +32,7 @@ def test_a_burst_of_one_label_set_is_one_launch() -> None:
 
     assert (len(world.compute.requests), world.compute.launched) == (1, 30)
     assert [s.state for s in world.sessions] == [SessionState.CONFIGURED] * 30
-    assert len(set(names(world))) == len(world.parameters.values) == 30
+    assert len(set(names(world))) == len(world.configurations.values) == 30
 
 
 def test_label_sets_that_need_the_same_machine_share_a_launch_and_others_do_not() -> None:
@@ -66,7 +65,7 @@ def test_each_session_is_dealt_one_instance_and_its_configuration_is_its_own() -
     world.settle()
 
     for session in world.sessions:
-        config = read_config(world.parameters.values[parameter_name(session.instance_id)])
+        config = read_config(world.configurations.values[session.instance_id])
         assert (config.session_id, config.runner_name) == (session.session_id, session.runner_name)
     assert len({s.instance_id for s in world.sessions}) == 3
 
@@ -264,7 +263,7 @@ def test_a_cancelled_job_leaves_a_surplus_that_is_taken_back_after_a_minute() ->
 
     assert (kept, world.compute.instances[session.instance_id]) == ("running", "terminated")
     assert (world.session.reason, world.session.state) == ("surplus", SessionState.CLOSED)
-    assert (world.github.runners, world.parameters.values) == ({}, {})
+    assert (world.github.runners, world.configurations.values) == ({}, {})
 
 
 def test_a_surplus_runner_that_is_busy_is_kept() -> None:
@@ -383,7 +382,7 @@ def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open
     with pytest.raises(ServiceFailed, match="NameTaken"):
         world.told(an_event())
 
-    assert (world.session.state, world.parameters.values) == (SessionState.LAUNCHED, {})
+    assert (world.session.state, world.configurations.values) == (SessionState.LAUNCHED, {})
 
 
 def test_one_session_that_cannot_be_configured_does_not_keep_the_others_waiting() -> None:

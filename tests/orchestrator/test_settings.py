@@ -127,3 +127,15 @@ def test_no_environment_makes_anything_but_settings_or_a_list_of_problems(change
         read_settings({**REQUIRED, **changes})
     except SettingsInvalid as error:
         assert error.problems and all(problem.startswith("RUNS_FLEET_") for problem in error.problems)
+
+
+def test_configurations_in_s3_need_a_bucket_and_the_machines_role() -> None:
+    wanted = ["RUNS_FLEET_CONFIG_BUCKET", "RUNS_FLEET_RUNNER_ROLE_ID"]
+    named = {"RUNS_FLEET_CONFIG_SOURCE": "s3", wanted[0]: "config", wanted[1]: "AROAOURS"}
+
+    assert [problem.split()[0] for problem in problems_of({**REQUIRED, "RUNS_FLEET_CONFIG_SOURCE": "s3"})] == wanted
+    assert problems_of({**REQUIRED, "RUNS_FLEET_CONFIG_SOURCE": "disk"})[0].startswith(
+        "RUNS_FLEET_CONFIG_SOURCE: expected ssm or"
+    )
+    settings = read_settings({**REQUIRED, **named})
+    assert (settings.config_source, settings.config_bucket, settings.runner_role_id) == ("s3", "config", "AROAOURS")

@@ -11,13 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.contract.config import read_config
-from agent.contract.names import parameter_name
 from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.intake import QUEUED_S
 from orchestrator.model import JobState, SessionState, changed
 from orchestrator.ports import Received, Write
 from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import MORNING, World, an_event, final_fields
+from tests.orchestrator.memory import MORNING, World, an_event, final_fields, some_settings
 
 
 def test_a_delivery_is_queued_once_however_often_it_comes() -> None:
@@ -56,7 +55,7 @@ def test_a_queued_delivery_repeated_launches_once(times: int) -> None:
     for _ in range(times):
         world.told(an_event())
 
-    assert (world.compute.launched, len(world.github.runners), len(world.parameters.values)) == (1, 1, 1)
+    assert (world.compute.launched, len(world.github.runners), len(world.configurations.values)) == (1, 1, 1)
 
 
 def test_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
@@ -64,10 +63,9 @@ def test_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
 
     session = world.launched()
 
-    name = parameter_name(session.instance_id)
-    config = read_config(world.parameters.values[name])
+    config = read_config(world.configurations.values[session.instance_id])
     assert session.state is SessionState.CONFIGURED
-    assert world.parameters.tags[name] == (session.instance_id, "tests")
+    assert world.configurations.stacks == {session.instance_id: "tests"}
     assert (config.session_id, config.job_id, config.runner_name) == (session.session_id, "1", session.runner_name)
     assert world.github.runners[session.runner_id].labels == session.labels
 
@@ -130,7 +128,7 @@ def test_started_deletes_the_secret() -> None:
 
     world.hear("started")
 
-    assert (world.session.state, world.session.ready_at, world.parameters.values) == (SessionState.READY, MORNING, {})
+    assert (world.session.state, world.session.ready_at, world.configurations.values) == (SessionState.READY, MORNING, {})
 
 
 def test_busy_says_which_job_was_taken() -> None:
@@ -149,7 +147,7 @@ def test_a_started_that_comes_after_busy_takes_nothing_back() -> None:
 
     world.hear("started")
 
-    assert (world.session.state, world.parameters.values) == (SessionState.BUSY, {})
+    assert (world.session.state, world.configurations.values) == (SessionState.BUSY, {})
 
 
 @pytest.mark.parametrize("status", ["started", "busy"])
@@ -248,6 +246,22 @@ def test_a_message_sent_by_another_instance_is_forged(sender: str, heard: bool) 
 
     assert (world.session.state is SessionState.ENDED) is heard
     assert ("agent_message.forged" in world.journal.names) is not heard
+
+
+@pytest.mark.parametrize(
+    ("sender", "heard"),
+    [
+        ("AROAOURS:i-00000000000000001", True), ("AROAOURS:i-00000000000000002", False),
+        ("AROAOTHER:i-00000000000000001", False), ("AIDAEXAMPLE", False),
+    ],
+)  # fmt: skip
+def test_whoever_may_assume_another_role_can_borrow_a_name_but_not_the_roles_id(sender: str, heard: bool) -> None:
+    world = World(settings=some_settings(runner_role_id="AROAOURS"))
+    world.launched()
+
+    world.hear_the_end(sender=sender)
+
+    assert (world.session.state is SessionState.ENDED) is heard
 
 
 def test_a_session_named_by_another_instance_is_not_its_own() -> None:

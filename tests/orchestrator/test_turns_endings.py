@@ -149,7 +149,7 @@ def test_closing_removes_the_secret_and_the_registration() -> None:
     world.tick(after_s=FIRST_LOOK_S)
 
     assert (world.session.state, world.session.closed_at) == (SessionState.CLOSED, MORNING + FIRST_LOOK_S)
-    assert (world.parameters.values, world.github.runners) == ({}, {})
+    assert (world.configurations.values, world.github.runners) == ({}, {})
 
 
 def test_a_registration_that_is_gone_already_does_not_keep_a_session_open() -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlencode
 
-from agent.adapters.aws.signing import CredentialChain, SignedCalls
+from agent.adapters.aws.signing import CredentialChain, SignedCalls, refusal
 from agent.errors import ServiceError
 
 API_VERSION = "2016-11-15"
-_CODE = re.compile(rb"<Code>([^<]+)</Code>")
-_MESSAGE = re.compile(rb"<Message>([^<]*)</Message>")
 
 
 class SelfTermination:
@@ -50,8 +47,5 @@ class SelfTermination:
         headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
         action = f"ec2:{call} on {words.get('InstanceId.1') or words['InstanceId']}"
         status, answer = self._calls.post(action, urlencode(fields).encode(), headers)
-        if status == 200:
-            return
-        code, message = _CODE.search(answer), _MESSAGE.search(answer)
-        detail = message.group(1).decode("utf-8", "replace")[:500] if message else ""
-        raise ServiceError(action, code.group(1).decode("utf-8", "replace") if code else str(status), detail)
+        if status != 200:
+            raise refusal(action, status, answer)

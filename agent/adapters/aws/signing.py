@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,9 @@ from agent.errors import NoCredentials, ServiceError, Unreachable
 
 CONNECT_S = 3.0
 """Seconds to connect and for each answer: our callers try again, so a hung call must not eat their patience."""
+
+
+_CODE, _MESSAGE = re.compile(rb"<Code>([^<]+)</Code>"), re.compile(rb"<Message>([^<]*)</Message>")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Region:
 
 
 class SignedCalls:
-    """POSTs to one service, signed. `ssl_context` is made only for https."""
+    """Calls of one service, signed. `ssl_context` is made only for https."""
 
     def __init__(
         self,
@@ -127,13 +131,20 @@ class SignedCalls:
 
     def post(self, action: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """One call, no retry: the status and the answer. Raises: Unreachable, NoCredentials."""
+        return self._call("POST", action, "/", body, headers)
+
+    def get(self, action: str, path: str) -> tuple[int, bytes]:
+        """As `post`; `path` is encoded as it goes over the wire. S3 wants the body's digest in a header as well."""
+        return self._call("GET", action, path, b"", {"X-Amz-Content-Sha256": hashlib.sha256(b"").hexdigest()})
+
+    def _call(self, method: str, action: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         region = self._region.name()
         parts = urlsplit(self.endpoint(region))
-        path = parts.path or "/"
-        signed = self._signed(region, parts.netloc, path, body, headers)
+        path = parts.path.rstrip("/") + path
+        signed = self._signed(region, parts.netloc, method, path, body, headers)
         connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
         try:
-            connection.request("POST", path, body, signed)
+            connection.request(method, path, body or None, signed)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -166,7 +177,7 @@ class SignedCalls:
         parts = urlsplit(raw if "//" in raw else f"http://{raw}")
         return (parts.hostname or "", parts.port or 3128)
 
-    def _signed(self, region: str, host: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
+    def _signed(self, region: str, host: str, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
         credentials = self._credentials.current()
         stamp = self._now().strftime("%Y%m%dT%H%M%SZ")
         wanted = {**{name.lower(): value for name, value in headers.items()}, "host": host, "x-amz-date": stamp}
@@ -174,7 +185,7 @@ class SignedCalls:
             wanted["x-amz-security-token"] = credentials.token
         names = ";".join(sorted(wanted))
         lines = "".join(f"{name}:{wanted[name].strip()}\n" for name in sorted(wanted))
-        canonical = "\n".join(["POST", path, "", lines, names, hashlib.sha256(body).hexdigest()])
+        canonical = "\n".join([method, path, "", lines, names, hashlib.sha256(body).hexdigest()])
         scope = f"{stamp[:8]}/{region}/{self._service}/aws4_request"
         to_sign = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])
         key = f"AWS4{credentials.secret}".encode()
@@ -185,3 +196,10 @@ class SignedCalls:
             f"AWS4-HMAC-SHA256 Credential={credentials.key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
         )
         return wanted
+
+
+def refusal(action: str, status: int, answer: bytes) -> ServiceError:
+    """What a service that speaks XML says of a call it did not do."""
+    code, message = _CODE.search(answer), _MESSAGE.search(answer)
+    told = code.group(1).decode("utf-8", "replace") if code else str(status)
+    return ServiceError(action, told, message.group(1).decode("utf-8", "replace")[:500] if message else "")

@@ -1,0 +1,78 @@
+"""Who calls: AWS knows an instance by the keys of its role, moto does not."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from sandbox.imds import ROLE_ID, access_key
+
+USER_ID = "AIDASANDBOX"
+"""Whoever calls with keys that are no instance's."""
+_KEY = re.compile(r"Credential=([A-Z0-9]+)/")
+_SERVICE = re.compile(r"Credential=[A-Z0-9]+/\d+/[a-z0-9-]+/([a-z0-9]+)/")
+_PARTS = {"TransactWriteItems": "PutItem"}
+"""A transaction is allowed by its parts. Source: "IAM for transactions" of the DynamoDB developer guide."""
+_OF_OBJECTS = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
+_OF_BUCKETS = {"GET": "s3:ListBucket", "HEAD": "s3:ListBucket", "PUT": "s3:CreateBucket"}
+
+
+def user_id(authorization: str, instances: Iterable[str]) -> str:
+    """`AROA…:i-…` for an instance that lives, as STS and SQS say it. Source: "aws:userid" in the IAM user guide."""
+    key = key_of(authorization)
+    owner = next((one for one in instances if access_key(one) == key), "")
+    return f"{ROLE_ID}:{owner}" if owner else USER_ID
+
+
+def key_of(authorization: str) -> str:
+    """The access key that signed it; empty: nobody."""
+    found = _KEY.search(authorization)
+    return found[1] if found else ""
+
+
+def caller_identity(who: str) -> bytes:
+    """The answer of GetCallerIdentity."""
+    inner = f"<Arn>arn:aws:sts::123456789012:assumed-role/{who}</Arn><UserId>{who}</UserId><Account>123456789012</Account>"
+    return (
+        f'<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>{inner}'
+        "</GetCallerIdentityResult><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
+    ).encode()
+
+
+def permission(authorization: str, action: str, method: str, path: str) -> str:
+    """What IAM calls this call; empty if nobody signed it.
+
+    S3's names are not its operations'. Source: "Actions, resources, and condition keys for Amazon S3".
+    """
+    found = _SERVICE.search(authorization)
+    service = found[1] if found else ""
+    if service != "s3":
+        return f"{service}:{_PARTS.get(action, action)}" if service else ""
+    _, _, key = path.strip("/").partition("/")
+    return (_OF_OBJECTS if key else _OF_BUCKETS).get(method, f"s3:{method}")
+
+
+class Senders:
+    """Who sent which message, for those that ask for it on receiving."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def sent(self, answer: bytes, who: str) -> None:
+        """Remember it by the message's id."""
+        with self._lock:
+            self._of[str(json.loads(answer).get("MessageId", ""))] = who
+
+    def received(self, answer: bytes) -> bytes:
+        """The same messages, each with its true sender where a sender was asked for."""
+        told: dict[str, Any] = json.loads(answer)
+        with self._lock:
+            for message in told.get("Messages", []):
+                attributes = message.get("Attributes", {})
+                if "SenderId" in attributes:
+                    attributes["SenderId"] = self._of.get(message["MessageId"], USER_ID)
+        return json.dumps(told).encode()

@@ -1,0 +1,148 @@
+"""Calls signed by hand carry, byte for byte, the signature that AWS's own library would have put there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from agent.adapters.aws.objects import S3Configurations
+from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
+from agent.adapters.aws.ssm import SsmParameters
+from agent.adapters.http import MetadataService
+from agent.errors import ServiceError, Unreachable
+
+REGION, OWN = "eu-west-1", "AROAEXAMPLEROLEID:i-0123456789abcdef0"
+IDENTITY = f"<GetCallerIdentityResponse><UserId>{OWN}</UserId></GetCallerIdentityResponse>".encode()
+
+
+@dataclass
+class Heard:
+    """One request as it came over the wire."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Service:
+    """Answers what it is told to, in order, and keeps what it heard."""
+
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    made = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            made.heard.append(Heard(self.command, self.path, dict(self.headers), body))
+            status, content = made.answers.pop(0)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = _answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+def calls(service: Service, name: str, token: str) -> SignedCalls:
+    environment = {
+        "AWS_ENDPOINT_URL": service.url, "AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI", "AWS_SESSION_TOKEN": token,
+    }  # fmt: skip
+    metadata = MetadataService(environment)
+    return SignedCalls(
+        name, environment, CredentialChain(environment, metadata), Region(environment, metadata), lambda: datetime.now(UTC)
+    )
+
+
+def expected(heard: Heard, service: Service, name: str, token: str) -> str:
+    """What botocore signs this very request with, at the same moment."""
+    signed = {line.lower() for line in heard.headers["authorization"].partition("SignedHeaders=")[2].split(",")[0].split(";")}
+    headers = {key: value for key, value in heard.headers.items() if key.lower() in signed and key.lower() not in ADDED}
+    request = AWSRequest(heard.method, service.url + heard.path, headers, heard.body)
+    request.context["timestamp"] = heard.headers["x-amz-date"]
+    kind = S3SigV4Auth if name == "s3" else SigV4Auth
+    auth = kind(Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI", token or None), name, REGION)
+    auth._modify_request_before_signing(request)  # all of add_auth but its own reading of the clock
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    return str(signature)
+
+
+ADDED = frozenset({"host", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256"})
+"""What botocore puts there itself."""
+
+
+@pytest.mark.parametrize("token", ["", "a/session+token=="])
+def test_ssm_ec2_and_sts_are_signed_as_botocore_signs(service: Service, token: str) -> None:
+    service.answers = [(200, b'{"Parameter": {"Value": "v"}}')]
+
+    assert SsmParameters(calls(service, "ssm", token)).read("/runs-fleet/runners/i-1/config") == "v"
+
+    (heard,) = service.heard
+    assert heard.headers["authorization"].rpartition("Signature=")[2] == expected(heard, service, "ssm", token)
+
+
+@pytest.mark.parametrize("token", ["", "a/session+token=="])
+def test_an_object_with_a_colon_in_its_key_is_signed_as_botocore_signs(service: Service, token: str) -> None:
+    service.answers = [(200, IDENTITY), (200, b"{}"), (200, b"{}")]
+    configurations = S3Configurations(calls(service, "s3", token), calls(service, "sts", token))
+
+    assert [configurations.read("bucket"), configurations.read("bucket")] == ["{}", "{}"]
+
+    asked, first, second = service.heard
+    assert asked.headers["authorization"].rpartition("Signature=")[2] == expected(asked, service, "sts", token)
+    assert first.headers["authorization"].rpartition("Signature=")[2] == expected(first, service, "s3", token)
+    assert first.path == second.path == "/bucket/configs/AROAEXAMPLEROLEID%3Ai-0123456789abcdef0/config"
+
+
+@pytest.mark.parametrize("answer", [(404, "NoSuchKey"), (403, "AccessDenied"), (503, "SlowDown"), (500, "")])
+def test_a_refusal_is_told_in_the_services_own_words(service: Service, answer: tuple[int, str]) -> None:
+    status, code = answer
+    told = f"<Error><Code>{code}</Code><Message>because</Message></Error>" if code else "garbage"
+    service.answers = [(200, IDENTITY), (status, told.encode())]
+
+    with pytest.raises(ServiceError) as refused:
+        S3Configurations(calls(service, "s3", ""), calls(service, "sts", "")).read("bucket")
+
+    assert (refused.value.code, refused.value.action) == (code or "500", f"s3:GetObject on bucket/configs/{OWN}/config")
+
+
+def test_who_we_are_is_asked_again_if_nobody_said_it(service: Service) -> None:
+    service.answers = [(500, b""), (200, IDENTITY), (200, b"{}")]
+    configurations = S3Configurations(calls(service, "s3", ""), calls(service, "sts", ""))
+
+    with pytest.raises(ServiceError, match="sts:GetCallerIdentity"):
+        configurations.read("bucket")
+    assert configurations.read("bucket") == "{}"
+
+
+def test_nobody_there_is_a_passing_fault() -> None:
+    nobody = Service(url="http://127.0.0.1:9")
+
+    with pytest.raises(Unreachable):
+        S3Configurations(calls(nobody, "s3", ""), calls(nobody, "sts", "")).read("bucket")
