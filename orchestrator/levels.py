@@ -20,7 +20,7 @@ from orchestrator.launching import Launching, report
 from orchestrator.model import Board, Launch, Ledger, Planned, Stack, changed
 from orchestrator.ports import Clock, Crew, Ids, Journal
 from orchestrator.records import Records
-from orchestrator.sessions import Sessions
+from orchestrator.sessions import Sessions, scope_of
 from orchestrator.settings import ServerSettings
 
 SEEN_S = 30.0
@@ -180,6 +180,20 @@ class Levels:
         lately = (*stack.lately, (stack.at, float(number)))[-200:]
         return changed(stack, tokens=stack.tokens - number, alive=stack.alive + number, lately=lately)
 
+    def _put_off(self, want: Want, why: str, until: float | None) -> None:
+        """Not now; looked at again then (None: when somebody wakes it)."""
+        self._held(want.ledger.set_key, want.found, why)
+        if not want.ledger.version:
+            want.ledger = self.records.put(want.ledger)  # so that `resume` finds it
+        if until is not None:
+            self.records.wake(want.ledger.set_key, until)
+
+    def _registrable(self, want: Want, stack: Stack, planned: int) -> int:
+        """For how many more machines GitHub would give a registration; those launched lately may still have to get theirs."""
+        left = self.sessions.github.registrations_left(scope_of(want.ledger))
+        lately = sum(number for at, number in stack.lately if at > stack.at - SEEN_S)
+        return planning.AT_ONCE if left is None else max(0, left - planned - int(lately))
+
     def _unservable(self, ask: Ask) -> str:
         if ask.architecture not in self.launching.compute.site().templates:
             return f"there is no launch template for {ask.architecture}"
@@ -195,22 +209,21 @@ class Levels:
         room = min(planning.AT_ONCE, int(stack.tokens), max(0, self.settings.max_sessions - stack.alive))
         sharing = [want for want in wants if want.asked < want.found.lacking][: planning.SETS_AT_ONCE]
         if stack.paused or not room:
+            why = "paused" if stack.paused else "pace" if int(stack.tokens) < 1 else f"{stack.alive} machines, the most allowed"
             for want in sharing:
-                why = (
-                    "paused" if stack.paused else "pace" if int(stack.tokens) < 1 else f"{stack.alive} machines, the most allowed"
-                )
-                self._held(want.ledger.set_key, want.found, why)
-                if not want.ledger.version:
-                    want.ledger = self.records.put(want.ledger)  # so that `resume` finds it
-                if not stack.paused:
-                    self.records.wake(want.ledger.set_key, now + PACED_S)
+                self._put_off(want, why, None if stack.paused else now + PACED_S)
             return None
         sessions: list[Planned] = []
         for want in sharing:
             number = min(want.found.lacking - want.asked, room - len(sessions))
-            sessions += _planned(want, number, launch_id, len(sessions))
-            want.asked += number
+            allowed = min(number, self._registrable(want, stack, len(sessions)))
+            if allowed < number:
+                self._put_off(want, "GitHub's limit of registrations", now + PACED_S)
+            sessions += _planned(want, allowed, launch_id, len(sessions))
+            want.asked += allowed
         sharing = [want for want in sharing if any(one.set_key == want.ledger.set_key for one in sessions)]
+        if not sharing:
+            return None
         first = sharing[0]
         launch = Launch(
             launch_id=launch_id, spec=spec, request="", sessions=tuple(sessions),

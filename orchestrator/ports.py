@@ -209,6 +209,9 @@ class GitHub(Protocol):
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """A JIT runner of this name; None if the name is taken. Raises: ServiceFailed."""
 
+    def registrations_left(self, scope: Scope) -> int | None:
+        """How many runners may be registered now, as far as GitHub has told; None: it has not. Asks nobody."""
+
     def find(self, scope: Scope, name: str) -> int | None:
         """The id of the runner of this name. Raises: ServiceFailed."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -32,6 +31,14 @@ class Alias:
 
 
 @dataclass(frozen=True)
+class App:
+    """A GitHub App. `private_key` is PEM."""
+
+    app_id: str
+    private_key: Secret
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """What the operator decided. Times carry their unit in their name."""
 
@@ -42,6 +49,8 @@ class ServerSettings:
     queue_url: str
     termination_queue_url: str
     subnet_ids: tuple[str, ...]
+    more_apps: tuple[App, ...] = ()
+    """GitHub Apps beside the first, which lend it their budgets."""
     webhook_secret_previous: Secret | None = None
     """Accepted as well, while the secret is changed on both sides."""
     github_api_url: str = "https://api.github.com"
@@ -86,8 +95,7 @@ class ServerSettings:
     recovery_s: float = 300.0
     """How often GitHub is asked for deliveries that failed and jobs that we never heard of."""
     launches_per_minute: float = 150.0
-    """No more than can be registered and configured within the minute. Source: some 180 JIT configurations a minute per GitHub
-    App, 3 SSM writes a second."""
+    """No more than can be registered and configured within the minute."""
     drain_s: float = 5.0
     """How long a server that was told to stop still answers: until a load balancer has heard that it is not ready."""
     index_shards: int = 16
@@ -117,6 +125,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
     Raises: SettingsInvalid naming every wrong or missing variable at once; no value of a secret is quoted.
     """
     reader = _Reader(environment)
+    apps, source = reader.apps("GITHUB_APPS"), reader.one_of("CONFIG_SOURCE", ("ssm", "s3"))
     settings = ServerSettings(
         webhook_secret=Secret(reader.required("GITHUB_WEBHOOK_SECRET", "the webhook's secret")),
         webhook_secret_previous=Secret(old) if (old := reader.text("GITHUB_WEBHOOK_SECRET_PREVIOUS", "")) else None,
@@ -139,7 +148,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         spot=reader.switch("SPOT_ENABLED", default=True),
         stack_id=reader.text("STACK_ID", "runs-fleet"),
         max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0, most=14_400.0),
-        config_source=(source := reader.one_of("CONFIG_SOURCE", ("ssm", "s3"))),
+        config_source=source,
         config_bucket=reader.needed_if(source == "s3", "CONFIG_BUCKET", "the bucket of the configurations"),
         runner_role_id=reader.needed_if(source == "s3", "RUNNER_ROLE_ID", "the id of the machines' role, AROA…"),
         runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0, least=1.0, whole=True)),
@@ -154,7 +163,8 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         tick_s=reader.number("TICK_SECONDS", 60.0),
         lease_s=reader.number("LEASE_SECONDS", 60.0),
         watch_s=reader.number("WATCH_SECONDS", 60.0),
-        launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", 150.0, least=1.0),
+        more_apps=apps,
+        launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", usual_pace(1 + len(apps), source), least=1.0),
         drain_s=reader.number("SHUTDOWN_DRAIN_DELAY_SECONDS", 5.0, least=0.0, most=15.0),
         index_shards=int(reader.number("INDEX_SHARDS", 16.0, least=1.0, most=256.0, whole=True)),
         crew=int(reader.number("CREW", 32.0, least=1.0, most=64.0, whole=True)),
@@ -163,6 +173,14 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
     if reader.problems:
         raise SettingsInvalid(tuple(reader.problems))
     return settings
+
+
+def usual_pace(apps: int, config_source: str) -> float:
+    """Launches a minute that can be registered and configured within it.
+
+    Source: some 180 JIT configurations a minute for each GitHub App; 3 PutParameter a second; EC2's bucket of 1,000 instances.
+    """
+    return min(150.0 * apps, 170.0 if config_source == "ssm" else 1000.0)
 
 
 class _Reader:
@@ -186,12 +204,19 @@ class _Reader:
         if not raw:
             return ""
         try:
-            decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
-        except (binascii.Error, ValueError):
-            decoded = ""
-        if "-----BEGIN" not in decoded:
+            return _pem(raw)
+        except ValueError:
             self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
-        return decoded
+            return ""
+
+    def apps(self, name: str) -> tuple[App, ...]:
+        raw = self.text(name, "")
+        try:
+            found = tuple(App(str(one["id"]), Secret(_pem(str(one["private_key"])))) for one in json.loads(raw or "[]"))
+        except (ValueError, KeyError, TypeError):
+            self.problems.append(f'{PREFIX}{name}: expected JSON like [{{"id": "7", "private_key": "<base64 of the PEM file>"}}]')
+            return ()
+        return found
 
     def listed(self, name: str, *, required: bool = False) -> tuple[str, ...]:
         found = tuple(part.strip() for part in self.text(name, "").split(",") if part.strip())
@@ -251,3 +276,11 @@ class _Reader:
             )
             return ()
         return aliases
+
+
+def _pem(raw: str) -> str:
+    """A key, plain or as base64. Raises: ValueError, without quoting it."""
+    decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
+    if "-----BEGIN" not in decoded:
+        raise ValueError("not a PEM file")
+    return decoded

@@ -9,6 +9,7 @@ from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue
 from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
+from orchestrator.adapters.shards import GitHubApps
 from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
 from orchestrator.cleaning import Cleaning
 from orchestrator.endings import Endings
@@ -20,7 +21,7 @@ from orchestrator.records import JOBS, SESSIONS, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
-from orchestrator.settings import ServerSettings
+from orchestrator.settings import App, ServerSettings
 from orchestrator.strategies.ec2 import Ec2Strategy
 from orchestrator.turns import Turns
 
@@ -89,7 +90,12 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         compute=Ec2Strategy(
             Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
         ),
-        github=GitHubApp(settings.github_api_url, settings.app_id, settings.app_private_key),
+        github=GitHubApps(
+            [
+                GitHubApp(settings.github_api_url, app.app_id, app.private_key)
+                for app in (App(settings.app_id, settings.app_private_key), *settings.more_apps)
+            ]
+        ),
         configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,

@@ -10,7 +10,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -18,7 +18,8 @@ import msgspec
 import requests
 
 from agent.contract.secret import Secret
-from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.budgets import Budgets, Need
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from orchestrator.ports import Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent, as_told
 
@@ -27,6 +28,8 @@ BACKDATED_S, JWT_S = 60, 540
 """The JWT's clock is set back a minute for skewed machines; its life stays below GitHub's ten minutes."""
 RENEW_BEFORE_S = 300.0
 PAGE = 100
+APP = ""
+"""The account of calls that the App makes as itself."""
 NOTE = 60_000
 """Characters of a check run's summary. Source: GitHub REST: 65,535."""
 
@@ -40,18 +43,23 @@ class GitHubApp:
         self._session.headers.update(
             {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "runs-fleet"}
         )
+        self.budgets = Budgets()
         self._tokens: dict[str, tuple[str, float]] = {}
         self._renewing = threading.Lock()
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """201 with the blob; 409: the name is taken."""
         body = {"name": name, "runner_group_id": group_id, "labels": list(labels), "work_folder": "_work"}
-        status, answer = self._call("POST", scope, "generate-jitconfig", json=body)
+        status, answer = self._call("POST", scope, "generate-jitconfig", need=Need.REGISTRATION, json=body)
         if status == 409:
             return None
         self._expect(status, 201, "generate-jitconfig", answer)
         with _readable("generate-jitconfig"):
             return Minted(int(answer["runner"]["id"]), Secret(str(answer["encoded_jit_config"])))
+
+    def registrations_left(self, scope: Scope) -> int | None:
+        """By the headers of the last answer."""
+        return self.budgets.left(_token_key(scope), Need.REGISTRATION, time.time())
 
     def find(self, scope: Scope, name: str) -> int | None:
         """By exact name."""
@@ -71,7 +79,7 @@ class GitHubApp:
 
     def registered(self, scope: Scope) -> Iterator[Registered]:
         """All pages."""
-        for runner in self._listed(scope, "runners", "runners"):
+        for runner in self._listed(scope, "runners", "runners", Need.LOOKING):
             with _readable("list runners"):
                 yield Registered(int(runner["id"]), str(runner["name"]), runner["status"] == "online", bool(runner["busy"]))
 
@@ -108,8 +116,8 @@ class GitHubApp:
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """Of runs that are queued or in progress."""
         for status in ("queued", "in_progress"):
-            for run in self._listed(scope, "runs", "workflow_runs", status=status):
-                for job in self._listed(scope, f"runs/{run['id']}/jobs", "jobs", filter="latest"):
+            for run in self._listed(scope, "runs", "workflow_runs", Need.LOOKING, status=status):
+                for job in self._listed(scope, f"runs/{run['id']}/jobs", "jobs", Need.LOOKING, filter="latest"):
                     if job.get("status") == "queued":
                         with _readable("list jobs"):
                             yield as_told(job, scope.owner, scope.repo, scope.installation_id)
@@ -118,7 +126,8 @@ class GitHubApp:
         """The newest hundred failures; one that was answered well since, under the same guid, is none."""
         found: dict[str, Any] = {}
         for query in ({"per_page": str(PAGE), "status": "failure"}, {"per_page": str(PAGE)}):
-            status, answer = self._exchange("GET", f"{self._api_url}/app/hook/deliveries", self._jwt(), params=query)
+            url = f"{self._api_url}/app/hook/deliveries"
+            status, answer = self._exchange("GET", url, self._jwt(), APP, Need.LOOKING, params=query)
             self._expect(status, 200, "list deliveries", answer)
             with _readable("list deliveries"):
                 for one in answer:
@@ -130,7 +139,7 @@ class GitHubApp:
     def redeliver(self, delivery_id: str) -> None:
         """202: it will be sent."""
         url = f"{self._api_url}/app/hook/deliveries/{delivery_id}/attempts"
-        status, answer = self._exchange("POST", url, self._jwt())
+        status, answer = self._exchange("POST", url, self._jwt(), APP, Need.LOOKING)
         self._expect(status, 202, "redeliver", answer)
 
     def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
@@ -140,7 +149,7 @@ class GitHubApp:
             "name": "runs-fleet", "head_sha": head_sha, "status": "completed", "conclusion": "neutral",
             "output": {"title": title, "summary": text[:NOTE]},
         }  # fmt: skip
-        status, answer = self._exchange("POST", url, self._token(scope), json=body)
+        status, answer = self._exchange("POST", url, self._token(scope), _token_key(scope), Need.LOOKING, json=body)
         if status in (403, 404):
             return False
         self._expect(status, 201, "create check run", answer)
@@ -155,11 +164,11 @@ class GitHubApp:
         self._expect(status, 201, "re-run", answer)
         return True
 
-    def _listed(self, scope: Scope, path: str, name: str, **query: str) -> Iterator[Any]:
+    def _listed(self, scope: Scope, path: str, name: str, need: Need = Need.WORK, **query: str) -> Iterator[Any]:
         """Every page of a list."""
         for page in itertools.count(1):
             told = {**query, "per_page": str(PAGE), "page": str(page)}
-            status, answer = self._call("GET", scope, path, room="", params=told)
+            status, answer = self._call("GET", scope, path, room="", need=need, params=told)
             self._expect(status, 200, f"list {name}", answer)
             with _readable(f"list {name}"):
                 found = list(answer[name])
@@ -167,9 +176,11 @@ class GitHubApp:
             if len(found) < PAGE:
                 return
 
-    def _call(self, method: str, scope: Scope, path: str, *, room: str = "runners", **extra: Any) -> tuple[int, Any]:
+    def _call(
+        self, method: str, scope: Scope, path: str, *, room: str = "runners", need: Need = Need.WORK, **extra: Any
+    ) -> tuple[int, Any]:
         url = "/".join(filter(None, (f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions", room, path)))
-        status, answer = self._exchange(method, url, self._token(scope), **extra)
+        status, answer = self._exchange(method, url, self._token(scope), _token_key(scope), need, **extra)
         if status == 401:
             self._tokens.pop(_token_key(scope), None)
         return status, answer
@@ -185,7 +196,7 @@ class GitHubApp:
         if ends_at - time.time() < RENEW_BEFORE_S:
             installation = scope.installation_id or self._installation(scope)
             url = f"{self._api_url}/app/installations/{installation}/access_tokens"
-            status, answer = self._exchange("POST", url, self._jwt())
+            status, answer = self._exchange("POST", url, self._jwt(), APP, Need.REGISTRATION)
             self._expect(status, 201, "installation token", answer)
             with _readable("installation token"):
                 token = str(answer["token"])
@@ -194,7 +205,8 @@ class GitHubApp:
         return token
 
     def _installation(self, scope: Scope) -> str:
-        status, answer = self._exchange("GET", f"{self._api_url}/repos/{scope.owner}/{scope.repo}/installation", self._jwt())
+        url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/installation"
+        status, answer = self._exchange("GET", url, self._jwt(), APP, Need.REGISTRATION)
         self._expect(status, 200, "installation lookup", answer)
         with _readable("installation lookup"):
             return str(answer["id"])
@@ -204,11 +216,17 @@ class GitHubApp:
         claims = {"iss": self._app_id, "iat": now - BACKDATED_S, "exp": now - BACKDATED_S + JWT_S}
         return jwt.encode(claims, self._private_key.reveal(), algorithm="RS256")
 
-    def _exchange(self, method: str, url: str, bearer: str, **extra: Any) -> tuple[int, Any]:
+    def _exchange(self, method: str, url: str, bearer: str, account: str, need: Need, **extra: Any) -> tuple[int, Any]:
+        """Raises: Throttled, also without asking where the rest of the budget is for something more urgent."""
+        action = f"github:{method} {url}"
+        if (until := self.budgets.refused(account, need, time.time())) is not None:
+            raise Throttled(action, "BudgetSpent", f"what is left of GitHub's limit is kept until {_told(until)}")
         try:
             answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
         except requests.RequestException as error:
-            raise Unanswered(f"github:{method} {url}", str(error)) from error
+            raise Unanswered(action, str(error)) from error
+        if (until := self.budgets.told(account, need, answer.status_code, answer.headers, time.time())) is not None:
+            raise Throttled(action, str(answer.status_code), f"too many calls, by GitHub's own count; again at {_told(until)}")
         try:
             return answer.status_code, answer.json() if answer.content else None
         except ValueError:
@@ -223,6 +241,10 @@ class GitHubApp:
 
 def _moment(raw: str) -> float:
     return datetime.fromisoformat(raw.replace("Z", "+00:00")).timestamp()
+
+
+def _told(until: float) -> str:
+    return datetime.fromtimestamp(until, UTC).strftime("%H:%M:%S UTC")
 
 
 def _token_key(scope: Scope) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.github import views
 from sandbox.github.deliveries import Deliveries
+from sandbox.github.limits import CORE, REGISTRATIONS, Limits
 from sandbox.github.state import GitHubState, JobRecord, Refusal
 from sandbox.runner.release import Archive
 
@@ -59,11 +60,16 @@ class StandInGitHub:
     """One repository, one App, on loopback."""
 
     def __init__(
-        self, owner: str = "octo", repo: str = "sandbox", archive: Archive | None = None, architecture: str = "x64"
+        self, owner: str = "octo", repo: str = "sandbox", archive: Archive | None = None, architecture: str = "x64", apps: int = 1
     ) -> None:
+        """`apps`: how many Apps are installed here; the first has the webhook."""
         self.webhook_secret = uuid.uuid4().hex
         self.app_id = "1"
-        self._app_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.app_keys = {str(n + 1): rsa.generate_private_key(public_exponent=65537, key_size=2048) for n in range(apps)}
+        self.uninstalled: set[str] = set()
+        """Apps that somebody took away again."""
+        self.limits = Limits()
+        self._app_of_token: dict[str, str] = {}
         self.state = GitHubState(owner, repo, self._on_change)
         self.archive, self.architecture = archive, architecture
         self.deliveries = Deliveries(self.webhook_secret)
@@ -98,9 +104,13 @@ class StandInGitHub:
 
     @property
     def app_private_key(self) -> str:
-        """The App's key as PEM."""
+        """The first App's key as PEM."""
+        return self.private_key(self.app_id)
+
+    def private_key(self, app_id: str) -> str:
+        """That App's key as PEM."""
         kind = serialization.PrivateFormat.PKCS8
-        return self._app_key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()).decode()
+        return self.app_keys[app_id].private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()).decode()
 
     def answer(self, method: str, call: Call) -> Reply:
         """Route one request."""
@@ -108,8 +118,24 @@ class StandInGitHub:
         self.calls.append((method, "/" + "/".join(path)))
         for wanted, pattern, handle in self._routes():
             if method == wanted and len(pattern) == len(path) and all(p in (w, "*") for p, w in zip(pattern, path, strict=True)):
-                return handle(Call(path, call.query, call.body, call.headers))
+                return self._counted(Call(path, call.query, call.body, call.headers), handle)
         raise Refusal(404, "Not Found")
+
+    def _counted(self, call: Call, handle: Callable[[Call], Reply]) -> Reply:
+        """Against the limit of the App whose token it carries; a runner's own calls are not counted."""
+        app = self._app_of_token.get(call.headers.get("Authorization", "").partition(" ")[2])
+        if app is None:
+            return handle(call)
+        allowed, told = self.limits.count(app, REGISTRATIONS if call.path[-1] == "generate-jitconfig" else CORE)
+        if not allowed:
+            secondary = any(name == "retry-after" for name, _ in told)
+            raise Refusal(403, f"You have exceeded {'a secondary' if secondary else 'the API'} rate limit", headers=told)
+        try:
+            reply = handle(call)
+        except Refusal as refusal:
+            refusal.headers = told
+            raise
+        return replace(reply, headers=(*reply.headers, *told))
 
     def _routes(self) -> list[tuple[str, tuple[str, ...], Callable[[Call], Reply]]]:
         repository = ("repos", self.state.owner, self.state.repo)
@@ -149,15 +175,17 @@ class StandInGitHub:
         ]
 
     def _installation_token(self, call: Call) -> Reply:
-        self._insist_on_app(call)
+        app, token = self._insist_on_app(call), self.state.token("ghs_")
+        self._app_of_token[token] = app
         answer = {
-            "token": self.state.token("ghs_"), "expires_at": views.moment(time.time() + 3600),
+            "token": token, "expires_at": views.moment(time.time() + 3600),
             "permissions": views.PERMISSIONS, "repository_selection": "selected",
         }  # fmt: skip
         return Reply(201, answer)
 
     def _installation(self, call: Call) -> Reply:
-        self._insist_on_app(call)
+        if self._insist_on_app(call) in self.uninstalled:
+            raise Refusal(404, "Not Found")
         return Reply(200, views.installation(self.state.owner, self.url))
 
     def _generate_jitconfig(self, call: Call) -> Reply:
@@ -356,16 +384,18 @@ class StandInGitHub:
     def _insist_on_token(self, call: Call) -> None:
         self.state.insist_on_token(call.headers.get("Authorization", ""))
 
-    def _insist_on_app(self, call: Call) -> None:
+    def _insist_on_app(self, call: Call) -> str:
+        """Which App it is."""
         token = call.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            claims = jwt.decode(
-                token, self._app_key.public_key(), algorithms=["RS256"], options={"require": ["exp", "iat", "iss"]}
-            )
+            app = str(jwt.decode(token, options={"verify_signature": False}).get("iss", ""))
+            key = self.app_keys.get(app, self.app_keys[self.app_id]).public_key()
+            claims = jwt.decode(token, key, algorithms=["RS256"], options={"require": ["exp", "iat", "iss"]})
         except jwt.PyJWTError as error:
             raise Refusal(401, f"A JSON web token could not be decoded: {error}") from error
-        if str(claims["iss"]) != self.app_id or claims["exp"] - claims["iat"] > 600:
+        if app not in self.app_keys or claims["exp"] - claims["iat"] > 600:
             raise Refusal(401, "'Issuer' or 'Expiration time' claim is not acceptable")
+        return app
 
     def _runner_files(self, identity: int, name: str, client_id: str, key: rsa.RSAPrivateKey, work: str) -> dict[str, str]:
         """Source: the layers of a JIT config in actions/runner; values are strings there too."""
@@ -453,7 +483,7 @@ def _handler(github: StandInGitHub) -> type[BaseHTTPRequestHandler]:
                     "statusCode": error.status,
                     "errorMessage": error.message,
                 }
-                reply = Reply(error.status, {**told, **(broker if error.kind else {})})
+                reply = Reply(error.status, {**told, **(broker if error.kind else {})}, headers=error.headers)
             content = reply.raw if reply.raw is not None else b"" if reply.body is None else json.dumps(reply.body).encode()
             self.send_response(reply.status)
             headers = dict(reply.headers)

@@ -25,8 +25,8 @@ LOST_AFTER_S = 600.0
 class Refusal(Exception):
     """An error answer: status, and the message GitHub gives."""
 
-    def __init__(self, status: int, message: str, kind: str = "") -> None:
-        self.status, self.message, self.kind = status, message, kind
+    def __init__(self, status: int, message: str, kind: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.status, self.message, self.kind, self.headers = status, message, kind, headers
         super().__init__(message)
 
 

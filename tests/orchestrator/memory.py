@@ -349,14 +349,20 @@ class MemoryGitHub:
         """Runs that GitHub does not know (any more)."""
         self.forks: set[str] = set()
         """Runs whose code comes from one."""
+        self.left: int | None = None
         self.may_note = True
         self.notes: list[str] = []
         self.lost: list[str] = []
         self.redelivered: list[str] = []
         self._serial = 0
 
+    def registrations_left(self, scope: Scope) -> int | None:
+        """As the test says."""
+        return self.left
+
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
-        """None if the name is taken."""
+        """None if the name is taken; one less is left."""
+        self.left = None if self.left is None else self.left - 1
         if any(runner.name == name for runner in self.runners.values()):
             self._calls.note("github.mint")
             return None

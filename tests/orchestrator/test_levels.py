@@ -510,3 +510,33 @@ def test_a_session_whose_turn_comes_late_is_claimed_before_it_is_registered() ->
         world.turns.launching._configure(late)
 
     assert world.calls.made.count("github.mint") == minted
+
+
+def test_no_more_is_launched_than_github_would_register_and_the_rest_later() -> None:
+    world = World()
+    world.github.left = 3
+    queue(world, 10)
+    world.settle()
+
+    assert (world.compute.launched, len(world.github.runners)) == (3, 3)
+    assert "GitHub's limit of registrations" in {told.get("why") for name, told in world.journal.events if name == "level.held"}
+
+    world.github.left = None
+    world.clock.at += 60.0
+    world.turns.on_sweep()
+    assert (world.compute.launched, len(world.github.runners)) == (10, 10)
+    assert {session.state for session in world.sessions} == {SessionState.CONFIGURED}, "none was launched in vain"
+
+
+def test_what_was_launched_a_moment_ago_may_want_its_registration_still() -> None:
+    world = World()
+    world.github.left = 5
+    queue(world, 4)
+    world.settle()
+    queue(world, 8)
+    world.settle()
+
+    assert world.compute.launched == 4
+    world.clock.at += 31.0
+    world.turns.on_sweep()
+    assert world.compute.launched == 5

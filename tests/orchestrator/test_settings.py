@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 from hypothesis import given
@@ -139,3 +140,23 @@ def test_configurations_in_s3_need_a_bucket_and_the_machines_role() -> None:
     )
     settings = read_settings({**REQUIRED, **named})
     assert (settings.config_source, settings.config_bucket, settings.runner_role_id) == ("s3", "config", "AROAOURS")
+
+
+def test_more_apps_make_a_faster_pace_as_far_as_ssm_can_follow() -> None:
+    more = json.dumps([{"id": "7", "private_key": base64.b64encode(PEM.encode()).decode()}, {"id": 8, "private_key": PEM}])
+    settings = read_settings({**REQUIRED, "RUNS_FLEET_GITHUB_APPS": more})
+    by_s3 = {"RUNS_FLEET_CONFIG_SOURCE": "s3", "RUNS_FLEET_CONFIG_BUCKET": "b", "RUNS_FLEET_RUNNER_ROLE_ID": "AROA"}
+
+    assert [(app.app_id, app.private_key.reveal()) for app in settings.more_apps] == [("7", PEM), ("8", PEM)]
+    assert settings.launches_per_minute == 170.0
+    assert read_settings({**REQUIRED, **by_s3, "RUNS_FLEET_GITHUB_APPS": more}).launches_per_minute == 450.0
+    assert read_settings({**REQUIRED, "RUNS_FLEET_LAUNCHES_PER_MINUTE": "20"}).launches_per_minute == 20.0
+
+
+@pytest.mark.parametrize(
+    "raw", ["hush-hush", '[{"id": "7"}]', '[{"id": "7", "private_key": "hush-hush!"}]', '{"id": "7"}', "[7]"]
+)
+def test_wrong_apps_are_named_without_their_keys(raw: str) -> None:
+    (problem,) = problems_of({**REQUIRED, "RUNS_FLEET_GITHUB_APPS": raw})
+
+    assert problem.startswith("RUNS_FLEET_GITHUB_APPS: expected JSON like") and "hush" not in problem

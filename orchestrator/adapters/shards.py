@@ -1,0 +1,125 @@
+"""Several Apps as one: each has budgets of its own at GitHub, so registrations a minute grow with their number."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from orchestrator.adapters.github import GitHubApp
+from orchestrator.errors import ServiceFailed, Throttled
+from orchestrator.ports import Minted, Registered, Run, Scope
+from orchestrator.webhook import JobEvent
+
+Answer = TypeVar("Answer")
+ABSENT_S = 600.0
+"""For how long an App that is not installed for a repository is not asked about it again."""
+UNKNOWN = 1 << 30
+"""Of a budget of which GitHub has not told."""
+
+
+class GitHubApps:
+    """GitHub (ports). The first App is the one whose webhook we hear; the others lend it their budgets.
+
+    Each must be installed for the repositories, with the same permissions; where one is not, the others do without it.
+    """
+
+    def __init__(self, apps: Sequence[GitHubApp]) -> None:
+        self._apps = tuple(apps)
+        self._absent: dict[tuple[int, str, str], float] = {}
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
+        """By whichever App has most left; one that may not any more is followed by the next."""
+        return self._by_any(scope, lambda app, own: app.mint(own, name, labels, group_id))
+
+    def registrations_left(self, scope: Scope) -> int | None:
+        """Of all together; None if one of them does not know."""
+        known = [app.registrations_left(own) for app, own in self._shards(scope)]
+        counted = [left for left in known if left is not None]
+        return sum(counted) if len(counted) == len(known) else None
+
+    def find(self, scope: Scope, name: str) -> int | None:
+        """Every App sees every runner of the repository."""
+        return self._by_any(scope, lambda app, own: app.find(own, name))
+
+    def remove(self, scope: Scope, runner_id: int) -> bool:
+        """Whoever registered it."""
+        return self._by_any(scope, lambda app, own: app.remove(own, runner_id))
+
+    def registered(self, scope: Scope) -> Iterator[Registered]:
+        """All pages from one App."""
+        return self._by_any(scope, lambda app, own: iter(list(app.registered(own))))
+
+    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+        """With the first App's installation, as its webhook tells it."""
+        found = self._by_any(scope, lambda app, own: app.job(own, job_id))
+        return found and _of_installation(found, scope)
+
+    def run(self, scope: Scope, run_id: str) -> Run | None:
+        """By any App."""
+        return self._by_any(scope, lambda app, own: app.run(own, run_id))
+
+    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
+        """By any App."""
+        return self._by_any(scope, lambda app, own: app.failed_jobs(own, run_id))
+
+    def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
+        """All from one App."""
+        found = self._by_any(scope, lambda app, own: list(app.waiting_jobs(own)))
+        return (_of_installation(job, scope) for job in found)
+
+    def failed_deliveries(self, since: float) -> list[str]:
+        """The first App's: nobody listens to the others' webhooks."""
+        return self._apps[0].failed_deliveries(since)
+
+    def redeliver(self, delivery_id: str) -> None:
+        """The first App's."""
+        self._apps[0].redeliver(delivery_id)
+
+    def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
+        """Always by the first App: whoever reads it shall see one author."""
+        return self._apps[0].note(scope, head_sha, title, text)
+
+    def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
+        """Always by the first App: a second one would not recognise its own re-run."""
+        return self._apps[0].rerun(scope, run_id, job_id)
+
+    def _by_any(self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer]) -> Answer:
+        """Raises: what the last of them says."""
+        shards = self._shards(scope)
+        for at, (app, own) in enumerate(shards):
+            try:
+                return ask(app, own)
+            except ServiceFailed as error:
+                absent = error.action == "github:installation lookup" and error.code == "404"
+                if absent:
+                    self._absent[id(app), scope.owner, scope.repo] = time.time() + ABSENT_S
+                if at == len(shards) - 1 or not (absent or isinstance(error, Throttled)):
+                    raise
+        raise AssertionError("there is always one App")
+
+    def _shards(self, scope: Scope) -> list[tuple[GitHubApp, Scope]]:
+        """Those that may serve it, most left first; of equals, in turn. An installation belongs to the first App alone."""
+        with self._lock:
+            self._turn += 1
+            turned = self._apps[self._turn % len(self._apps) :] + self._apps[: self._turn % len(self._apps)]
+        now = time.time()
+        here = [app for app in turned if self._absent.get((id(app), scope.owner, scope.repo), 0.0) <= now] or [self._apps[0]]
+        shards = [(app, scope if app is self._apps[0] else replace(scope, installation_id="")) for app in here]
+        return sorted(shards, key=_most_left_first)
+
+
+def _of_installation(job: JobEvent, scope: Scope) -> JobEvent:
+    """The same job, as the first App tells it."""
+    return msgspec.structs.replace(job, installation_id=scope.installation_id)
+
+
+def _most_left_first(shard: tuple[GitHubApp, Scope]) -> int:
+    left = shard[0].registrations_left(shard[1])
+    return -UNKNOWN if left is None else -left

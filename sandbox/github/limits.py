@@ -1,0 +1,53 @@
+"""How often GitHub lets itself be asked: by App and resource, told in every answer's headers.
+
+Source: "Rate limits for the REST API", GitHub docs; the figures for registrations are those that operators report.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+HOUR_S, MINUTE_S = 3600.0, 60.0
+CORE, REGISTRATIONS = "core", "actions_runner_registration"
+Headers = tuple[tuple[str, str], ...]
+
+
+class Limits:
+    """Counts. The figures may be changed while it counts."""
+
+    def __init__(self) -> None:
+        self.hourly = {CORE: 5_000, REGISTRATIONS: 10_000}
+        self.mints_a_minute = 180
+        self._windows: dict[tuple[str, str], tuple[float, int]] = {}
+        self._mints: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def count(self, app: str, resource: str) -> tuple[bool, Headers]:
+        """Whether this call may be made, and what its answer tells of the limit."""
+        now, limit = time.time(), self.hourly[resource]
+        with self._lock:
+            began, used = self._windows.get((app, resource), (now, 0))
+            if now - began >= HOUR_S:
+                began, used = now, 0
+            allowed = used < limit
+            used += allowed
+            self._windows[app, resource] = (began, used)
+            told: Headers = (
+                ("x-ratelimit-limit", str(limit)), ("x-ratelimit-remaining", str(max(0, limit - used))), ("x-ratelimit-used", str(used)),
+                ("x-ratelimit-reset", str(int(began + HOUR_S))), ("x-ratelimit-resource", resource),
+            )  # fmt: skip
+            if resource == REGISTRATIONS and allowed and not self._may_mint(app, now):
+                return False, (*told, ("retry-after", str(int(MINUTE_S))))
+        return allowed, told
+
+    def _may_mint(self, app: str, now: float) -> bool:
+        """The secondary limit, over the last minute."""
+        lately = self._mints.setdefault(app, deque())
+        while lately and now - lately[0] >= MINUTE_S:
+            lately.popleft()
+        if len(lately) >= self.mints_a_minute:
+            return False
+        lately.append(now)
+        return True

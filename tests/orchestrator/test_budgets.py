@@ -1,0 +1,94 @@
+"""What GitHub says of its limits is believed, and what is left is kept for registrations."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.budgets import PAUSE_S, Budgets, Need
+
+NOW = 1_000_000.0
+ACCOUNT = "3"
+
+
+def headers(remaining: int, limit: int = 1000, resource: str = "core", reset_in_s: float = 600.0) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit": str(limit), "x-ratelimit-remaining": str(remaining), "x-ratelimit-reset": str(NOW + reset_in_s),
+        "x-ratelimit-resource": resource,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("need", Need)
+def test_what_github_has_not_told_of_is_not_refused(need: Need) -> None:
+    budgets = Budgets()
+
+    assert (budgets.refused(ACCOUNT, need, NOW), budgets.left(ACCOUNT, need, NOW)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "may"),
+    [
+        (1000, {*Need}),
+        (251, {*Need}),
+        (250, {*Need} - {Need.LOOKING}),
+        (50, {Need.REGISTRATION}),
+        (1, {Need.REGISTRATION}),
+        (0, set()),
+    ],
+)
+def test_the_less_is_left_the_more_urgent_a_call_must_be(remaining: int, may: set[Need]) -> None:
+    budgets = Budgets()
+    for need in Need:
+        budgets.told(ACCOUNT, need, 200, headers(remaining), NOW)
+
+    assert {need for need in Need if budgets.refused(ACCOUNT, need, NOW) is None} == may
+    assert {need for need in Need if budgets.left(ACCOUNT, need, NOW)} == may
+
+
+def test_registrations_may_have_a_budget_of_their_own() -> None:
+    budgets = Budgets()
+    budgets.told(ACCOUNT, Need.LOOKING, 200, headers(0), NOW)
+    budgets.told(ACCOUNT, Need.REGISTRATION, 201, headers(70, 10_000, "actions_runner_registration"), NOW)
+
+    assert budgets.left(ACCOUNT, Need.REGISTRATION, NOW) == 70
+    assert budgets.refused(ACCOUNT, Need.LOOKING, NOW) == NOW + 600.0
+
+
+def test_another_installation_has_another_budget() -> None:
+    budgets = Budgets()
+    budgets.told(ACCOUNT, Need.WORK, 200, headers(0), NOW)
+
+    assert budgets.refused("4", Need.WORK, NOW) is None
+
+
+def test_a_budget_is_full_again_when_github_said_it_would_be() -> None:
+    budgets = Budgets()
+    budgets.told(ACCOUNT, Need.WORK, 200, headers(0), NOW)
+
+    assert budgets.refused(ACCOUNT, Need.WORK, NOW + 599.0) == NOW + 600.0
+    assert budgets.refused(ACCOUNT, Need.WORK, NOW + 600.0) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "until"),
+    [
+        (403, {**headers(900), "retry-after": "30"}, NOW + 30.0),
+        (429, {"retry-after": "5"}, NOW + 5.0),
+        (429, {}, NOW + PAUSE_S),
+        (403, headers(0), NOW + 600.0),
+        (403, headers(900), None),  # a permission that is missing, not a limit
+        (403, {"retry-after": "soon"}, None),
+        (200, {**headers(0), "retry-after": "30"}, None),
+    ],
+)
+def test_g3_whether_a_403_is_a_limit_is_told_by_its_headers(status: int, told: dict[str, str], until: float | None) -> None:
+    assert Budgets().told(ACCOUNT, Need.WORK, status, told, NOW) == until
+
+
+def test_g1_nothing_at_all_is_asked_before_the_time_that_github_named() -> None:
+    budgets = Budgets()
+    budgets.told(ACCOUNT, Need.LOOKING, 403, {**headers(900), "retry-after": "30"}, NOW)
+    budgets.told(ACCOUNT, Need.LOOKING, 403, {"retry-after": "1"}, NOW)
+
+    assert {budgets.refused(ACCOUNT, need, NOW + 29.0) for need in Need} == {NOW + 30.0}
+    assert budgets.left(ACCOUNT, Need.REGISTRATION, NOW + 29.0) == 0
+    assert budgets.refused(ACCOUNT, Need.REGISTRATION, NOW + 30.0) is None

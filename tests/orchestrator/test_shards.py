@@ -1,0 +1,146 @@
+"""Several Apps as one, against a GitHub that counts what each of them asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from agent.contract.secret import Secret
+from orchestrator.adapters.github import GitHubApp
+from orchestrator.adapters.shards import GitHubApps
+from orchestrator.errors import ServiceFailed, Throttled
+from orchestrator.ports import Scope
+from sandbox.github.limits import CORE, REGISTRATIONS, Limits
+from sandbox.github.server import StandInGitHub
+from sandbox.local import EXAMPLE
+from sandbox.workflow import read_workflow
+
+SCOPE = Scope("3", "octo", "sandbox")
+LABELS = ("runs-fleet",)
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[StandInGitHub]:
+    github = StandInGitHub(apps=3).start()
+    yield github
+    github.stop()
+
+
+@pytest.fixture
+def github(standing: StandInGitHub) -> StandInGitHub:
+    """As on its first day."""
+    standing.state.runners.clear()
+    standing.state.runs.clear()
+    standing.uninstalled.clear()
+    standing.limits = Limits()
+    standing.calls.clear()
+    return standing
+
+
+def apps_of(github: StandInGitHub, number: int = 3) -> GitHubApps:
+    return GitHubApps([GitHubApp(github.url, str(n + 1), Secret(github.private_key(str(n + 1)))) for n in range(number)])
+
+
+def minted(apps: GitHubApps, number: int) -> int:
+    """How many of so many were registered."""
+    done = 0
+    for at in range(number):
+        try:
+            done += apps.mint(SCOPE, f"tests-s-{at}", LABELS, 1) is not None
+        except Throttled:
+            return done
+    return done
+
+
+def test_the_work_is_spread_over_all_of_them(github: StandInGitHub) -> None:
+    github.limits.mints_a_minute = 4
+
+    assert minted(apps_of(github), 20) == 12
+    assert len(github.state.runners) == 12
+
+
+def test_one_whose_hour_is_spent_is_followed_by_the_next(github: StandInGitHub) -> None:
+    github.limits.hourly[REGISTRATIONS] = 5
+
+    assert minted(apps_of(github), 20) == 15
+    assert len(github.state.runners) == 15
+
+
+def test_what_is_left_is_the_sum_and_unknown_until_each_has_told(github: StandInGitHub) -> None:
+    github.limits.hourly[REGISTRATIONS] = 10
+    apps = apps_of(github)
+    before = apps.registrations_left(SCOPE)
+
+    assert minted(apps, 6) == 6
+    assert (before, apps.registrations_left(SCOPE)) == (None, 24)
+
+
+def test_after_the_last_nobody_asks_any_more(github: StandInGitHub) -> None:
+    github.limits.hourly[REGISTRATIONS] = 2
+    apps = apps_of(github)
+    assert minted(apps, 7) == 6
+    asked = len(github.calls)
+
+    with pytest.raises(Throttled, match="kept until"):
+        apps.mint(SCOPE, "tests-s-99", LABELS, 1)
+    assert (len(github.calls), apps.registrations_left(SCOPE)) == (asked, 0)
+
+
+def test_one_that_is_not_installed_is_done_without_and_not_asked_again_for_a_while(github: StandInGitHub) -> None:
+    github.uninstalled |= {"2", "3"}
+    apps = apps_of(github)
+
+    assert minted(apps, 6) == 6
+    assert github.calls.count(("GET", "/repos/octo/sandbox/installation")) == 2
+
+
+def test_the_first_is_told_apart_from_one_that_is_nowhere_installed(github: StandInGitHub) -> None:
+    github.uninstalled.add("1")
+
+    with pytest.raises(ServiceFailed, match="installation lookup answered 404"):
+        apps_of(github, 1).mint(Scope("", "octo", "sandbox"), "tests-s-1", LABELS, 1)
+
+
+def test_what_one_registered_any_other_finds_and_removes(github: StandInGitHub) -> None:
+    first, second = apps_of(github, 1), apps_of(github)
+    made = first.mint(SCOPE, "tests-s-1", LABELS, 1)
+    assert made is not None
+
+    assert {second.find(SCOPE, "tests-s-1") for _ in range(3)} == {made.runner_id}
+    assert [runner.name for runner in second.registered(SCOPE)] == ["tests-s-1"]
+    assert second.mint(SCOPE, "tests-s-1", LABELS, 1) is None
+    assert second.remove(SCOPE, made.runner_id) and second.find(SCOPE, "tests-s-1") is None
+
+
+def test_jobs_are_told_with_the_first_ones_installation_whoever_asked(github: StandInGitHub) -> None:
+    run = github.state.dispatch(read_workflow(EXAMPLE))
+    apps = apps_of(github)
+
+    told = [job.installation_id for _ in range(3) for job in apps.waiting_jobs(SCOPE)]
+    assert told and set(told) == {"3"}
+    assert {getattr(apps.job(SCOPE, str(run.jobs[0].id)), "installation_id", "") for _ in range(3)} == {"3"}
+    assert apps.run(SCOPE, str(run.id)) is not None and apps.failed_jobs(SCOPE, str(run.id)) == {}
+
+
+def test_p_what_can_wait_leaves_a_quarter_and_registrations_take_it(github: StandInGitHub) -> None:
+    github.limits.hourly[CORE] = 20
+    apps = apps_of(github, 1)
+    looked = 0
+
+    with pytest.raises(Throttled, match="BudgetSpent"):
+        for _ in range(30):
+            list(apps.registered(SCOPE))
+            looked += 1
+
+    assert looked == 15
+    assert apps.find(SCOPE, "nobody") is None, "which somebody's job waits for"
+    assert minted(apps, 3) == 3
+
+
+def test_a_limit_is_no_missing_permission(github: StandInGitHub) -> None:
+    """403 means both: a note that is not written for want of permission is no failure, one beyond the limit is."""
+    github.limits.hourly[CORE] = 0
+
+    with pytest.raises(Throttled):
+        apps_of(github, 1).rerun(SCOPE, "1")
