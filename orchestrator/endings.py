@@ -9,6 +9,7 @@ import msgspec
 from agent.contract.errors import ContractError
 from agent.contract.messages import BootstrapFailed, Busy, FinalWord, Interrupting, Started, Status, read_message
 from orchestrator import demand
+from orchestrator.circuits import after_a_reclaim
 from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
 from orchestrator.model import JobState, Session, SessionState, changed, is_over
@@ -172,7 +173,10 @@ class Endings:
         now = self.clock.now()
         ledger = self.records.ledger(session.set_key) if session.state is SessionState.BUSY else None
         expecting = [demand.expecting(ledger, now)] if ledger is not None else []
-        self.records.save(changed(session, interrupting_at=now), *expecting)
+        circuits = self.records.circuits() if "spot" in reason else None
+        wiser = after_a_reclaim(circuits, session.pool, now) if circuits is not None else None
+        learned = [wiser] if wiser is not None and wiser is not circuits else []
+        self.records.save(changed(session, interrupting_at=now), *expecting, *learned)
         self.sessions.wake(session.set_key)
 
     def _spoken(self, session: Session, word: FinalWord) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from orchestrator import planning
 from orchestrator.catalogue import Kind
-from orchestrator.errors import ServiceFailed
 from orchestrator.labels import Ask, read_ask
 from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
+from orchestrator.notes import Notes
 from orchestrator.policy import refusal
 from orchestrator.ports import Clock, GitHub, Journal, Run, Scope
 from orchestrator.records import Records
@@ -42,6 +42,7 @@ class Intake:
     records: Records
     sessions: Sessions
     rescues: Rescues
+    notes: Notes
     github: GitHub
     catalogue: tuple[Kind, ...]
     clock: Clock
@@ -161,16 +162,8 @@ class Intake:
     def _say(self, job: Job) -> None:
         """Where whoever waits for the job looks, if we may write there; in our own log in any case."""
         self.journal.event("job.refused", job_id=job.job_id, repository=f"{job.owner}/{job.repo}", why=job.refused)
-        text = f"`{job.name}` (runs-on: {', '.join(job.labels)}) gets no machine: {job.refused}."
-        try:
-            said = bool(job.head_sha) and self.github.note(
-                Scope(job.installation_id, job.owner, job.repo), job.head_sha, "This job cannot be run", text
-            )
-        except ServiceFailed as error:
-            said = False
-            self.journal.event("job.note_failed", job_id=job.job_id, error=str(error))
-        if not said:
-            self.journal.event("job.refused_silently", job_id=job.job_id, hint="the App has no permission to write checks")
+        text = f"(runs-on: {', '.join(job.labels)}) gets no machine: {job.refused}."
+        self.notes.say(job, "This job cannot be run", text)
 
     def _runner_of(self, job: Job) -> Session | None:
         """The session whose runner GitHub names, if it is ours."""

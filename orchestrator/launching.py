@@ -7,21 +7,25 @@ configured. It may be cut off anywhere and taken up again: a replay gives the sa
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from orchestrator import demand, planning
 from orchestrator.catalogue import Kind
+from orchestrator.circuits import after_an_answer, open_pools
 from orchestrator.errors import Conflict, ServiceFailed, Throttled, Unanswered
 from orchestrator.labels import Ask
-from orchestrator.model import Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
+from orchestrator.model import JobState, Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
+from orchestrator.notes import Notes
 from orchestrator.ports import Clock, Compute, Crew, Journal, Started
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 
 REASONS_KEPT = 20
+LEARNED = 3
+"""Tries to write down what an answer told of pools."""
 GIVEN_UP_S = 600.0
 """How long a launch that EC2 answers with an error is sent again. Its sessions count as supply meanwhile."""
 
@@ -34,6 +38,7 @@ class Launching:
     records: Records
     compute: Compute
     sessions: Sessions
+    notes: Notes
     catalogue: tuple[Kind, ...]
     clock: Clock
     journal: Journal
@@ -56,14 +61,19 @@ class Launching:
         self.carry(claimed, sent_before=True)
 
     def requested(self, launch: Launch, ask: Ask) -> Launch:
-        """The launch with the exact request of its step, for the sessions it still has to serve."""
+        """The launch with the exact request of its step, for the sessions it still has to serve.
+
+        A row of which every pool is to be left alone is passed over, if there is another.
+        """
+        site, kinds = self.compute.site(), planning.serving(self.settings, self.catalogue, ask)
+        steps, shunned = planning.steps(ask, self.settings), open_pools(self.records.circuits(), self.clock.now())
+        better = (n for n in range(launch.step, len(steps)) if not planning.all_shunned(site, kinds, steps[n], shunned))
+        step = next(better, launch.step)
         request = planning.launch_request(
-            self.settings, self.compute.site(), ask, planning.serving(self.settings, self.catalogue, ask), planning.steps(ask,
-            self.settings)[launch.step],
-            launch_id=launch.launch_id, number=launch.step, count=len(launch.sessions), spec=launch.spec,
-            expires_at=launch.expires_at,
+            self.settings, site, ask, kinds, steps[step], launch_id=launch.launch_id, number=step, count=len(launch.sessions),
+            spec=launch.spec, expires_at=launch.expires_at, shunned=shunned,
         )  # fmt: skip
-        return changed(launch, request=request, due=self.leased())
+        return changed(launch, step=step, request=request, due=self.leased())
 
     def leased(self) -> float:
         """Until when what we begin now is ours alone."""
@@ -86,22 +96,40 @@ class Launching:
         reasons = tuple(reason[:200] for reason in started.reasons[:REASONS_KEPT])
         came = Try(at=now, step=launch.step, market=market, wanted=len(launch.sessions), got=len(bodies), reasons=reasons)
         tries = (*launch.tries, came)
-        dealt = self.records.put(changed(launch, state=LaunchState.DEALT, bodies=bodies, tries=tries, due=self.leased()))
+        pools = {body.handle.body: body.pool for body in started.bodies if body.pool}
+        dealt = self.records.put(
+            changed(launch, state=LaunchState.DEALT, bodies=bodies, pools=pools, tries=tries, due=self.leased())
+        )
+        self._learned(started.refused, pools.values())
         fields = {"launch_id": launch.launch_id, "step": launch.step, "wanted": len(launch.sessions), "got": len(bodies)}
         self.journal.event("launch.dealt", **fields, reasons="; ".join(started.reasons))
         return dealt
+
+    def _learned(self, refused: Iterable[str], given: Iterable[str]) -> None:
+        """For the breakers; several may learn at once. Not knowing it costs a call, not a machine."""
+        for _ in range(LEARNED):
+            known = self.records.circuits()
+            wiser = after_an_answer(known, refused, given, self.clock.now())
+            try:
+                if wiser is not known:
+                    self.records.put(wiser)
+                    self.journal.event("circuits.changed", open=len(open_pools(wiser, self.clock.now())))
+                return
+            except Conflict:
+                continue
 
     def _made(self, launch: Launch, planned: Planned, ledger: Ledger | None) -> Session:
         """The record of a session that has a body; if it is there already, somebody was cut off, and it is ours now."""
         if ledger is None:
             raise ServiceFailed("records:ledger", "LedgerMissing", planned.set_key)
         now = self.clock.now()
+        instance_id = launch.bodies[planned.session_id]
         session = Session(
             session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, launched_for=planned.job_id,
             owner=ledger.owner, repo=ledger.repo, run_id=planned.run_id, labels=ledger.labels,
-            installation_id=ledger.installation_id, instance_id=launch.bodies[planned.session_id], spec=launch.spec,
-            image=launch.image, market=launch.tries[-1].market, runner_name=planning.runner_name(self.settings.stack_id,
-            planned.session_id), launched_at=now,
+            installation_id=ledger.installation_id, instance_id=instance_id, spec=launch.spec, image=launch.image,
+            market=launch.tries[-1].market, pool=launch.pools.get(instance_id, ""), launched_at=now,
+            runner_name=planning.runner_name(self.settings.stack_id, planned.session_id),
             deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         try:
@@ -143,7 +171,20 @@ class Launching:
                 "level.refused", set_key=found.set_key, until=found.backoff_until, reasons="; ".join(launch.tries[-1].reasons)
             )
             self.sessions.wake(found.set_key)
+        if ledger is not None and self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels).fallback == "fail":
+            self._give_up([one.job_id for one in left], launch.tries[-1].reasons)
         return closed
+
+    def _give_up(self, job_ids: list[str], reasons: tuple[str, ...]) -> None:
+        """`fallback=fail`: who asked so would rather know than wait. GitHub itself has no way to fail a queued job."""
+        for job_id in job_ids:
+            job = self.records.job(job_id)
+            if job is None or job.state is not JobState.QUEUED or job.refused:
+                continue
+            why = f"EC2 has no machine for it ({'; '.join(reasons) or 'no reason given'}), and its label says fallback=fail"
+            refused = self.records.put(changed(job, refused=why))
+            self.journal.event("job.refused", job_id=job_id, repository=f"{job.owner}/{job.repo}", why=why)
+            self.notes.say(refused, "This job gets no machine", f"is not run: {why}. Cancel the run, or run it again later.")
 
 
 def report(journal: Journal, troubles: Sequence[Exception]) -> None:

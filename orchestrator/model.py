@@ -157,6 +157,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     state: LaunchState = LaunchState.INTENDED
     bodies: dict[str, str] = {}
     """Session id to instance id, as dealt in this step."""
+    pools: dict[str, str] = {}
+    """Instance id to the pool that gave it, where EC2 said."""
     tries: tuple[Try, ...] = ()
     """What came of each step that was answered."""
     image: str = ""
@@ -187,6 +189,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     market: str = ""
     """`spot` or `on-demand`."""
+    pool: str = ""
+    """Instance type, subnet and market, as the circuit breakers call them; empty: EC2 did not say."""
     state: SessionState = SessionState.LAUNCHED
     bound_job: str = ""
     """The job whose `in_progress` named its runner."""
@@ -291,6 +295,25 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
 
 
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong with one pool lately. Times are epoch seconds."""
+
+    refusals: int = 0
+    """In a row, for want of capacity."""
+    refused_until: float = 0.0
+    reclaims: tuple[float, ...] = ()
+    """When EC2 took machines of it back, lately."""
+    reclaimed_until: float = 0.0
+
+
+class Circuits(msgspec.Struct, frozen=True, kw_only=True):
+    """The circuit breakers of the stack, by pool (`type/subnet/market`)."""
+
+    name: str = "circuits"
+    faults: dict[str, Fault] = {}
+    version: int = 0
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision about levels needs of one record. `since`: of its state; other fields as in the record."""
 
@@ -319,7 +342,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
-Record = Job | Launch | Session | Rescue | Ledger | Stack
+Record = Job | Launch | Session | Rescue | Ledger | Stack | Circuits
 
 
 def set_key(owner: str, repo: str, group_id: int, labels: tuple[str, ...]) -> str:
@@ -351,7 +374,7 @@ def cards(record: Record) -> dict[str, Card | None]:
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()
             }
-        case Rescue() | Ledger() | Stack():
+        case Rescue() | Ledger() | Stack() | Circuits():
             return {}
 
 
@@ -368,13 +391,13 @@ def is_over(record: Record) -> bool:
             return record.state in (SessionState.ENDED, SessionState.CLOSED)
         case Rescue():
             return record.state is RescueState.RESTING
-        case Ledger() | Stack():
+        case Ledger() | Stack() | Circuits():
             return False
 
 
 def is_due_some_time(record: Record) -> bool:
     """Whether its deadline stands in the index."""
-    if isinstance(record, Ledger | Stack):
+    if isinstance(record, Ledger | Stack | Circuits):
         return False
     return record.state is not SessionState.CLOSED if isinstance(record, Session) else not is_over(record)
 
@@ -392,7 +415,7 @@ def identity(record: Record) -> str:
             return record.run_key
         case Ledger():
             return record.set_key
-        case Stack():
+        case Stack() | Circuits():
             return record.name
 
 

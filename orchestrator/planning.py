@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.catalogue import Kind, fitting
+from orchestrator.circuits import pool_name
 from orchestrator.labels import Ask
 from orchestrator.ports import Site
 from orchestrator.settings import ServerSettings
@@ -80,21 +81,19 @@ def session_of(stack_id: str, runner: str) -> str:
 
 def launch_request(
     settings: ServerSettings, site: Site, ask: Ask, kinds: Sequence[Kind], step: Step, *,
-    launch_id: str, number: int, count: int, spec: str, expires_at: float,
+    launch_id: str, number: int, count: int, spec: str, expires_at: float, shunned: frozenset[str] = frozenset(),
 ) -> str:  # fmt: skip
     """A CreateFleet call for `count` instances, as JSON. Source: CreateFleet in the EC2 API reference (type `instant`).
 
     One subnet of each zone, because EC2 refuses two pools of one type in one zone. Tags are the same for all its instances.
+    `shunned`: pools that are not named unless there is no other.
     """
     name, version = site.templates[kinds[0].architecture]
     extra: dict[str, Any] = {"MaxPrice": f"{ask.price_limit:g}"} if ask.price_limit and step.market == SPOT else {}
     if ask.disk_gib:
         disk = {"VolumeSize": ask.disk_gib, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
         extra["BlockDeviceMappings"] = [{"DeviceName": settings.root_device, "Ebs": disk}]
-    named = kinds[: min(step.types, max(1, OVERRIDES // len(site.subnets)))]
-    overrides = [
-        {"InstanceType": kind.name, "SubnetId": subnet, **extra} for kind in named for _, subnet in sorted(site.subnets.items())
-    ]
+    overrides = [{"InstanceType": kind, "SubnetId": subnet, **extra} for kind, subnet in _pools(site, kinds, step, shunned)]
     tags = {
         "Name": f"{settings.stack_id}-{launch_id}",
         "runs-fleet:managed": "true",
@@ -118,6 +117,20 @@ def launch_request(
     if step.market == SPOT:
         request["SpotOptions"] = {"AllocationStrategy": "price-capacity-optimized"}
     return json.dumps(request, sort_keys=True)
+
+
+def all_shunned(site: Site, kinds: Sequence[Kind], step: Step, shunned: frozenset[str]) -> bool:
+    """Whether every pool that a row could name is one to be left alone."""
+    return all(pool_name(k.name, subnet, step.market) in shunned for k in kinds for subnet in site.subnets.values())
+
+
+def _pools(site: Site, kinds: Sequence[Kind], step: Step, shunned: frozenset[str]) -> list[tuple[str, str]]:
+    """Types and subnets, nearest to the wish first: as many types as the row allows, not counting those wholly left alone."""
+    subnets = [subnet for _, subnet in sorted(site.subnets.items())]
+    most = min(step.types, max(1, OVERRIDES // len(subnets)))
+    open_ = [(k.name, [s for s in subnets if pool_name(k.name, s, step.market) not in shunned]) for k in kinds]
+    named = [one for one in open_ if one[1]][:most] or [(kind.name, subnets) for kind in kinds[:most]]
+    return [(kind, subnet) for kind, those in named for subnet in those]
 
 
 def lifetime_s(settings: ServerSettings) -> float:

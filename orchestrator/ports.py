@@ -119,6 +119,8 @@ class Body:
     """Whose it is; empty where nobody said."""
     kind: str = ""
     """Instance type."""
+    pool: str = ""
+    """What gave it (`circuits.pool_name`); empty where nobody said."""
     market: str = ""
     launched_at: float = 0.0
     expires_at: float | None = None
@@ -131,6 +133,8 @@ class Started:
     bodies: tuple[Body, ...]
     reasons: tuple[str, ...] = ()
     """`code: message` each; the code decides what is tried next."""
+    refused: tuple[str, ...] = ()
+    """The pools that had nothing."""
 
 
 @dataclass(frozen=True)

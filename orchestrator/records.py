@@ -19,6 +19,7 @@ from orchestrator.model import (
     SHARDS,
     Board,
     Card,
+    Circuits,
     Job,
     Launch,
     LaunchState,
@@ -48,10 +49,10 @@ RESCUE_KEPT_S = 35 * 86_400
 WAKE, LEDGER, CARD = "wake", "ledger", "card#"
 ROWS: dict[type, tuple[str, str]] = {
     Job: (JOBS, "job"), Session: (SESSIONS, "session"), Launch: (SESSIONS, "launch"), Ledger: (SESSIONS, LEDGER),
-    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"),
+    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"), Circuits: (SESSIONS, "circuits"),
 }  # fmt: skip
 """Table and row of each kind of record. Whatever else lies in a partition is a card or the wake."""
-Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue)
+Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue, Circuits)
 
 
 class Records:
@@ -84,6 +85,10 @@ class Records:
     def stack(self) -> Stack:
         """Read consistently; as new if nobody wrote it yet. Raises: ServiceFailed."""
         return self._read(Stack, Stack().name) or Stack()
+
+    def circuits(self) -> Circuits:
+        """Read consistently; as new if nobody wrote them yet. Raises: ServiceFailed."""
+        return self._read(Circuits, Circuits().name) or Circuits()
 
     def board(self, set_key: str) -> Board:
         """One label set as it is now, read consistently from the table itself. Raises: ServiceFailed."""
@@ -256,5 +261,5 @@ def _touched_at(record: Record) -> float | None:
             return record.changed_at + RESCUE_KEPT_S
         case Ledger():
             return record.touched_at + LEDGER_KEPT_S
-        case Stack():
+        case Stack() | Circuits():
             return None

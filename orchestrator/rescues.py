@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.model import Job, JobState, Rescue, RescueState, Session, changed
+from orchestrator.notes import Notes
 from orchestrator.ports import Clock, GitHub, Journal, Scope
 from orchestrator.records import Records
 
@@ -48,6 +49,7 @@ class Rescues:
     """Re-runs; on ports that are handed in."""
 
     records: Records
+    notes: Notes
     github: GitHub
     clock: Clock
     journal: Journal
@@ -71,6 +73,8 @@ class Rescues:
             return
         if len(tried) >= RETRIES:
             self.journal.event("rescue.exhausted", run=key, job=job.name, attempt=job.run_attempt, reason=session.reason)
+            why = f"its machine was taken away ({session.reason}), as in attempt {tried[-1]}: it is not run again by itself."
+            self.notes.say(job, "This job lost its machine again", f"failed because {why}")
             return
         wanted = {**known.wanted, job.name: job.run_attempt}
         seen = max(known.seen_attempt, job.run_attempt)

@@ -16,6 +16,7 @@ from orchestrator.endings import Endings
 from orchestrator.intake import Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
+from orchestrator.notes import Notes
 from orchestrator.ports import Clock, Compute, Configurations, Crew, GitHub, Ids, Journal, Queue, Tables, Wakes
 from orchestrator.records import JOBS, SESSIONS, Records
 from orchestrator.recovery import Recovery
@@ -65,9 +66,10 @@ def turns(settings: ServerSettings, world: World) -> Turns:
         settings, records, world.compute, world.github, world.configurations, world.clock, world.journal, world.wakes
     )
     kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
-    launching = Launching(settings, records, world.compute, sessions, kinds, world.clock, world.journal, world.crew)
-    rescues = Rescues(records, world.github, world.clock, world.journal, settings.watch_s)
-    intake = Intake(settings, records, sessions, rescues, world.github, kinds, world.clock, world.journal)
+    notes = Notes(records, world.github, world.clock, world.journal)
+    launching = Launching(settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew)
+    rescues = Rescues(records, notes, world.github, world.clock, world.journal, settings.watch_s)
+    intake = Intake(settings, records, sessions, rescues, notes, world.github, kinds, world.clock, world.journal)
     levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
     endings = Endings(
         settings, records, world.compute, world.github, world.configurations, sessions, launching, rescues, world.clock,

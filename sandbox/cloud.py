@@ -23,7 +23,7 @@ import boto3
 from botocore.config import Config
 
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
-from sandbox.imds import ROLE_ID
+from sandbox.imds import ROLE_ID, access_key
 from sandbox.instances import Instances
 from sandbox.weather import Weather
 
@@ -68,6 +68,7 @@ class Cloud:
         self._fleet_lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._client_lock = threading.Lock()
+        self._session: boto3.session.Session | None = None
         self._behaviour: dict[str, str] = {}
         self.fleet_calls = 0
         self.weather = Weather()
@@ -106,6 +107,13 @@ class Cloud:
         config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
         session = boto3.session.Session(**CREDENTIALS, region_name=REGION)
         return session.client(service, endpoint_url=self.url, config=config)
+
+    def client_of(self, instance_id: str, service: str) -> Any:
+        """A client that signs as that instance's role does."""
+        keys = {"aws_access_key_id": access_key(instance_id), "aws_secret_access_key": "of-the-role"}
+        with self._client_lock:  # a session is no place for several threads
+            self._session = self._session or boto3.session.Session(region_name=REGION)
+            return self._session.client(service, endpoint_url=self.url, **keys)
 
     def create_fleet(self, body: bytes, call: Callable[[bytes], tuple[str, list[tuple[str, str]], bytes]]) -> Any:
         """The same token and arguments give the same answer; other arguments are refused. Source: EC2 idempotency."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+from orchestrator.circuits import pool_name
 from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
 
@@ -16,6 +17,8 @@ SITE_S = 300.0
 """For how long templates and subnets are believed; a new image is used that much later at most."""
 CONSOLE = 4000
 """Characters kept of a console."""
+NO_CAPACITY = frozenset({"InsufficientInstanceCapacity", "UnfulfillableCapacity", "InsufficientCapacity", "Unsupported"})
+"""A pool that says so is left alone for a while. Source: "Error codes for the Amazon EC2 API"."""
 LIVING = ["pending", "running", "stopping", "stopped"]
 
 
@@ -79,12 +82,14 @@ class Ec2Strategy:
                 "pending",
                 kind=str(group.get("InstanceType", "")),
                 market=str(group.get("Lifecycle", "")),
+                pool=_pool(group),
             )
             for group in answer.get("Instances", [])
             for identity in group.get("InstanceIds", [])
         ]
         reasons = tuple(sorted({f"{e.get('ErrorCode')}: {e.get('ErrorMessage')}" for e in answer.get("Errors", [])}))
-        return Started(tuple(bodies), reasons)
+        refused = {_pool(error) for error in answer.get("Errors", []) if error.get("ErrorCode") in NO_CAPACITY}
+        return Started(tuple(bodies), reasons, tuple(sorted(refused - {""})))
 
     def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
         """By a filter, because an unknown id in the list itself would fail the whole call."""
@@ -131,12 +136,20 @@ class Ec2Strategy:
         return [_body(instance) for instance in self._ec2.describe(wanted)]
 
 
+def _pool(told: dict[str, Any]) -> str:
+    """Of a part of CreateFleet's answer. Source: CreateFleetInstance and CreateFleetError in the EC2 API reference."""
+    where = told.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
+    return pool_name(str(where.get("InstanceType", "")), str(where.get("SubnetId", "")), str(told.get("Lifecycle", "")))
+
+
 def _body(instance: dict[str, Any]) -> Body:
     tags = {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
     expires = tags.get("runs-fleet:expires-at", "")
     launched = instance.get("LaunchTime")
+    market, kind = str(instance.get("InstanceLifecycle", "on-demand")), str(instance.get("InstanceType", ""))
     return Body(
         SessionHandle(NAME, str(instance["InstanceId"])), str(instance["State"]["Name"]), tags.get("runs-fleet:launch-id", ""),
-        str(instance.get("InstanceType", "")), str(instance.get("InstanceLifecycle", "on-demand")),
-        launched.timestamp() if launched is not None else 0.0, float(expires) if expires.isdigit() else None,
+        kind=kind, pool=pool_name(kind, str(instance.get("SubnetId", "")), market), market=market,
+        launched_at=launched.timestamp() if launched is not None else 0.0,
+        expires_at=float(expires) if expires.isdigit() else None,
     )  # fmt: skip

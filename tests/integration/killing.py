@@ -66,10 +66,11 @@ class Watch:
 class PuppetFleet:
     """Bodies whose agents need no process: each waits for its configuration, takes a job, ends green, and terminates."""
 
-    def __init__(self, github: StandInGitHub, client: Callable[[str], Any]) -> None:
+    def __init__(self, github: StandInGitHub, client: Callable[[str], Any], client_of: Callable[[str, str], Any]) -> None:
+        """`client_of`: signing as that instance."""
         self.machines: dict[str, Any] = {}
         self.booted: list[str] = []
-        self._github, self._client = github, client
+        self._github, self._client, self._client_of = github, client, client_of
         self.queue_url = ""
 
     def boot(self, instance_id: str, user_data: str) -> None:
@@ -87,7 +88,7 @@ class PuppetFleet:
         return ""
 
     def _live(self, instance_id: str) -> None:
-        ssm, sqs = self._client("ssm"), self._client("sqs")
+        ssm, sqs = self._client("ssm"), self._client_of(instance_id, "sqs")
         config, wait = None, threading.Event()
         while config is None and instance_id in self.machines:
             try:

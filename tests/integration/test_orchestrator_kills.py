@@ -47,7 +47,9 @@ class Ground:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.github = StandInGitHub().start()
-        self.fleet = PuppetFleet(self.github, lambda service: self.cloud.client(service))
+        self.fleet = PuppetFleet(
+            self.github, lambda service: self.cloud.client(service), lambda body, service: self.cloud.client_of(body, service)
+        )
         self.cloud = Cloud(root, self.fleet).start()
         script = Path(__file__).with_name("zygote.py")
         checkout = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}

@@ -13,6 +13,7 @@ import msgspec
 
 from agent.contract.secret import Secret
 from orchestrator import model, wiring
+from orchestrator.circuits import pool_name
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Unanswered
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
 from orchestrator.ports import (
@@ -246,6 +247,7 @@ class MemoryCompute:
         self.instances: dict[str, str] = {}
         """Id to state; take one out and EC2 does not know it any more."""
         self.launched_by: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
         self.full: set[str] = set()
         """Markets, instance types or zones' subnets without capacity; `*`: everything."""
         self.room: int | None = None
@@ -320,8 +322,13 @@ class MemoryCompute:
         for _ in range(given):
             identity = f"i-{len(self.launched_by) + 1:017x}"
             self.instances[identity], self.launched_by[identity] = "running", tags["runs-fleet:launch-id"]
-            bodies.append(Body(SessionHandle("ec2", identity), "pending", tags["runs-fleet:launch-id"], market=market))
-        return Started(tuple(bodies), reasons)
+            chosen = open_pools[0]
+            pool = pool_name(chosen["InstanceType"], chosen["SubnetId"], market)
+            self.kinds[identity] = chosen["InstanceType"]
+            handle = SessionHandle("ec2", identity)
+            bodies.append(Body(handle, "pending", tags["runs-fleet:launch-id"], chosen["InstanceType"], pool, market))
+        refused = sorted(pool_name(p["InstanceType"], p["SubnetId"], market) for p in pools if p not in open_pools)
+        return Started(tuple(bodies), reasons, tuple(refused))
 
 
 @dataclass

@@ -171,7 +171,7 @@ def test_without_spot_capacity_everything_is_launched_on_demand() -> None:
     world.told(an_event())
 
     markets = [r["TargetCapacitySpecification"]["DefaultTargetCapacityType"] for r in world.compute.requests]
-    assert (markets, world.compute.launched) == (["spot", "spot", "on-demand"], 1)
+    assert (markets, world.compute.launched) == (["spot", "on-demand"], 1)
 
 
 @pytest.mark.parametrize("fallback", ["wait", "fail"])
@@ -197,7 +197,7 @@ def test_what_ec2_refuses_altogether_stays_demand_and_is_asked_for_again_later()
     world.ticks(until_s=20.0)
 
     assert launch.state is LaunchState.CLOSED and "InsufficientInstanceCapacity" in launch.tries[0].reasons[0]
-    assert (asked, world.compute.launched) == (4, 1)
+    assert (asked, world.compute.launched) == (3, 1)
     assert "level.refused" in world.journal.names and "level.held" in world.journal.names
 
 
@@ -540,3 +540,19 @@ def test_what_was_launched_a_moment_ago_may_want_its_registration_still() -> Non
     world.clock.at += 31.0
     world.turns.on_sweep()
     assert world.compute.launched == 5
+
+
+@pytest.mark.parametrize(("fallback", "refused"), [("fail", True), ("wait", False)])
+def test_a_job_that_would_rather_fail_than_wait_is_told_that_there_is_no_machine(fallback: str, refused: bool) -> None:
+    world = World()
+    world.compute.full = {"*"}
+    world.told(an_event(labels=(f"runs-fleet/fallback={fallback}",), head_sha="0f"))
+
+    job = world.records.job("1")
+    assert job is not None
+    assert bool(job.refused) is refused
+    assert len(world.github.notes) == int(refused)
+    world.compute.full = set()
+    world.clock.at += 3600.0
+    world.turns.on_sweep()
+    assert world.compute.launched == int(not refused)

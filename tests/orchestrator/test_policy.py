@@ -88,7 +88,7 @@ def test_an_app_that_may_not_write_notes_says_so_in_the_log() -> None:
 
     world.told(an_event(labels=("runs-fleet/cpu=many",), head_sha="0f"))
 
-    assert "job.refused_silently" in world.journal.names
+    assert "job.noted_silently" in world.journal.names
 
 
 def test_a_note_that_fails_does_not_bring_the_delivery_back() -> None:

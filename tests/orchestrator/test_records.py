@@ -8,6 +8,8 @@ import pytest
 from orchestrator.errors import Conflict
 from orchestrator.model import (
     Board,
+    Circuits,
+    Fault,
     JobState,
     LaunchState,
     Planned,
@@ -31,14 +33,16 @@ FULL_JOB = a_job(
 )  # fmt: skip
 FULL_SESSION = a_session(
     state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, instance_id="i-1", spec="amd64", image="t:3",
-    market="spot", bound_job="9", runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5,
+    market="spot", pool="m7i.large/subnet-1/spot", bound_job="9",
+    runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5,
     configured_at=1.75, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
     console="Kernel panic",
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
-    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
+    state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, pools={"i-1": "m7i.large/subnet-1/spot"},
+    tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
     reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
     sessions=(), sets=(SET, "other"),
 )  # fmt: skip
@@ -59,8 +63,9 @@ EVERY = [
     FULL_LAUNCH,
     FULL_LEDGER,
     Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0, lately=((4.5, 2.0),)),
+    Circuits(faults={"m7i.large/subnet-1/spot": Fault(refusals=2, refused_until=3.5, reclaims=(1.5,), reclaimed_until=2.5)}),
 ]
-EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack()]
+EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack(), Circuits()]
 EVERY += [a_job(name="", installation_id="", labels=(), queued_at=0.0), a_session(owner="", repo="", run_id="", labels=())]
 
 
@@ -79,8 +84,8 @@ def records(tables: Tables) -> Records:
 
 def read(records: Records, record: Record) -> Record | None:
     name = type(record).__name__.lower()
-    if isinstance(record, Stack):
-        return records.stack()
+    if isinstance(record, Stack | Circuits):
+        return getattr(records, name)()  # type: ignore[no-any-return]
     identity = {"ledger": "set_key", "rescue": "run_key"}.get(name, f"{name}_id")
     found: Record | None = getattr(records, name)(getattr(record, identity))
     return found
@@ -97,12 +102,12 @@ def test_every_field_of_a_record_comes_back(records: Records, record: Record) ->
 
 
 def test_every_field_of_every_record_is_tried_above() -> None:
-    for full in EVERY[:6]:
+    for full in EVERY[:7]:
         plain = msgspec.to_builtins(full)
         defaults = {f.name: f.default for f in msgspec.structs.fields(type(full)) if f.default is not msgspec.NODEFAULT}
         same = {name for name, value in defaults.items() if plain.get(name) == value}
 
-        assert same <= {"version", "due", "strategy", "name", "bodies", "phases_ms"}, same
+        assert same <= {"version", "due", "strategy", "name", "bodies", "pools", "faults", "phases_ms"}, same
 
 
 def test_a_value_that_is_emptied_does_not_stay_behind(records: Records) -> None:

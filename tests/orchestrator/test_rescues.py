@@ -130,6 +130,7 @@ def test_a_job_reclaimed_again_is_given_up_and_that_is_said() -> None:
     reruns(world)
     (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
 
+    again = msgspec.structs.replace(again, head_sha="0f")
     world.told(again)
     session = next(s for s in world.sessions if s.state is SessionState.CONFIGURED)
     happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.runner_name))
@@ -139,6 +140,9 @@ def test_a_job_reclaimed_again_is_given_up_and_that_is_said() -> None:
     assert len(reruns(world)) == 1
     exhausted = [fields for name, fields in world.journal.events if name == "rescue.exhausted"]
     assert exhausted and exhausted[0]["attempt"] == 2
+    assert world.github.notes == [
+        "`build` failed because its machine was taken away (spot), as in attempt 1: it is not run again by itself."
+    ]
 
 
 def test_deliveries_and_words_that_come_again_run_nothing_twice() -> None:
