@@ -36,6 +36,8 @@ class Level:
     """What to do about one label set. `look_at`: when to look again though nobody wakes us (epoch seconds, None: never)."""
 
     lacking: int = 0
+    firm: int = 0
+    """How many of those lacking must not be taken back: for jobs that lost a machine, or are about to."""
     surplus: tuple[str, ...] = ()
     """Ids of sessions to take back, youngest first."""
     ask: tuple[str, ...] = ()
@@ -69,7 +71,10 @@ def level(board: Board, now: float) -> Level:
     if supply < demand:
         if ledger is not None and ledger.backoff_until > now:
             return replace(found, held=ledger.backoff_why, look_at=_first([*looks, ledger.backoff_until]))
-        return replace(found, lacking=demand - supply)
+        there = sum(card.firm for card in sessions if card.identity in counted)
+        there += sum(one not in known for card in board.cards if card.kind == "launch" and card.firm for one in card.sessions)
+        firm = max(0, len(expected) + sum(card.firm for card in waiting) - there)
+        return replace(found, lacking=demand - supply, firm=min(firm, demand - supply))
     if supply == demand:
         return found
     since = ledger.surplus_since if ledger is not None and ledger.surplus_since is not None else now

@@ -168,7 +168,10 @@ class Endings:
     def _interrupting(self, session: Session, reason: str) -> None:
         """Its machine is going away: one without a job is no supply any more, one with a job will send it back to us."""
         self.journal.event("session.interrupting", session_id=session.session_id, reason=reason)
-        if is_over(session) or session.interrupting_at is not None or "rebalance" in reason:
+        if is_over(session) or "rebalance" in reason:
+            return
+        if session.interrupting_at is not None:
+            self.sessions.wake(session.set_key)  # whoever heard it first may have been cut off before
             return
         now = self.clock.now()
         ledger = self.records.ledger(session.set_key) if session.state is SessionState.BUSY else None

@@ -104,7 +104,8 @@ class Intake:
         if event.runner_name:
             changes["runner_name"] = event.runner_name[: planning.NAME_LIMIT]
         if state is JobState.QUEUED:
-            changes |= {"queued_at": event.at, "refused": self._refusal(job, event)}
+            firm = self.rescues.was_tried(changed(job, run_attempt=event.run_attempt))
+            changes |= {"queued_at": event.at, "refused": self._refusal(job, event), "firm": firm}
         if state is JobState.IN_PROGRESS:
             changes |= {"started_at": event.at, "due": self.clock.now() + RUNNING_S}
         if state is JobState.COMPLETED:

@@ -159,6 +159,7 @@ class Launching:
         ledger = ledgers[left[0].set_key] if left else None
         if ledger is not None:
             ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
+            ask = planning.firm(ask) if launch.firm else ask
             if launch.step + 1 < len(planning.steps(ask, self.settings)):
                 again = changed(launch, state=LaunchState.INTENDED, step=launch.step + 1, sessions=left, bodies={})
                 return self.records.put(self.requested(again, ask))

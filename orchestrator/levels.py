@@ -40,6 +40,7 @@ class Want:
     ledger: Ledger
     found: Level
     ask: Ask
+    firm: bool = False
     asked: int = 0
     """How many have been asked for already."""
 
@@ -125,7 +126,11 @@ class Levels:
         if found.lacking:
             ledger = self._installed(ledger, found)
             ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
-            wanted[planning.spec_name(ask, ask.architecture, self.settings)].append(Want(ledger, found, ask))
+            firm = min(found.firm, found.lacking) if planning.may_be_firm(ask) else 0
+            for number, one in ((firm, planning.firm(ask)), (found.lacking - firm, ask)):
+                if number:
+                    want = Want(ledger, replace(found, lacking=number), one, firm=one is not ask)
+                    wanted[planning.spec_name(one, one.architecture, self.settings)].append(want)
 
     def _installed(self, ledger: Ledger, found: Level) -> Ledger:
         """With the App's installation as the newest job tells it: an App that is installed again has another."""
@@ -228,6 +233,7 @@ class Levels:
         launch = Launch(
             launch_id=launch_id, spec=spec, request="", sessions=tuple(sessions),
             sets=tuple(want.ledger.set_key for want in sharing),
+            firm=any(want.firm for want in sharing),
             image=":".join(self.launching.compute.site().templates[first.ask.architecture]), created_at=now,
             expires_at=now + planning.lifetime_s(self.settings),
         )  # fmt: skip

@@ -110,6 +110,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     head_sha: str = ""
     refused: str = ""
     """Why it is not run here, in words for whoever wrote its labels; empty: it is."""
+    firm: bool = False
+    """An earlier attempt lost its machine: this one gets one that is not taken back, if its label lets it."""
     runner_name: str = ""
     """Empty until GitHub names the runner that took it."""
     queued_at: float = 0.0
@@ -157,6 +159,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     state: LaunchState = LaunchState.INTENDED
     bodies: dict[str, str] = {}
     """Session id to instance id, as dealt in this step."""
+    firm: bool = False
+    """On demand only: for jobs that lost a machine, or are about to."""
     pools: dict[str, str] = {}
     """Instance id to the pool that gave it, where EC2 said."""
     tries: tuple[Try, ...] = ()
@@ -325,6 +329,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     bound: bool = False
     leaving: bool = False
     """Its machine is going away."""
+    firm: bool = False
+    """Of a job and a launch: as in its record; of a session: EC2 does not take its machine back."""
     run_id: str = ""
     sessions: tuple[str, ...] = ()
     """Of a launch: those of this label set that may still get a body."""
@@ -357,6 +363,7 @@ def cards(record: Record) -> dict[str, Card | None]:
         case Job():
             card = Card(
                 kind="job", identity=record.job_id, state=record.state.value, since=record.queued_at, run_id=record.run_id,
+                firm=record.firm,
             )  # fmt: skip
             wants = record.state in (JobState.WAITING, JobState.QUEUED) and not record.refused
             return {record.set_key: card if wants else None}
@@ -365,11 +372,14 @@ def cards(record: Record) -> dict[str, Card | None]:
             card = Card(
                 kind="session", identity=record.session_id, state=record.state.value, since=since or 0.0,
                 bound=bool(record.bound_job), leaving=record.interrupting_at is not None, run_id=record.run_id,
+                firm=record.market == "on-demand",
             )  # fmt: skip
             return {record.set_key: card if not is_over(record) else None}
         case Launch():
             of_set = {key: tuple(one.session_id for one in record.sessions if one.set_key == key) for key in record.sets}
-            common: dict[str, Any] = {"identity": record.launch_id, "state": record.state.value, "since": record.created_at}
+            common: dict[str, Any] = {
+                "identity": record.launch_id, "state": record.state.value, "since": record.created_at, "firm": record.firm,
+            }  # fmt: skip
             return {
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()

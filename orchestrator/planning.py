@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.catalogue import Kind, fitting
@@ -49,8 +49,18 @@ STEPS = (Step(SPOT, 10), Step(SPOT, 60), Step(ON_DEMAND, 4), Step(ON_DEMAND, 30)
 def steps(ask: Ask, settings: ServerSettings) -> tuple[Step, ...]:
     """The rows that an ask may use, in order."""
     spot = ask.spot and settings.spot
-    allowed = {SPOT, ON_DEMAND} if ask.fallback == "on-demand" and not ask.price_limit else {SPOT}
+    allowed = {SPOT, ON_DEMAND} if may_be_firm(ask) else {SPOT}
     return tuple(step for step in STEPS if step.market in (allowed if spot else {ON_DEMAND}))
+
+
+def may_be_firm(ask: Ask) -> bool:
+    """Whether it may be served on demand though it asks for spot."""
+    return ask.fallback == "on-demand" and not ask.price_limit
+
+
+def firm(ask: Ask) -> Ask:
+    """The same, of machines that EC2 does not take back."""
+    return ask if not ask.spot else replace(ask, spot=False)
 
 
 def spec_name(ask: Ask, architecture: str, settings: ServerSettings) -> str:

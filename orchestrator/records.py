@@ -172,6 +172,10 @@ class Records:
             return False
         return True
 
+    def happened(self, what: str) -> bool:
+        """Whether somebody asked `once` already. Raises: ServiceFailed."""
+        return self._tables.get(SESSIONS, (what, "once")) is not None
+
     def suspected(self, what: str, now: float, for_s: float) -> bool:
         """Whether `what` has been suspected for so long already; the first time is remembered, and forgotten after a day.
 

@@ -54,16 +54,20 @@ class Recovery:
             return 0
 
     def _redelivered(self) -> int:
-        """Oldest first, each once: one that fails again is another delivery."""
-        now, asked = self.clock.now(), 0
+        """Oldest first, each until GitHub took the request once: one that fails again is another delivery."""
+        now, tried, asked = self.clock.now(), 0, 0
         for delivery_id in reversed(self.github.failed_deliveries(now - DELIVERIES_S)):
-            if asked < REDELIVERED and self.records.once(f"delivery/{delivery_id}", now, DELIVERIES_S):
-                asked += 1
-                self._attempted("delivery", partial(self._again, delivery_id))
+            if asked == REDELIVERED or tried == 3 * REDELIVERED:
+                break
+            if not self.records.happened(f"delivery/{delivery_id}"):
+                tried += 1
+                asked += self._attempted("delivery", partial(self._again, delivery_id))
         return asked
 
     def _again(self, delivery_id: str) -> int:
+        """Asked twice, if we are cut off in between, does no harm: a delivery that comes again changes nothing."""
         self.github.redeliver(delivery_id)
+        self.records.once(f"delivery/{delivery_id}", self.clock.now(), DELIVERIES_S)
         self.journal.event("delivery.requested_again", delivery=delivery_id)
         return 1
 

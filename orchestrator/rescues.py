@@ -82,6 +82,13 @@ class Rescues:
         self.records.put(changed(known, state=RescueState.WAITING, **more))
         self.journal.event("rescue.wanted", run=key, job=job.name, reason=session.reason)
 
+    def was_tried(self, job: Job) -> bool:
+        """Whether this attempt is there because we ran the job again after it had lost its machine. Raises: ServiceFailed."""
+        if job.run_attempt == 1:
+            return False
+        rescue = self.records.rescue(run_key(job))
+        return rescue is not None and job.run_attempt - 1 in (*rescue.tried.get(job.name, ()), *_doing(rescue, job.name))
+
     def withdraw(self, job: Job | None) -> None:
         """A job that was not reclaimed after all: it is not run again, unless it was already. Raises: Conflict; ServiceFailed."""
         rescue = self.records.rescue(run_key(job)) if job is not None else None
@@ -129,3 +136,8 @@ class Rescues:
     def _dropped(self, rescue: Rescue, why: str) -> None:
         self.records.put(changed(rescue, wanted={}, doing=(), state=RescueState.RESTING, changed_at=self.clock.now()))
         self.journal.event("rescue.dropped", run=rescue.run_key, jobs=", ".join(rescue.wanted), why=why)
+
+
+def _doing(rescue: Rescue, name: str) -> tuple[int, ...]:
+    """The attempt of a job that GitHub is being asked to run again now."""
+    return (rescue.wanted[name],) if name in rescue.doing and name in rescue.wanted else ()

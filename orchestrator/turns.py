@@ -121,6 +121,7 @@ class Turns:
             more = (*known.expected, *[until] * count)[-MOST_EXPECTED:]
             self.records.put(changed(known, expected=more, touched_at=self.clock.now()))
 
+        self.sessions.wake(key)  # before, for the case that we are cut off; and after, to be looked at now
         self._again(wanted)
         self.sessions.wake(key)
         return key

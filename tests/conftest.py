@@ -79,8 +79,10 @@ class VirtualClock:
 
 
 def pytest_configure() -> None:
-    """Whoever started us may have had SIGHUP ignored (nohup does); our children would inherit that."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Whoever started us may have had signals ignored (nohup does, and a script's `&`); our children would inherit that."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from tests.orchestrator.memory import MORNING, SET, ManualClock, MemoryTables, a
 from tests.orchestrator.test_tables import dynamo
 
 FULL_JOB = a_job(
+    firm=True,
     name="bäuen \u2028 🚀", labels=("a", "b"), state=JobState.COMPLETED, conclusion="success", runner_name="tests-s-1",
     head_sha="0f", refused="no",
     queued_at=1_769_860_800.123456, started_at=0.1, completed_at=2.0,
@@ -41,6 +42,7 @@ FULL_SESSION = a_session(
     console="Kernel panic",
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
+    firm=True,
     state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, pools={"i-1": "m7i.large/subnet-1/spot"},
     tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
     reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,

@@ -336,3 +336,73 @@ def test_only_a_failed_job_on_an_interrupted_machine_of_its_own_was_reclaimed(co
     reclaimed = was_reclaimed(job, a_session(status=status, bound_job=bound))
 
     assert reclaimed is ((conclusion, status, bound) == ("failure", "interrupted", "1"))
+
+
+def market(world: World, at: int = -1) -> str:
+    """Of one request."""
+    return str(world.compute.requests[at]["TargetCapacitySpecification"]["DefaultTargetCapacityType"])
+
+
+def test_a_job_that_lost_its_machine_gets_one_that_is_not_taken_back() -> None:
+    world = World()
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    reruns(world)
+    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+
+    world.told(again)
+
+    assert [market(world, at) for at in (0, -1)] == ["spot", "on-demand"]
+    told = world.records.job(again.job_id)
+    assert told is not None and told.firm
+
+
+def test_a_machine_at_work_that_is_about_to_go_is_replaced_by_one_that_is_not_taken_back() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+
+    world.hear("interrupting", reason="spot")
+
+    assert [market(world, at) for at in range(len(world.compute.requests))] == ["spot", "on-demand"]
+
+
+def test_a_job_that_somebody_ran_again_himself_is_as_any_other() -> None:
+    world = World()
+    running(world, "build")
+    ends(world, "build")
+
+    world.told(an_event(job_id="5", name="build", run_attempt=2))
+
+    assert market(world) == "spot"
+
+
+@pytest.mark.parametrize("label", ["runs-fleet/fallback=wait", "runs-fleet/price=0.2"])
+def test_who_wants_spot_and_nothing_else_gets_nothing_else(label: str) -> None:
+    world = World()
+    world.github.attempts["7"] = 1
+    world.told(an_event(labels=(label,)))
+    happens(world, an_event("in_progress", runner_name=world.session.runner_name, labels=(label,)))
+    world.hear("busy")
+
+    world.hear("interrupting", reason="spot")
+
+    assert {market(world, at) for at in range(len(world.compute.requests))} == {"spot"}
+
+
+def test_beside_it_others_still_get_spot() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    for number in (11, 12):
+        world.turns.on_job_event(an_event(job_id=str(number)))
+
+    world.hear("interrupting", reason="spot", session=world.sessions[0])
+    world.ticks(until_s=10.0)
+
+    asked = {
+        market(world, at): world.compute.requests[at]["TargetCapacitySpecification"]
+        for at in range(1, len(world.compute.requests))
+    }
+    assert {name: told["TotalTargetCapacity"] for name, told in asked.items()} == {"on-demand": 1, "spot": 2}

@@ -1,0 +1,327 @@
+"""Every other turn, cut short after each of its calls: killed there, the answer lost, the call refused, the message again.
+
+A normal run and a rescue have pages of their own (test_crashes, test_rescues). Here a turn is cut short once, then the world goes
+on as it would (the queue delivers again, an operator repeats himself, the schedules come round), and must be right in the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from orchestrator import wiring
+from orchestrator.errors import OrchestratorError, ServiceFailed, Unanswered
+from orchestrator.model import SessionState
+from orchestrator.ports import Received
+from tests.orchestrator.memory import Crash, OwnHands, Registration, World, an_event
+
+STRANGER = "i-0123456789abcdef0"
+LABELS = ("runs-fleet",)
+
+
+@dataclass
+class Refusal:
+    """Refuses the call of that number (counted from 1) before it has any effect."""
+
+    number: int = 0
+    made: int = 0
+
+    def of(self, port: Any) -> Any:
+        """The port, each of whose calls may be that one."""
+        return _Refusing(port, self)
+
+
+class _Refusing:
+    def __init__(self, port: Any, refusal: Refusal) -> None:
+        self._port, self._refusal = port, refusal
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if not callable(found) or name == "registrations_left":
+            return found
+
+        def called(*args: Any, **named: Any) -> Any:
+            self._refusal.made += 1
+            if self._refusal.made == self._refusal.number:
+                raise ServiceFailed(name, "InternalError", "not this time")
+            return found(*args, **named)
+
+        return called
+
+
+@dataclass
+class Play:
+    """One turn in its world. `again`: whoever asked for it asks once more after a failure; the schedules come round anyway."""
+
+    prepare: Callable[[World], None]
+    act: Callable[[World], None]
+    right: Callable[[World], None]
+    again: bool = True
+    rounds: int = 8
+    step_s: float = 30.0
+    after: Callable[[World], None] = field(default=lambda world: None)
+    """What happens outside in each round."""
+
+    def world(self) -> World:
+        world = World()
+        self.prepare(world)
+        return world
+
+    def goes_on(self, world: World, *, repeated: bool) -> None:
+        world.wakes.taken()  # what a process only knew died with it
+        if repeated:
+            with contextlib.suppress(OrchestratorError):
+                self.act(world)
+        for _ in range(self.rounds):
+            world.clock.at += self.step_s
+            self.after(world)
+            for turn in (world.turns.on_sweep, world.settle, world.turns.on_tick, world.turns.on_recovery, world.settle):
+                with contextlib.suppress(OrchestratorError):
+                    turn()
+
+
+def refusing(world: World, refusal: Refusal) -> None:
+    """From now on the turns' ports may refuse."""
+    ports = (world.tables, world.compute, world.github, world.configurations, world.queue, world.terminations)
+    outside = wiring.World(*map(refusal.of, ports), world.clock, world.ids, world.journal, OwnHands(), world.wakes)
+    world.turns = wiring.turns(world.settings, outside)
+
+
+def idle(world: World) -> None:
+    world.launched()
+    world.hear("started")
+
+
+def busy(world: World) -> None:
+    session = world.at_work()
+    world.hear("started")
+    world.hear("busy", session=session)
+
+
+def strangers(world: World) -> None:
+    """Beside a session at work: a machine, a configuration and a registration of nobody."""
+    busy(world)
+    world.compute.instances[STRANGER], world.compute.launched_by[STRANGER] = "running", "l-unknown"
+    world.configurations.put(STRANGER, "left over")
+    world.github.runners[77] = Registration("tests-s-00000000000000ff-0", LABELS)
+
+
+def ticks(world: World) -> None:
+    for pause_s in (0.0, 700.0, 3700.0):
+        world.clock.at += pause_s
+        world.turns.on_tick()
+
+
+def only_ours_is_left(world: World) -> None:
+    states = dict(world.compute.instances)
+    assert states.pop(STRANGER) == "terminated" and set(states.values()) == {"running"}
+    assert world.configurations.values == {} and 77 not in world.github.runners
+    assert [session.state for session in world.sessions] == [SessionState.BUSY]
+
+
+def unheard(world: World) -> None:
+    """One delivery failed, and of one job nobody ever told us."""
+    world.launched()
+    world.github.jobs["2"] = an_event(job_id="2")
+    world.github.lost = ["d1"]
+
+
+def recovers(world: World) -> None:
+    world.turns.on_recovery()
+    world.settle()
+
+
+def is_heard(world: World) -> None:
+    assert set(world.github.redelivered) == {"d1"}
+    assert world.records.job("2") is not None and world.compute.launched == 2
+
+
+def is_reclaimed(world: World) -> None:
+    world.hear("interrupting", session=world.sessions[0], reason="spot")
+
+
+def has_one_more_machine(world: World) -> None:
+    assert world.compute.launched == 2
+    assert [session.interrupting_at is not None for session in world.sessions] == [True, False]
+
+
+def dismisses(world: World) -> None:
+    world.turns.dismiss(world.sessions[0].session_id)
+    world.settle()
+
+
+def unregistered(world: World) -> None:
+    """What GitHub does by itself with a runner whose machine is gone: it goes offline, and is not busy any more."""
+    for runner in world.github.runners.values():
+        runner.busy = False
+
+
+def deregistered(world: World) -> None:
+    """A listener whose registration is gone leaves, and its agent says so and goes."""
+    names = {runner.name for runner in world.github.runners.values()}
+    for session in world.sessions:
+        if session.state is SessionState.READY and session.runner_name not in names:
+            with contextlib.suppress(OrchestratorError):
+                world.hear_the_end("failure", session=session, reason="registration_deleted")
+            world.compute.instances[session.instance_id] = "terminated"
+
+
+def nothing_is_left_of_the_only_one(world: World) -> None:
+    assert (world.session.state, set(world.compute.instances.values())) == (SessionState.CLOSED, {"terminated"})
+    assert (world.configurations.values, world.github.runners, world.compute.launched) == ({}, {}, 1)
+
+
+def paused_with_a_job(world: World) -> None:
+    world.turns.pause(paused=True)
+    world.told(an_event())
+    assert world.compute.launched == 0
+
+
+def resumes(world: World) -> None:
+    world.turns.pause(paused=False)
+    world.settle()
+
+
+def one_machine_and_no_pause(world: World) -> None:
+    assert not world.records.stack().paused and world.compute.launched == 1
+
+
+def drains(world: World) -> None:
+    world.turns.pause(paused=True)
+    world.turns.drain()
+
+
+def prepares(world: World) -> None:
+    world.turns.prepare("octo", "widgets", LABELS, 2, 600.0)
+    world.settle()
+
+
+def all_or_none_is_prepared(world: World) -> None:
+    ledgers = list(world.records.ledgers())
+    assert world.compute.launched == (2 if any(ledger.expected for ledger in ledgers) else 0)
+
+
+def vanishes(world: World) -> None:
+    session = world.sessions[0]
+    world.compute.instances[session.instance_id] = "terminated"
+    detail = {"instance-id": session.instance_id, "state": "terminated"}
+    told = {"detail-type": "EC2 Instance State-change Notification", "detail": detail}
+    world.turns.on_instance_event(Received(json.dumps(told), "receipt"))
+
+
+def its_session_is_over(world: World) -> None:
+    session = world.sessions[0]
+    assert (session.state, session.reason) == (SessionState.CLOSED, "instance_gone")
+    assert world.configurations.values == {} and all(not r.busy for r in world.github.runners.values())
+
+
+def cancelled_while_idle(world: World) -> None:
+    idle(world)
+    world.told(an_event("completed", conclusion="cancelled"))
+
+
+def time_passes(world: World) -> None:
+    for _ in range(3):
+        world.clock.at += 61.0
+        world.turns.on_sweep()
+        world.settle()
+
+
+def nothing_to_be_had(world: World) -> None:
+    world.compute.full = {"*"}
+
+
+def asks_to_fail(world: World) -> None:
+    world.told(an_event(labels=("runs-fleet/fallback=fail",), head_sha="0f"))
+
+
+def it_was_refused(world: World) -> None:
+    job = world.records.job("1")
+    assert job is not None and job.refused and world.compute.launched == 0
+    assert len(world.github.notes) <= 1
+
+
+def asks_nonsense(world: World) -> None:
+    world.told(an_event(labels=("runs-fleet/cpu=many",), head_sha="0f"))
+
+
+PLAYS = {
+    "cleaning": Play(strangers, ticks, only_ours_is_left, again=False, rounds=12, step_s=700.0),
+    "recovery": Play(unheard, recovers, is_heard, again=False, rounds=2, step_s=301.0),
+    "an idle machine is reclaimed": Play(idle, is_reclaimed, has_one_more_machine),
+    "a machine at work is reclaimed": Play(busy, is_reclaimed, has_one_more_machine, rounds=4),
+    "an operator ends a session": Play(busy, dismisses, nothing_is_left_of_the_only_one, after=unregistered),
+    "an operator resumes": Play(paused_with_a_job, resumes, one_machine_and_no_pause),
+    "an operator drains": Play(idle, drains, nothing_is_left_of_the_only_one, after=deregistered),
+    "an operator prepares": Play(lambda world: None, prepares, all_or_none_is_prepared, again=False),
+    "a machine vanishes": Play(busy, vanishes, its_session_is_over, after=unregistered),
+    "a surplus is taken back": Play(
+        cancelled_while_idle, time_passes, nothing_is_left_of_the_only_one, again=False, rounds=10, after=deregistered
+    ),
+    "a job would rather fail": Play(nothing_to_be_had, asks_to_fail, it_was_refused),
+    "a label cannot be read": Play(lambda world: None, asks_nonsense, it_was_refused),
+}
+
+
+def _calls(play: Play) -> list[str]:
+    world = play.world()
+    before = len(world.calls.made)
+    play.act(world)
+    return world.calls.made[before:]
+
+
+CASES = [(name, number, call) for name, play in PLAYS.items() for number, call in enumerate(_calls(play), 1)]
+IDS = [f"{name}-{number}-{call}" for name, number, call in CASES]
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_a_turn_that_nothing_cuts_short_is_right_and_taken_twice_it_changes_nothing(name: str) -> None:
+    play = PLAYS[name]
+    for repeated in (False, play.again):
+        world = play.world()
+        play.act(world)
+
+        play.goes_on(world, repeated=repeated)
+
+        play.right(world)
+
+
+@pytest.mark.parametrize("failure", [Crash, Unanswered])
+@pytest.mark.parametrize(("name", "number", "call"), CASES, ids=IDS)
+def test_cut_short_after_any_call_the_world_is_right_in_the_end(
+    name: str, number: int, call: str, failure: type[Exception]
+) -> None:
+    play = PLAYS[name]
+    world = play.world()
+    world.calls.fatal, world.calls.failure = len(world.calls.made) + number, failure
+
+    with contextlib.suppress(Crash, OrchestratorError):
+        play.act(world)
+
+    assert world.calls.made[world.calls.fatal - 1] == call
+    play.goes_on(world, repeated=play.again)
+    play.right(world)
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_with_any_call_refused_the_world_is_right_in_the_end(name: str) -> None:
+    play, refused = PLAYS[name], Refusal(number=1)
+    while refused.made >= refused.number - 1:
+        world = play.world()
+        refused = Refusal(number=refused.number)
+        refusing(world, refused)
+
+        with contextlib.suppress(OrchestratorError):
+            play.act(world)
+        reached = refused.made >= refused.number
+        play.goes_on(world, repeated=play.again)
+
+        play.right(world)
+        if not reached:
+            return
+        refused = Refusal(number=refused.number + 1, made=refused.number)
