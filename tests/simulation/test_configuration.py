@@ -23,7 +23,7 @@ from tests.simulation.world import (
 PARAMETER = f"/runs-fleet/runners/{INSTANCE}/config"
 ROLE = "arn:aws:sts::123456789012:assumed-role/runs-fleet-runner/i-0123456789abcdef0"
 NOT_THERE = refused("ParameterNotFound", "ssm:GetParameter")
-DENIED = refused("AccessDeniedException", "ssm:GetParameter", f"User: {ROLE} is not authorized")
+DENIED = refused("AccessDeniedException", f"ssm:GetParameter on {PARAMETER}", f"User: {ROLE} is not authorized")
 NO_CREDENTIALS = refused("NoCredentials", "ssm:GetParameter")
 
 
