@@ -1,13 +1,13 @@
 """Decide which machines serve an ask: from a catalogue of instance types, the cheapest that are large enough first.
 
-The shipped snapshot was made from EC2's own DescribeInstanceTypes; `rows` makes such a catalogue of any later answer.
+The shipped snapshot was made from EC2's own DescribeInstanceTypes; a process uses it until EC2 has told it today's.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ OLDEST = 5
 """No family of an older generation: they are dearer for what they do. (t3 and t4g are of the fifth's time.)"""
 USUAL = {"arm64": ("c8g", "m8g", "r8g", "c7g", "m7g"), "amd64": ("c6i", "c7i", "m6i", "m7i")}
 """What is taken where a job names no family: current, not burstable, one vendor per architecture, so that builds compare."""
+RENEWED_S, AGAIN_S = 86_400.0, 600.0
+"""How often EC2 is asked what it offers, and when again if it did not say."""
 LEAST_RAM_GIB = 4.0
 """Unless the label asks for less: a runner and a checkout do not fit into 1 GiB."""
 
@@ -34,6 +36,10 @@ class Kind:
     burstable: bool = False
     disk_gib: int = 0
     """Local disks, together."""
+    usd: float = 0.0
+    """An hour on demand; 0: not known."""
+    zones: tuple[str, ...] = ()
+    """Where it is offered; empty: not known."""
 
     @property
     def family(self) -> str:
@@ -45,6 +51,27 @@ class Kind:
         """7 of `m7i.large`; 0 where the name has none."""
         digits = "".join(letter for letter in self.family if letter.isdigit())
         return int(digits[:1] or 0)
+
+
+@dataclass
+class Catalogue:
+    """The types as last heard; `fresh` asks EC2, None: nobody does. Iterates over them."""
+
+    kinds: tuple[Kind, ...]
+    fresh: Callable[[], tuple[Kind, ...]] | None = None
+    renew_at: float = 0.0
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self.kinds)
+
+    def renew(self, now: float) -> int | None:
+        """Ask once a day; how many types there are now, None: it was not time. Raises: ServiceFailed; then again in a while."""
+        if self.fresh is None or now < self.renew_at:
+            return None
+        self.renew_at = now + AGAIN_S
+        self.kinds = self.fresh() or self.kinds
+        self.renew_at = now + RENEWED_S
+        return len(self.kinds)
 
 
 def snapshot(text: str) -> tuple[Kind, ...]:

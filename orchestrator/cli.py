@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from orchestrator.explain import Facts, explained, job_id_of
-from orchestrator.model import is_over
+from orchestrator.model import is_over, repository_key
 
 if TYPE_CHECKING:
     import typer
@@ -118,6 +118,7 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         known, records.board(key),
         tuple(s for s in records.sessions() if s.set_key == key or identity in (s.launched_for, s.bound_job)),
         tuple(launch for launch in records.launches() if key in launch.sets), records.stack(),
+        records.board(repository_key(known.owner, known.repo)),
     )  # fmt: skip
     told = explained(facts, made.settings, made.turns.launching.catalogue, made.turns.clock.now())
     if json:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from orchestrator import planning
+from orchestrator import caps, planning
 from orchestrator.catalogue import Kind
 from orchestrator.demand import level
 from orchestrator.model import Board, Job, JobState, Launch, LaunchState, Session, SessionState, Stack
@@ -39,6 +39,7 @@ class Facts:
     sessions: tuple[Session, ...]
     launches: tuple[Launch, ...]
     stack: Stack
+    repository: Board
 
 
 def job_id_of(text: str) -> str:
@@ -110,6 +111,9 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     launches = [launch for launch in facts.launches if launch.state is not LaunchState.CLOSED]
     coming = [s for s in facts.sessions if s.state in (SessionState.LAUNCHED, SessionState.CONFIGURED)]
     ready = [s for s in facts.sessions if s.state is SessionState.READY]
+    whole = caps.room(facts.stack, settings, caps.each_of(planning.serving(settings, catalogue, ask)))
+    name = f"{job.owner}/{job.repo}"
+    mine = caps.room_of_repository(facts.repository, settings, name) if settings.max_sessions_per_repository else None
     conditions: list[tuple[bool, Callable[[], str]]] = [
         (bool(ask.complaints), lambda: "labels that can be understood: " + "; ".join(ask.complaints)),
         (
@@ -126,14 +130,14 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
         (bool(launches), lambda: f"EC2's answer to {len(launches)} launches"),
         (facts.stack.paused and bool(found.lacking), lambda: "the stack to be resumed: `runs-fleet resume`"),
         (
-            bool(found.lacking) and facts.stack.alive >= settings.max_sessions,
-            lambda: f"one of the {settings.max_sessions} machines that are allowed; it is number {place} of its label set",
+            bool(found.lacking) and mine is not None and not mine.machines,
+            lambda: f"{mine.why if mine else ''}; it is number {place} of its label set",
         ),
         (
             bool(found.lacking) and found.there >= settings.max_sessions_per_label_set,
             lambda: f"one of the {settings.max_sessions_per_label_set} machines of its label set; it is number {place}",
         ),
-        (bool(found.lacking) and facts.stack.tokens < 1, lambda: f"the pace of launches; it is number {place} of its label set"),
+        (bool(found.lacking) and not whole.machines, lambda: f"{whole.why}; it is number {place} of its label set"),
         (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
         (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator import planning
-from orchestrator.catalogue import Kind
+from orchestrator.catalogue import Catalogue
 from orchestrator.labels import Ask, read_ask
 from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
 from orchestrator.notes import Notes
@@ -44,7 +44,7 @@ class Intake:
     rescues: Rescues
     notes: Notes
     github: GitHub
-    catalogue: tuple[Kind, ...]
+    catalogue: Catalogue
     clock: Clock
     journal: Journal
     _runs: dict[tuple[str, str, str], Run] = field(default_factory=dict)

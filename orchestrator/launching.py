@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from orchestrator import demand, planning
-from orchestrator.catalogue import Kind
+from orchestrator.catalogue import Catalogue
 from orchestrator.circuits import after_an_answer, open_pools
 from orchestrator.errors import Conflict, ServiceFailed, Throttled, Unanswered
 from orchestrator.labels import Ask
@@ -39,7 +39,7 @@ class Launching:
     compute: Compute
     sessions: Sessions
     notes: Notes
-    catalogue: tuple[Kind, ...]
+    catalogue: Catalogue
     clock: Clock
     journal: Journal
     crew: Crew

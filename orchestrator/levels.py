@@ -11,20 +11,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from orchestrator import planning
+from orchestrator import caps, planning
 from orchestrator.demand import BARREN, Level, after_a_pause, level
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import Intake
 from orchestrator.labels import Ask
 from orchestrator.launching import Launching, report
-from orchestrator.model import Board, Launch, Ledger, Planned, Stack, changed
+from orchestrator.model import Board, Launch, Ledger, Planned, Stack, changed, repository_key
 from orchestrator.ports import Clock, Crew, Ids, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
 from orchestrator.settings import ServerSettings
 
-SEEN_S = 30.0
-"""How long a launch is added to EC2's own count: until EC2 surely shows its machines."""
 ASKED_S, ASKED_JOBS = 60.0, 5
 """How often GitHub is asked about a label set's jobs, and about how many, if a runner works on something it has not told of."""
 COUNTED_S = 10.0
@@ -173,17 +171,11 @@ class Levels:
         return made
 
     def _counted(self, stack: Stack, now: float) -> Stack:
-        """With the machines there are by EC2's own word, if the last count is old; launches since then are added to it."""
+        """With what there is by EC2's own word, if the last count is old."""
         if now - stack.counted_at < COUNTED_S:
             return stack
-        lately = tuple(one for one in stack.lately if one[0] > now - SEEN_S)
-        alive = sum(1 for _ in self.launching.compute.list_sessions()) + int(sum(number for _, number in lately))
-        return changed(stack, alive=alive, counted_at=now, lately=lately)
-
-    @staticmethod
-    def _less(stack: Stack, number: int) -> Stack:
-        lately = (*stack.lately, (stack.at, float(number)))[-200:]
-        return changed(stack, tokens=stack.tokens - number, alive=stack.alive + number, lately=lately)
+        kinds = {kind.name: kind for kind in self.launching.catalogue}
+        return caps.counted(stack, self.launching.compute.list_sessions(), kinds, now)
 
     def _put_off(self, want: Want, why: str, until: float | None) -> None:
         """Not now; looked at again then (None: when somebody wakes it)."""
@@ -193,11 +185,18 @@ class Levels:
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
 
-    def _registrable(self, want: Want, stack: Stack, planned: int) -> int:
-        """For how many more machines GitHub would give a registration; those launched lately may still have to get theirs."""
+    def _room(self, want: Want, stack: Stack, planned: Sequence[Planned]) -> caps.Room:
+        """For how many more machines of its repository; those launched lately may still have to get their registration."""
         left = self.sessions.github.registrations_left(scope_of(want.ledger))
-        lately = sum(number for at, number in stack.lately if at > stack.at - SEEN_S)
-        return planning.AT_ONCE if left is None else max(0, left - planned - int(lately))
+        for_all = planning.AT_ONCE if left is None else max(0, left - len(planned) - caps.lately(stack))
+        github = caps.Room(for_all, "GitHub's limit of registrations")
+        if not self.settings.max_sessions_per_repository:
+            return github
+        name = repository_of(want.ledger)
+        board = self.records.board(repository_key(name))
+        mine = caps.room_of_repository(board, self.settings, name)
+        taken = sum(one.repository == name for one in planned)
+        return min(github, caps.Room(max(0, mine.machines - taken), mine.why), key=lambda one: one.machines)
 
     def _unservable(self, ask: Ask) -> str:
         if ask.architecture not in self.launching.compute.site().templates:
@@ -211,19 +210,21 @@ class Levels:
         now, launch_id = self.clock.now(), f"l-{self.ids.fresh()}"
         stack = after_a_pause(self.records.stack(), now, self.settings.launches_per_minute)
         stack = self._counted(stack, now)
-        room = min(planning.AT_ONCE, int(stack.tokens), max(0, self.settings.max_sessions - stack.alive))
+        each = caps.each_of(planning.serving(self.settings, self.launching.catalogue, wants[0].ask))
+        whole = caps.room(stack, self.settings, each)
+        room = min(planning.AT_ONCE, whole.machines)
         sharing = [want for want in wants if want.asked < want.found.lacking][: planning.SETS_AT_ONCE]
         if stack.paused or not room:
-            why = "paused" if stack.paused else "pace" if int(stack.tokens) < 1 else f"{stack.alive} machines, the most allowed"
             for want in sharing:
-                self._put_off(want, why, None if stack.paused else now + PACED_S)
+                self._put_off(want, "paused" if stack.paused else whole.why, None if stack.paused else now + PACED_S)
             return None
         sessions: list[Planned] = []
         for want in sharing:
             number = min(want.found.lacking - want.asked, room - len(sessions))
-            allowed = min(number, self._registrable(want, stack, len(sessions)))
+            own = self._room(want, stack, sessions)
+            allowed = min(number, own.machines)
             if allowed < number:
-                self._put_off(want, "GitHub's limit of registrations", now + PACED_S)
+                self._put_off(want, own.why, now + PACED_S)
             sessions += _planned(want, allowed, launch_id, len(sessions))
             want.asked += allowed
         sharing = [want for want in sharing if any(one.set_key == want.ledger.set_key for one in sessions)]
@@ -233,14 +234,14 @@ class Levels:
         launch = Launch(
             launch_id=launch_id, spec=spec, request="", sessions=tuple(sessions),
             sets=tuple(want.ledger.set_key for want in sharing),
-            firm=any(want.firm for want in sharing),
+            repositories=tuple(sorted({repository_of(want.ledger) for want in sharing})), firm=any(want.firm for want in sharing),
             image=":".join(self.launching.compute.site().templates[first.ask.architecture]), created_at=now,
             expires_at=now + planning.lifetime_s(self.settings),
         )  # fmt: skip
         launch = self.launching.requested(launch, first.ask)
         ledgers = [changed(want.ledger, touched_at=now, surplus_since=None) for want in sharing]
         saved: Launch
-        saved, _, *ledgers = self.records.save(launch, self._less(stack, len(sessions)), *ledgers)
+        saved, _, *ledgers = self.records.save(launch, caps.launched(stack, len(sessions), each), *ledgers)
         for want, ledger in zip(sharing, ledgers, strict=True):
             want.ledger = ledger
         self.journal.event("launch.intended", launch_id=launch_id, spec=spec, sessions=len(sessions), sets=len(sharing))
@@ -253,10 +254,15 @@ def _planned(want: Want, number: int, launch_id: str, first: int) -> list[Planne
     One more than there are jobs is for itself.
     """
     unserved = want.found.waiting[want.found.supply + want.asked :] or want.found.waiting
-    found = []
+    found, repository = [], repository_of(want.ledger)
     for at in range(first, first + number):
         name = f"s-{launch_id[2:]}-{at}"
         card = unserved[(at - first) % len(unserved)] if unserved else None
         job_id, run_id = (card.identity, card.run_id) if card else (name, "")
-        found.append(Planned(session_id=name, set_key=want.ledger.set_key, job_id=job_id, run_id=run_id))
+        found.append(Planned(session_id=name, set_key=want.ledger.set_key, job_id=job_id, run_id=run_id, repository=repository))
     return found
+
+
+def repository_of(ledger: Ledger) -> str:
+    """`owner/repo`."""
+    return f"{ledger.owner}/{ledger.repo}"

@@ -129,6 +129,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     set_key: str
     job_id: str
     run_id: str
+    repository: str = ""
+    """`owner/repo`."""
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +156,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Those that have no record of their own yet."""
     sets: tuple[str, ...]
     """The label sets it was made for."""
+    repositories: tuple[str, ...] = ()
+    """And the repositories, `owner/repo`."""
     step: int = 0
     """Row of the fallback table; each has a token of its own."""
     state: LaunchState = LaunchState.INTENDED
@@ -294,8 +298,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     alive: int = 0
     """Machines, as counted at `counted_at` and launched since."""
     counted_at: float = 0.0
-    lately: tuple[tuple[float, float], ...] = ()
-    """When how many were launched, that EC2 may not show yet."""
+    cpus: float = 0.0
+    """Their vCPUs."""
+    usd: float = 0.0
+    """What they cost an hour, on demand, in US dollars."""
+    lately: tuple[tuple[float, float, float, float], ...] = ()
+    """When how many were launched, that EC2 may not show yet; their vCPUs and price at most."""
     version: int = 0
 
 
@@ -357,6 +365,11 @@ def set_key(owner: str, repo: str, group_id: int, labels: tuple[str, ...]) -> st
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:20]
 
 
+def repository_key(owner: str, repo: str = "") -> str:
+    """Under which everything open of one repository lies; `owner` may be `owner/repo`."""
+    return f"repository/{owner}/{repo}".rstrip("/").casefold()
+
+
 def cards(record: Record) -> dict[str, Card | None]:
     """Where a card of this record lies: label set to card, None: no card any more."""
     match record:
@@ -374,12 +387,17 @@ def cards(record: Record) -> dict[str, Card | None]:
                 bound=bool(record.bound_job), leaving=record.interrupting_at is not None, run_id=record.run_id,
                 firm=record.market == "on-demand",
             )  # fmt: skip
-            return {record.set_key: card if not is_over(record) else None}
+            mine = card if not is_over(record) else None
+            return {record.set_key: mine, repository_key(record.owner, record.repo): mine}
         case Launch():
             of_set = {key: tuple(one.session_id for one in record.sessions if one.set_key == key) for key in record.sets}
             common: dict[str, Any] = {
                 "identity": record.launch_id, "state": record.state.value, "since": record.created_at, "firm": record.firm,
             }  # fmt: skip
+            of_set |= {
+                repository_key(name): tuple(one.session_id for one in record.sessions if one.repository == name)
+                for name in record.repositories
+            }
             return {
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()

@@ -131,16 +131,21 @@ def launch_request(
 
 def all_shunned(site: Site, kinds: Sequence[Kind], step: Step, shunned: frozenset[str]) -> bool:
     """Whether every pool that a row could name is one to be left alone."""
-    return all(pool_name(k.name, subnet, step.market) in shunned for k in kinds for subnet in site.subnets.values())
+    return all(pool_name(k.name, subnet, step.market) in shunned for k in kinds for subnet in _offered(site, k))
 
 
 def _pools(site: Site, kinds: Sequence[Kind], step: Step, shunned: frozenset[str]) -> list[tuple[str, str]]:
     """Types and subnets, nearest to the wish first: as many types as the row allows, not counting those wholly left alone."""
-    subnets = [subnet for _, subnet in sorted(site.subnets.items())]
-    most = min(step.types, max(1, OVERRIDES // len(subnets)))
-    open_ = [(k.name, [s for s in subnets if pool_name(k.name, s, step.market) not in shunned]) for k in kinds]
-    named = [one for one in open_ if one[1]][:most] or [(kind.name, subnets) for kind in kinds[:most]]
+    most = min(step.types, max(1, OVERRIDES // len(site.subnets)))
+    offered = [(kind.name, _offered(site, kind)) for kind in kinds]
+    open_ = [(name, [s for s in subnets if pool_name(name, s, step.market) not in shunned]) for name, subnets in offered]
+    named = [one for one in open_ if one[1]][:most] or [one for one in offered if one[1]][:most]
     return [(kind, subnet) for kind, those in named for subnet in those]
+
+
+def _offered(site: Site, kind: Kind) -> list[str]:
+    """The subnets of zones in which this type is offered; where that is not known, of all."""
+    return [subnet for zone, subnet in sorted(site.subnets.items()) if not kind.zones or zone in kind.zones]
 
 
 def lifetime_s(settings: ServerSettings) -> float:

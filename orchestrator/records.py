@@ -232,6 +232,8 @@ class Records:
             item["expires"] = int(kept_from + KEPT_S)
         yield Write(table, (name, row), item, record.version - 1)
         for key, card in cards(record).items():
+            if key != getattr(record, "set_key", key) and record.version > 1 and card is not None:
+                continue  # of a repository's open sessions only the number counts: written at the beginning, gone in the end
             yield Write(SESSIONS, (key, f"{CARD}{row}#{name}"), None if card is None else _plain(card))
 
     def _shard(self, table: str, name: str) -> str:

@@ -92,6 +92,12 @@ class ServerSettings:
     max_sessions: int = 1000
     """Machines of the stack at one time."""
     max_sessions_per_label_set: int = 500
+    max_sessions_per_repository: int = 0
+    """0: no other limit than the others."""
+    max_cpus: int = 0
+    """Of the stack at one time; 0: no such limit."""
+    max_usd_per_hour: float = 0.0
+    """What the stack may cost at one time, counted on demand; 0: no such limit."""
     recovery_s: float = 300.0
     """How often GitHub is asked for deliveries that failed and jobs that we never heard of."""
     launches_per_minute: float = 150.0
@@ -132,6 +138,9 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         policy=reader.policy("POLICY"),
         max_sessions=int(reader.number("MAX_SESSIONS", 1000.0, least=0.0, whole=True)),
         max_sessions_per_label_set=int(reader.number("MAX_SESSIONS_PER_LABEL_SET", 500.0, least=0.0, whole=True)),
+        max_sessions_per_repository=int(reader.number("MAX_SESSIONS_PER_REPOSITORY", 0.0, least=0.0, whole=True)),
+        max_cpus=int(reader.number("MAX_VCPUS", 0.0, least=0.0, whole=True)),
+        max_usd_per_hour=reader.number("MAX_USD_PER_HOUR", 0.0, least=0.0),
         recovery_s=reader.number("RECOVERY_SECONDS", 300.0),
         app_id=reader.required("GITHUB_APP_ID", "the GitHub App's id or client id"),
         app_private_key=Secret(reader.pem("GITHUB_APP_PRIVATE_KEY")),

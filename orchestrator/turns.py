@@ -84,7 +84,14 @@ class Turns:
 
     def on_tick(self) -> int:
         """What is done every minute: remove what nobody owns; returns how many reapers failed."""
+        self._attend("catalogue", "", lambda _: self._renew())
         return self.cleaning.sweep()
+
+    def _renew(self) -> None:
+        """What EC2 offers, once a day."""
+        number = self.launching.catalogue.renew(self.clock.now())
+        if number is not None:
+            self.journal.event("catalogue.renewed", types=number)
 
     def on_recovery(self) -> int:
         """What is done every five minutes: ask GitHub for what we never heard; returns how much that was."""

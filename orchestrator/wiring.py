@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator import catalogue
@@ -9,6 +10,7 @@ from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue
 from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
+from orchestrator.adapters.market import Market
 from orchestrator.adapters.shards import GitHubApps
 from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
 from orchestrator.cleaning import Cleaning
@@ -42,6 +44,8 @@ class World:
     journal: Journal
     crew: Crew
     wakes: Wakes
+    kinds: Callable[[], tuple[catalogue.Kind, ...]] | None = None
+    """What EC2 offers today; None: the shipped catalogue is all there is."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     sessions = Sessions(
         settings, records, world.compute, world.github, world.configurations, world.clock, world.journal, world.wakes
     )
-    kinds = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
+    kinds = catalogue.Catalogue(catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8")), world.kinds)
     notes = Notes(records, world.github, world.clock, world.journal)
     launching = Launching(settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew)
     rescues = Rescues(records, notes, world.github, world.clock, world.journal, settings.watch_s)
@@ -87,11 +91,12 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
     """On AWS and GitHub, as the settings say."""
     clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
     hands, waker = Hands(settings.crew), Waker()
+    compute = Ec2Strategy(
+        Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
+    )
     world = World(
         tables=tables(settings, clients),
-        compute=Ec2Strategy(
-            Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
-        ),
+        compute=compute,
         github=GitHubApps(
             [
                 GitHubApp(settings.github_api_url, app.app_id, app.private_key)
@@ -101,6 +106,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
+        kinds=lambda: Market(clients, clients.region, compute.site().subnets, priced=settings.max_usd_per_hour > 0).kinds(),
     )  # fmt: skip
     made = turns(settings, world)
     events = SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None

@@ -159,7 +159,7 @@ class CloudClients(Clients):
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def get(self, service: str) -> Any:
+    def get(self, service: str, region: str | None = None) -> Any:
         return self._cloud.client(service)
 
 

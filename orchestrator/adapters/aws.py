@@ -34,8 +34,8 @@ class Clients:
         self._made: dict[str, Any] = {}
         self._making = threading.Lock()
 
-    def get(self, service: str) -> Any:
-        """The client; three tries of its own for what is safe to repeat. From any thread."""
+    def get(self, service: str, region: str | None = None) -> Any:
+        """The client; three tries of its own for what is safe to repeat. From any thread. `region`: if not the usual one."""
         with self._making:
             if service not in self._made:
                 read_s = LONG_POLL_READ_S if service == "sqs" else READ_S
@@ -43,8 +43,13 @@ class Clients:
                     connect_timeout=CONNECT_S, read_timeout=read_s, retries={"total_max_attempts": 3, "mode": "standard"},
                     max_pool_connections=POOL,
                 )  # fmt: skip
-                self._made[service] = self._session.client(service, config=config)
+                self._made[service] = self._session.client(service, region_name=region, config=config)
             return self._made[service]
+
+    @property
+    def region(self) -> str:
+        """Ours."""
+        return str(self.get("ec2").meta.region_name)
 
 
 @contextlib.contextmanager

@@ -295,7 +295,8 @@ class MemoryCompute:
         for identity, state in self.instances.items():
             if state not in ("terminated", "shutting-down"):
                 expires = self.expires.get(identity)
-                yield Body(SessionHandle("ec2", identity), state, self.launched_by[identity], expires_at=expires)
+                kind = self.kinds.get(identity, "")
+                yield Body(SessionHandle("ec2", identity), state, self.launched_by[identity], kind, expires_at=expires)
 
     def last_words(self, handle: SessionHandle) -> str:
         """What the test wrote."""

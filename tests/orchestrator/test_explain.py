@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.explain import Explanation, Facts, explained, job_id_of
-from orchestrator.model import SessionState
+from orchestrator.model import SessionState, repository_key
 from tests.orchestrator.memory import SET, World, an_event, some_settings
 
 
@@ -14,7 +14,7 @@ def explanation(world: World, job_id: str = "1") -> Explanation:
     assert job is not None
     facts = Facts(
         job, world.records.board(job.set_key), tuple(world.records.sessions()), tuple(world.records.launches()),
-        world.records.stack(),
+        world.records.stack(), world.records.board(repository_key(job.owner, job.repo)),
     )  # fmt: skip
     return explained(facts, world.settings, world.turns.launching.catalogue, world.clock.now())
 

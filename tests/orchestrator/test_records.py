@@ -42,7 +42,7 @@ FULL_SESSION = a_session(
     console="Kernel panic",
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
-    firm=True,
+    firm=True, repositories=("octo/widgets",),
     state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, pools={"i-1": "m7i.large/subnet-1/spot"},
     tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
     reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
@@ -64,7 +64,7 @@ EVERY = [
     FULL_SESSION,
     FULL_LAUNCH,
     FULL_LEDGER,
-    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0, lately=((4.5, 2.0),)),
+    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0, cpus=8.0, usd=0.5, lately=((4.5, 2.0, 8.0, 0.5),)),
     Circuits(faults={"m7i.large/subnet-1/spot": Fault(refusals=2, refused_until=3.5, reclaims=(1.5,), reclaimed_until=2.5)}),
 ]
 EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack(), Circuits()]

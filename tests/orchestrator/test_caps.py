@@ -1,0 +1,136 @@
+"""What may be there at one time: machines, vCPUs and money of the stack, machines of a repository; and who waits knows why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orchestrator import caps
+from orchestrator.catalogue import Kind
+from orchestrator.model import Stack, repository_key
+from tests.orchestrator.memory import World, an_event, some_settings
+from tests.orchestrator.test_explain import explanation
+
+EACH = caps.Each(4, 0.2)
+
+
+def queue(world: World, number: int, first: int = 1, **changes: object) -> None:
+    for n in range(first, first + number):
+        world.turns.on_job_event(an_event(job_id=str(n), **changes))
+
+
+def priced(world: World, usd: float) -> World:
+    """As if every type cost so much for each vCPU."""
+    catalogue = world.turns.launching.catalogue
+    catalogue.kinds = tuple(replace(kind, usd=kind.cpus * usd) for kind in catalogue)
+    return world
+
+
+def held(world: World) -> set[str]:
+    return {str(told.get("why")) for name, told in world.journal.events if name == "level.held"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "machines", "why"),
+    [
+        ({"launches_per_minute": 7.0}, 7, "the pace of launches"),
+        ({"max_sessions": 6}, 6, "the 6 machines that are allowed"),
+        ({"max_cpus": 21}, 5, "the 21 vCPUs that are allowed, of which 0 are in use"),
+        ({"max_usd_per_hour": 0.65}, 3, "the 0.65 USD an hour that are allowed, of which 0.00 are spent"),
+        ({"max_cpus": 3}, 0, "the 3 vCPUs that are allowed, of which 0 are in use"),
+    ],
+)
+def test_the_narrowest_limit_decides_and_is_named(settings: dict[str, object], machines: int, why: str) -> None:
+    given = some_settings(**settings)
+
+    assert caps.room(Stack(tokens=given.launches_per_minute), given, EACH) == caps.Room(machines, why)
+
+
+def test_without_a_price_money_limits_nothing_but_the_number() -> None:
+    assert caps.room(Stack(tokens=500.0), some_settings(max_usd_per_hour=0.01), caps.Each(4, 0.0)).machines > 0
+
+
+def test_what_ec2_may_not_show_yet_is_added_to_its_count_and_what_it_shows_is_not() -> None:
+    kinds = {"m7i.large": Kind("m7i.large", "amd64", 2, 8.0, usd=0.1)}
+    stack = caps.launched(Stack(at=100.0, tokens=10.0), 3, EACH)
+
+    early, late = (caps.counted(stack, [], kinds, now) for now in (110.0, 200.0))
+
+    assert (early.alive, early.cpus, round(early.usd, 6)) == (3, 12.0, 0.6)
+    assert (late.alive, late.cpus, late.usd, late.lately) == (0, 0.0, 0.0, ())
+
+
+def test_no_more_vcpus_are_launched_than_are_allowed_and_the_rest_when_others_are_gone() -> None:
+    world = World(settings=some_settings(max_cpus=12))
+    queue(world, 8)
+    world.settle()
+    at_first = world.compute.launched
+
+    for instance_id in list(world.compute.instances)[:2]:
+        world.compute.instances[instance_id] = "terminated"
+        world.hear_the_end(session=next(s for s in world.sessions if s.instance_id == instance_id), ran_job="build")
+    world.ticks(until_s=60.0)
+
+    assert (at_first, world.compute.launched > at_first) == (3, True), "three that may have four each"
+    assert any("vCPUs that are allowed" in why for why in held(world))
+
+
+def test_no_more_is_spent_an_hour_than_is_allowed() -> None:
+    world = priced(World(settings=some_settings(max_usd_per_hour=1.0)), 0.05)
+    queue(world, 20)
+    world.settle()
+
+    assert world.compute.launched == 5
+    assert "USD an hour" in explanation(world, "20").waits_for or "boot" in explanation(world, "20").waits_for
+
+
+def test_a_repository_has_its_own_number_whatever_its_labels_and_others_get_theirs() -> None:
+    world = World(settings=some_settings(max_sessions_per_repository=3))
+    queue(world, 2, labels=("runs-fleet=1",))
+    queue(world, 2, first=11, labels=("runs-fleet=2",))
+    queue(world, 2, first=21, repo="other")
+    world.settle()
+
+    of = {name: sum(session.repo == name for session in world.sessions) for name in ("widgets", "other")}
+    assert of == {"widgets": 3, "other": 2}
+    assert "the 3 machines that octo/widgets may have" in held(world)
+
+
+def test_one_that_ends_makes_room_for_the_next_of_its_repository() -> None:
+    world = World(settings=some_settings(max_sessions_per_repository=1))
+    queue(world, 2)
+    world.settle()
+    first = world.session
+    world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.runner_name))
+    assert world.compute.launched == 1
+    assert explanation(world, "2").waits_for == "the 1 machines that octo/widgets may have; it is number 1 of its label set"
+
+    world.hear_the_end(session=first)
+    world.ticks(until_s=60.0)
+
+    assert world.compute.launched == 2
+    assert len(world.records.board(repository_key("octo", "widgets")).cards) == 1
+
+
+def test_of_two_replicas_that_read_the_same_room_one_launches() -> None:
+    world = World(settings=some_settings(max_sessions_per_repository=1))
+    other = world.replica()
+    queue(world, 1, labels=("runs-fleet=1",))
+    queue(world, 1, first=11, labels=("runs-fleet=2",))
+    keys = sorted(world.wakes.taken())
+    real, other_took = world.records, []
+    stack = world.turns.levels.records.stack
+
+    def interrupted() -> Stack:
+        found = stack()
+        if not other_took:
+            other_took.append(True)
+            other.on_wake(keys[1:])
+        return found
+
+    world.turns.levels.records.stack = interrupted  # type: ignore[method-assign]
+    world.turns.on_wake(keys[:1])
+    world.settle()
+
+    assert (len(list(real.sessions())), world.compute.launched) == (1, 1)
