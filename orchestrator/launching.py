@@ -127,7 +127,8 @@ class Launching:
         session = Session(
             session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, launched_for=planned.job_id,
             owner=ledger.owner, repo=ledger.repo, run_id=planned.run_id, labels=ledger.labels,
-            installation_id=ledger.installation_id, instance_id=instance_id, spec=launch.spec, image=launch.image,
+            installation_id=ledger.installation_id, strategy=self.compute.name,
+            instance_id=instance_id, spec=launch.spec, image=launch.image,
             market=launch.tries[-1].market, pool=launch.pools.get(instance_id, ""), launched_at=now,
             runner_name=planning.runner_name(self.settings.stack_id, planned.session_id),
             deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,

@@ -148,6 +148,10 @@ class Site:
 class Compute(Protocol):
     """The strategy that makes and ends bodies."""
 
+    @property
+    def name(self) -> str:
+        """As its handles call it."""
+
     def site(self) -> Site:
         """What a request may name. Raises: ServiceFailed."""
 

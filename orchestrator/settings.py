@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from agent.contract.secret import Secret
 from orchestrator.errors import SettingsInvalid
@@ -14,6 +16,8 @@ from orchestrator.labels import DEFAULT_ARCHITECTURE, Ask, is_ours, read_ask
 from orchestrator.policy import Policy, bounded, read_policy
 
 PREFIX = "RUNS_FLEET_"
+PASSED_ON = frozenset({"PATH", "LANG", "HTTPS_PROXY", "NO_PROXY"})
+"""What a local agent gets of our environment, beside the way to AWS."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,17 @@ class App:
 
 
 @dataclass(frozen=True)
+class Local:
+    """How bodies live on this machine. `environment` is what an agent gets: how to reach AWS, and the operator's own."""
+
+    directory: Path
+    slots: int
+    agent: tuple[str, ...]
+    runner: Path | None
+    environment: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """What the operator decided. Times carry their unit in their name."""
 
@@ -49,6 +64,8 @@ class ServerSettings:
     queue_url: str
     termination_queue_url: str
     subnet_ids: tuple[str, ...]
+    local: Local | None = None
+    """Set: bodies are processes of this machine. None: instances of EC2."""
     more_apps: tuple[App, ...] = ()
     """GitHub Apps beside the first, which lend it their budgets."""
     webhook_secret_previous: Secret | None = None
@@ -132,7 +149,9 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
     """
     reader = _Reader(environment)
     apps, source = reader.apps("GITHUB_APPS"), reader.one_of("CONFIG_SOURCE", ("ssm", "s3"))
+    local = reader.local() if reader.one_of("STRATEGY", ("ec2", "local")) == "local" else None
     settings = ServerSettings(
+        local=local,
         webhook_secret=Secret(reader.required("GITHUB_WEBHOOK_SECRET", "the webhook's secret")),
         webhook_secret_previous=Secret(old) if (old := reader.text("GITHUB_WEBHOOK_SECRET_PREVIOUS", "")) else None,
         policy=reader.policy("POLICY"),
@@ -146,7 +165,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         app_private_key=Secret(reader.pem("GITHUB_APP_PRIVATE_KEY")),
         queue_url=reader.required("QUEUE_URL", "the URL of the job queue"),
         termination_queue_url=reader.required("TERMINATION_QUEUE_URL", "the URL of the termination queue"),
-        subnet_ids=reader.listed("SUBNET_IDS", required=True),
+        subnet_ids=reader.listed("SUBNET_IDS", required=local is None),
         github_api_url=reader.text("GITHUB_API_URL", "https://api.github.com").rstrip("/"),
         jobs_table=reader.text("JOBS_TABLE", "runs-fleet-jobs"),
         sessions_table=reader.text("SESSIONS_TABLE", "runs-fleet-sessions"),
@@ -217,6 +236,27 @@ class _Reader:
         except ValueError:
             self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
             return ""
+
+    def local(self) -> Local:
+        """How bodies live on this machine; without AWS's identity of an instance, some of what EC2 offers cannot be had."""
+        hint = f"expected nothing with {PREFIX}STRATEGY=local: processes have no role of their own"
+        if self.text("CONFIG_SOURCE", "") == "s3":
+            self.problems.append(f"{PREFIX}CONFIG_SOURCE: {hint}")
+        if self.text("RUNNER_ROLE_ID", ""):
+            self.problems.append(f"{PREFIX}RUNNER_ROLE_ID: {hint}")
+        kept = {name: value for name, value in self._environment.items() if name.startswith("AWS_") or name in PASSED_ON}
+        kept |= {f"{PREFIX}TERMINATION_QUEUE_URL": self.text("TERMINATION_QUEUE_URL", "")}
+        try:
+            told = json.loads(self.text("LOCAL_AGENT_ENVIRONMENT", "{}"))
+            kept |= {str(name): str(value) for name, value in told.items()}
+        except (ValueError, AttributeError):
+            example = '{"RUNS_FLEET_LOG_GROUP": "/runs-fleet/agent"}'
+            self.problems.append(f"{PREFIX}LOCAL_AGENT_ENVIRONMENT: expected JSON like {example}")
+        runner = self.text("LOCAL_RUNNER_DIR", "")
+        slots = int(self.number("LOCAL_SLOTS", 1.0, least=1.0, whole=True))
+        agent = tuple(shlex.split(self.text("LOCAL_AGENT", "runs-fleet-agent")))
+        directory = Path(self.text("LOCAL_DIR", "/var/lib/runs-fleet/local"))
+        return Local(directory, slots, agent, Path(runner) if runner else None, kept)
 
     def apps(self, name: str) -> tuple[App, ...]:
         raw = self.text(name, "")

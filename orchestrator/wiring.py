@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from orchestrator.adapters.configurations import S3Configurations, SsmConfigurat
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.market import Market
+from orchestrator.adapters.processes import LocalBodies
 from orchestrator.adapters.shards import GitHubApps
 from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
 from orchestrator.cleaning import Cleaning
@@ -26,7 +28,11 @@ from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
 from orchestrator.settings import App, ServerSettings
 from orchestrator.strategies.ec2 import Ec2Strategy
+from orchestrator.strategies.local import LocalStrategy
 from orchestrator.turns import Turns
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""The machine's word -> the labels'."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
     """On AWS and GitHub, as the settings say."""
     clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
     hands, waker = Hands(settings.crew), Waker()
-    compute = Ec2Strategy(
-        Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
-    )
+    compute = _compute(settings, clients, clock)
     world = World(
         tables=tables(settings, clients),
         compute=compute,
@@ -106,7 +110,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
-        kinds=lambda: Market(clients, clients.region, compute.site().subnets, priced=settings.max_usd_per_hour > 0).kinds(),
+        kinds=None if settings.local else lambda: _market(settings, clients, compute),
     )  # fmt: skip
     made = turns(settings, world)
     events = SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None
@@ -116,6 +120,21 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
 def tables(settings: ServerSettings, clients: Clients) -> DynamoTables:
     """The tables of this stack."""
     return DynamoTables(clients, {JOBS: settings.jobs_table, SESSIONS: settings.sessions_table})
+
+
+def _compute(settings: ServerSettings, clients: Clients, clock: Clock) -> Compute:
+    local = settings.local
+    if local is not None:
+        bodies = LocalBodies(local.directory, local.agent, local.environment, local.runner)
+        architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
+        return LocalStrategy(bodies, architecture=architecture, stack_id=settings.stack_id, slots=local.slots)
+    return Ec2Strategy(
+        Ec2Api(clients), clock, stack_id=settings.stack_id, template=settings.launch_template, subnet_ids=settings.subnet_ids
+    )
+
+
+def _market(settings: ServerSettings, clients: Clients, compute: Compute) -> tuple[catalogue.Kind, ...]:
+    return Market(clients, clients.region, compute.site().subnets, priced=settings.max_usd_per_hour > 0).kinds()
 
 
 def _configurations(settings: ServerSettings, clients: Clients) -> Configurations:

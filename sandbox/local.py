@@ -26,8 +26,10 @@ from rich.text import Text
 from agent.contract.names import CONFIG_OBJECTS
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables
+from orchestrator.adapters.processes import LocalBodies
 from orchestrator.model import RescueState, Session, SessionState
 from orchestrator.records import JOBS, SESSIONS, Records
+from orchestrator.strategies.local import LocalStrategy
 from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import RunRecord
@@ -68,10 +70,11 @@ class World:
     """The sandbox, up: cloud, GitHub, and the orchestrator as a process of its own."""
 
     def __init__(
-        self, root: Path, *, agent: dict[str, str] | None = None, visibility_s: int = 30, config_source: str = "ssm"
-    ) -> None:
-        """`config_source`: `ssm` or `s3`, for both sides."""
+        self, root: Path, *, agent: dict[str, str] | None = None, visibility_s: int = 30, config_source: str = "ssm", without_ec2: bool = False,
+    ) -> None:  # fmt: skip
+        """`config_source`: `ssm` or `s3`, for both sides. `without_ec2`: by the strategy whose bodies are processes."""
         self.root, self._config_source = root, config_source
+        self.bodies = root / "local" if without_ec2 else None
         self.cloud, self.github = Cloud(root), StandInGitHub()
         self._agent, self._visibility_s = agent, visibility_s
         self.stack: Stack | None = None
@@ -84,7 +87,12 @@ class World:
             self.cloud.start()
             github.result()
         self.stack = deploy(
-            self.cloud, self.github, visibility_s=self._visibility_s, agent=self._agent, config_source=self._config_source
+            self.cloud,
+            self.github,
+            visibility_s=self._visibility_s,
+            agent=self._agent,
+            config_source=self._config_source,
+            local=self.bodies,
         )
         self.github.webhook_url = f"{self.stack.url}/webhook"
         return self
@@ -150,6 +158,9 @@ class World:
         mine = [p for page in pages for p in page["Parameters"] if p["Name"].startswith("/runs-fleet/")]
         listed = self.cloud.fresh_client("s3").list_objects_v2(Bucket=f"{STACK}-config", Prefix=CONFIG_OBJECTS)
         configurations = len(mine) + int(listed["KeyCount"])
+        if self.bodies is not None:
+            nothing = LocalStrategy(LocalBodies(self.bodies, (), {}), architecture="", stack_id=STACK, slots=0)
+            instances += sum(1 for _ in nothing.list_sessions())
         return Leftovers(instances + len(self.cloud.instances.machines), len(self.github.state.runners), configurations)
 
 

@@ -8,13 +8,16 @@ import json
 import os
 import random
 import socket
+import sysconfig
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from orchestrator.adapters.dynamodb import table_definition
 from sandbox.cloud import CREDENTIALS, REGION, Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.imds import ROLE_ID
 from sandbox.instances import user_data
+from sandbox.runner import release
 
 STACK, SERVER_KEY = "sandbox", "AKIASERVER"
 LOG_GROUP = "/runs-fleet/agent"
@@ -37,8 +40,12 @@ class Stack:
 
 def deploy(
     cloud: Cloud, github: StandInGitHub, *, visibility_s: int = 30, agent: dict[str, str] | None = None, name: str = STACK, config_source: str = "ssm",
+    local: Path | None = None,
 ) -> Stack:  # fmt: skip
-    """Create everything of the stack `name`; returns what the server needs. `agent` adds to the machines' settings."""
+    """Create everything of the stack `name`; returns what the server needs. `agent` adds to the machines' settings.
+
+    `local`: where machines are processes of this one, without EC2.
+    """
     sqs, dynamodb, ec2 = cloud.client("sqs"), cloud.client("dynamodb"), cloud.client("ec2")
     fifo = {"FifoQueue": "true", "VisibilityTimeout": str(visibility_s)}
     queue = sqs.create_queue(QueueName=f"{name}-main.fifo", Attributes=fifo)["QueueUrl"]
@@ -78,7 +85,21 @@ def deploy(
         "RUNS_FLEET_POLL_SECONDS": "2", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
         "HOME": os.environ.get("HOME", "/"), "RUNS_FLEET_RUNNER_ROLE_ID": ROLE_ID, **source,
     }  # fmt: skip
+    if local is not None:
+        environment |= _on_this_machine(local, settings, environment["PATH"])
     return Stack(queue, terminations, port, environment)
+
+
+def _on_this_machine(directory: Path, settings: dict[str, str], path: str) -> dict[str, str]:
+    """What an orchestrator needs whose machines are processes below `directory`."""
+    release.install(directory / "runner")
+    agent = Path(sysconfig.get_path("scripts")) / "runs-fleet-agent"
+    return {
+        "RUNS_FLEET_STRATEGY": "local", "RUNS_FLEET_LOCAL_DIR": str(directory), "RUNS_FLEET_LOCAL_SLOTS": "4",
+        "RUNS_FLEET_LOCAL_RUNNER_DIR": str(directory / "runner"), "RUNS_FLEET_LOCAL_AGENT": str(agent), "RUNS_FLEET_SUBNET_IDS": "",
+        "RUNS_FLEET_RUNNER_ROLE_ID": "", "PATH": path,
+        "RUNS_FLEET_LOCAL_AGENT_ENVIRONMENT": json.dumps({**settings, "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}),
+    }  # fmt: skip
 
 
 def _image(ec2: object) -> str:

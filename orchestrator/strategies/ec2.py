@@ -47,6 +47,8 @@ class Ec2(Protocol):
 class Ec2Strategy:
     """Compute (ports)."""
 
+    name = NAME
+
     def __init__(self, ec2: Ec2, clock: Clock, *, stack_id: str, template: str, subnet_ids: tuple[str, ...]) -> None:
         self._ec2, self._clock, self._stack_id, self._template, self._subnet_ids = ec2, clock, stack_id, template, subnet_ids
         self._site: tuple[float, Site] | None = None

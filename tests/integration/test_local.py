@@ -158,3 +158,14 @@ def test_the_words_jobs_and_logs_show_what_happened() -> None:
         assert all(job.runner_name in jobs for job in run.jobs)
         assert "Running job: build" in logs
         assert "completed with result: Succeeded" in logs
+
+
+def test_without_ec2_the_machines_are_processes_and_nothing_of_them_is_left(tmp_path: Path) -> None:
+    with world(tmp_path / "world", without_ec2=True) as up:
+        up.serve()
+        run = play(up, read_workflow(EXAMPLE))
+
+        assert {job.plan.name: job.conclusion for job in run.jobs} == {"build": "success", "test": "success", "broken": "failure"}
+        assert {session.strategy for session in up.sessions()} == {"local"} and len(up.sessions()) == 3
+        assert {session.status for session in up.sessions()} == {"success", "failure"}
+        assert up.leftovers().none and not up.cloud.instances.ever and up.cloud.fleet_calls == 0

@@ -259,6 +259,8 @@ class MemoryCompute:
         self.expires: dict[str, float] = {}
         """Of instances whose tag names an end."""
 
+    name = "ec2"
+
     def site(self) -> Site:
         """Two architectures, two zones."""
         templates = {arch: (f"runs-fleet-runner-{arch}", self.version) for arch in ("amd64", "arm64")}

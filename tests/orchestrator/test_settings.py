@@ -160,3 +160,32 @@ def test_wrong_apps_are_named_without_their_keys(raw: str) -> None:
     (problem,) = problems_of({**REQUIRED, "RUNS_FLEET_GITHUB_APPS": raw})
 
     assert problem.startswith("RUNS_FLEET_GITHUB_APPS: expected JSON like") and "hush" not in problem
+
+
+def test_bodies_may_be_processes_of_this_machine() -> None:
+    wanted = {
+        "RUNS_FLEET_STRATEGY": "local", "RUNS_FLEET_SUBNET_IDS": "", "RUNS_FLEET_LOCAL_SLOTS": "3", "PATH": "/bin",
+        "RUNS_FLEET_LOCAL_AGENT": "python -m agent", "AWS_REGION": "eu-west-1",
+        "RUNS_FLEET_LOCAL_AGENT_ENVIRONMENT": '{"RUNS_FLEET_LOG_GROUP": "/g"}',
+    }  # fmt: skip
+    local = read_settings({**REQUIRED, **wanted}).local
+
+    assert local is not None and (local.slots, local.agent, local.runner) == (3, ("python", "-m", "agent"), None)
+    assert local.environment == {
+        "PATH": "/bin", "AWS_REGION": "eu-west-1", "RUNS_FLEET_LOG_GROUP": "/g",
+        "RUNS_FLEET_TERMINATION_QUEUE_URL": REQUIRED["RUNS_FLEET_TERMINATION_QUEUE_URL"],
+    }, "and no secret of ours"  # fmt: skip
+    assert read_settings(REQUIRED).local is None
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("STRATEGY", "fargate"), ("LOCAL_SLOTS", "0"), ("LOCAL_AGENT_ENVIRONMENT", "[]"), ("RUNNER_ROLE_ID", "AROA"),
+        ("CONFIG_SOURCE", "s3"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_on_this_machine_is_named(name: str, raw: str) -> None:
+    environment = {**REQUIRED, "RUNS_FLEET_STRATEGY": "local", f"RUNS_FLEET_{name}": raw}
+
+    assert any(problem.startswith(f"RUNS_FLEET_{name}: expected") for problem in problems_of(environment))

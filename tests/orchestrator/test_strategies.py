@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from orchestrator.adapters.aws import Ec2Api
+from orchestrator.adapters.processes import LocalBodies
 from orchestrator.catalogue import SNAPSHOT, fitting, snapshot
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from orchestrator.labels import Ask
 from orchestrator.planning import STEPS, launch_request
-from orchestrator.ports import Body, Compute, SessionHandle
+from orchestrator.ports import Body, Compute, SessionHandle, Site
 from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import SITE_S, Ec2Strategy
+from orchestrator.strategies.local import LocalStrategy
 from sandbox.cloud import Cloud
 from sandbox.local import CloudClients
 from tests.orchestrator.memory import ManualClock, MemoryCompute, some_settings
@@ -56,8 +61,10 @@ class Ground:
     launch_id: str = field(default_factory=lambda: f"l-{uuid.uuid4().hex[:16]}")
 
     def request(self, step: int = 0, count: int = 2) -> str:
+        site = self.compute.site()
+        site = Site({architecture: next(iter(site.templates.values())) for architecture in ("amd64", "arm64")}, site.subnets)
         return launch_request(
-            self.settings, self.compute.site(), Ask(), KINDS, STEPS[step], launch_id=self.launch_id, number=step, count=count,
+            self.settings, site, Ask(), KINDS, STEPS[step], launch_id=self.launch_id, number=step, count=count,
             spec="spec", expires_at=1234.0,
         )  # fmt: skip
 
@@ -86,11 +93,36 @@ def ec2_ground(cloud: Cloud) -> Ground:
     return Ground(strategy, settings)
 
 
-@pytest.fixture(params=["memory", "ec2"])
-def ground(request: pytest.FixtureRequest) -> Ground:
+def local_strategy(root: Path, *words: str, slots: int = 20, polite_s: float = 1.0, runner: Path | None = None) -> LocalStrategy:
+    """Bodies that only wait, unless said otherwise."""
+    bodies = LocalBodies(root, words or ("sleep", "300"), {"PATH": os.environ["PATH"]}, runner, polite_s)
+    return LocalStrategy(bodies, architecture="amd64", stack_id="tests", slots=slots)
+
+
+@pytest.fixture(params=["memory", "ec2", "local"])
+def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     if request.param == "memory":
-        return Ground(MemoryCompute(), some_settings())
-    return ec2_ground(request.getfixturevalue("cloud"))
+        yield Ground(MemoryCompute(), some_settings())
+    elif request.param == "ec2":
+        yield ec2_ground(request.getfixturevalue("cloud"))
+    else:
+        strategy = local_strategy(tmp_path)
+        yield Ground(strategy, some_settings())
+        end(strategy)
+
+
+def end(strategy: LocalStrategy) -> None:
+    """No process of it is left."""
+    for body in list(strategy.list_sessions()):
+        strategy.stop_session(body.handle)
+
+
+def gone(compute: Compute, handle: SessionHandle) -> bool:
+    """Whether it goes within seconds, and says so."""
+    until_s = time.monotonic() + 10
+    while (state := compute.poll_sessions([handle])[handle].state) == "shutting-down" and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return state == "terminated"
 
 
 def test_a_start_gives_as_many_bodies_as_are_asked_for_each_with_a_name_of_its_own(ground: Ground) -> None:
@@ -138,8 +170,8 @@ def test_a_body_may_be_stopped_twice_and_an_unknown_one_is_gone_already(ground: 
     for doomed in (handle, handle, UNKNOWN):
         ground.compute.stop_session(doomed)
 
-    polled = ground.compute.poll_sessions([handle, kept])
-    assert (polled[handle].state, polled[kept].state) == ("terminated", "running")
+    assert gone(ground.compute, handle)
+    assert ground.compute.poll_sessions([kept])[kept].state in ("pending", "running")
     assert [body.handle for body in ground.compute.list_sessions()] == [kept]
 
 
@@ -161,8 +193,8 @@ def test_a_handle_can_be_stored_and_read_again(ground: Ground) -> None:
 def test_a_site_names_a_template_of_each_architecture_with_its_version_and_one_subnet_of_each_zone(ground: Ground) -> None:
     site = ground.compute.site()
 
-    assert set(site.templates) == {"amd64", "arm64"} and all(version.isdigit() for _, version in site.templates.values())
-    assert len(set(site.subnets.values())) == len(site.subnets) > 1
+    assert set(site.templates) <= {"amd64", "arm64"} and all(version.isdigit() for _, version in site.templates.values())
+    assert site.templates and len(set(site.subnets.values())) == len(site.subnets) >= 1
 
 
 def test_an_outage_is_no_lack_of_capacity(cloud: Cloud) -> None:
@@ -315,3 +347,96 @@ def test_a_body_of_another_strategy_is_not_asked_about() -> None:
     found = strategy(ec2).poll_sessions([SessionHandle("local", "4711")])
 
     assert (found, ec2.asked) == ({}, [])
+
+
+def started(strategy: LocalStrategy, count: int = 1, launch_id: str = "l-1", sent_before: bool = False) -> list[SessionHandle]:
+    ground = Ground(strategy, some_settings(), launch_id)
+    return [body.handle for body in strategy.start_sessions(ground.request(count=count), sent_before=sent_before).bodies]
+
+
+def waits(until: Any) -> None:
+    until_s = time.monotonic() + 10
+    while not until():
+        assert time.monotonic() < until_s, "it never came to that"
+        time.sleep(0.01)
+
+
+def test_a_local_body_begins_once_whoever_asks_and_however_often(tmp_path: Path) -> None:
+    """Two replicas of one machine, and an orchestrator that was killed in between, are other objects on the same directory."""
+    script = "echo began >> $HOME/../count; exec sleep 300"
+    strategies = [local_strategy(tmp_path, "sh", "-c", script) for _ in range(3)]
+
+    handles = [started(strategy, sent_before=True) for strategy in (*strategies, *strategies)]
+
+    assert len({tuple(one) for one in handles}) == 1
+    count = tmp_path / "bodies" / handles[0][0].body / "count"
+    waits(count.exists)
+    time.sleep(0.2)
+    assert count.read_text("ascii") == "began\n"
+    end(strategies[0])
+
+
+def test_a_local_body_gets_what_makes_it_itself_and_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNS_FLEET_GITHUB_WEBHOOK_SECRET", "hush")
+    strategy = local_strategy(tmp_path, "env")
+
+    (handle,) = started(strategy)
+    waits(lambda: strategy.poll_sessions([handle])[handle].state == "terminated")
+
+    told = dict(line.split("=", 1) for line in strategy.last_words(handle).splitlines() if "=" in line)
+    assert (told["RUNS_FLEET_INSTANCE_ID"], told["RUNS_FLEET_POWER_OFF"]) == (handle.body, "true")
+    assert "hush" not in strategy.last_words(handle) and not any("GITHUB" in name for name in told)
+
+
+def test_no_more_local_bodies_than_there_are_slots_and_that_is_no_outage(tmp_path: Path) -> None:
+    strategy = local_strategy(tmp_path, slots=3)
+    first = started(strategy, count=2)
+
+    answer = strategy.start_sessions(Ground(strategy, some_settings(), "l-2").request(count=2), sent_before=False)
+
+    assert (len(answer.bodies), answer.reasons) == (1, ("InsufficientSlots: this machine has 3",))
+    strategy.stop_session(first[0])
+    assert gone(strategy, first[0]) and len(started(strategy, launch_id="l-3")) == 1
+    end(strategy)
+
+
+def test_a_local_body_that_does_not_go_when_asked_is_killed_by_somebody_who_needs_nobody(tmp_path: Path) -> None:
+    strategy = local_strategy(tmp_path, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done", polite_s=0.5)
+    (handle,) = started(strategy)
+    waits(lambda: "up" in strategy.last_words(handle))
+
+    strategy.stop_session(handle)
+
+    assert strategy.poll_sessions([handle])[handle].state == "shutting-down"
+    assert gone(local_strategy(tmp_path), handle)
+
+
+def test_a_local_body_that_is_stopped_before_it_begins_never_does(tmp_path: Path) -> None:
+    strategy = local_strategy(tmp_path)
+    (handle,) = started(strategy)
+    place = tmp_path / "bodies" / handle.body
+    waits((place / "begun").exists)
+    strategy.stop_session(handle)
+    assert gone(strategy, handle)
+    (place / "begun").unlink()
+
+    started(strategy, sent_before=True)
+
+    waits((place / "begun").exists)
+    assert gone(strategy, handle)
+
+
+def test_another_request_under_the_same_token_is_refused_here_too(tmp_path: Path) -> None:
+    strategy = local_strategy(tmp_path)
+    started(strategy)
+
+    with pytest.raises(ServiceFailed, match="IdempotentParameterMismatch"):
+        started(strategy, count=2)
+    end(strategy)
+
+
+def test_a_disk_that_fails_is_an_outage(tmp_path: Path) -> None:
+    strategy = local_strategy(tmp_path, runner=tmp_path / "not-there")
+
+    with pytest.raises((ServiceFailed,), match="local:start"):
+        started(strategy)
