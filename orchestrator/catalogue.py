@@ -19,8 +19,8 @@ OLDEST = 5
 """No family of an older generation: they are dearer for what they do. (t3 and t4g are of the fifth's time.)"""
 USUAL = {"arm64": ("c8g", "m8g", "r8g", "c7g", "m7g"), "amd64": ("c6i", "c7i", "m6i", "m7i")}
 """What is taken where a job names no family: current, not burstable, one vendor per architecture, so that builds compare."""
-RENEWED_S, AGAIN_S = 86_400.0, 600.0
-"""How often EC2 is asked what it offers, and when again if it did not say."""
+FIRST_S, RENEWED_S, AGAIN_S = 300.0, 86_400.0, 600.0
+"""When EC2 is first asked what it offers, how often, and when again if it did not say."""
 LEAST_RAM_GIB = 4.0
 """Unless the label asks for less: a runner and a checkout do not fit into 1 GiB."""
 
@@ -65,8 +65,14 @@ class Catalogue:
         return iter(self.kinds)
 
     def renew(self, now: float) -> int | None:
-        """Ask once a day; how many types there are now, None: it was not time. Raises: ServiceFailed; then again in a while."""
+        """Ask once a day; how many types there are now, None: it was not time. Raises: ServiceFailed; then again in a while.
+
+        Not in the first minutes of a process, which has other things to do: the answer is some megabytes.
+        """
         if self.fresh is None or now < self.renew_at:
+            return None
+        if not self.renew_at:
+            self.renew_at = now + FIRST_S
             return None
         self.renew_at = now + AGAIN_S
         self.kinds = self.fresh() or self.kinds

@@ -20,6 +20,9 @@ SOLD = {
 """What tells a type's plain on-demand price from its dozens of others. Source: the attributes of AmazonEC2 in the price list."""
 
 
+GENERAL = [{"Name": "instance-type", "Values": ["c*", "m*", "r*", "t*"]}, {"Name": "bare-metal", "Values": ["false"]}]
+
+
 class Market:
     """Three lists, each read whole. `region` is ours; without `priced` nobody is asked for prices."""
 
@@ -29,7 +32,7 @@ class Market:
     def kinds(self) -> tuple[Kind, ...]:
         """Every type of the general families that is offered in one of our zones. Raises: ServiceFailed."""
         ec2, offered = self._clients.get("ec2"), self._offered()
-        described = ec2.get_paginator("describe_instance_types").paginate()
+        described = ec2.get_paginator("describe_instance_types").paginate(Filters=GENERAL)
         found = rows(one for page in pages("ec2:DescribeInstanceTypes", described) for one in page["InstanceTypes"])
         prices = dict(self._prices()) if self._priced else {}
         known = (Kind(*row) for row in found)

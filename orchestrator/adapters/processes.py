@@ -1,7 +1,7 @@
 """Bodies as processes of this machine. What there is stands on the disk.
 
-A launch is a directory that appears whole, a body holds a lock for as long as it lives: an orchestrator that is killed anywhere finds
-everything again, and no body is begun twice.
+A launch is a directory that appears whole, a body holds a lock for as long as it lives: an orchestrator that is killed anywhere
+finds everything again, and no body is begun twice.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.market import SOLD, Market
-from orchestrator.catalogue import AGAIN_S, RENEWED_S, SNAPSHOT, Catalogue, fitting, snapshot
+from orchestrator.catalogue import AGAIN_S, FIRST_S, RENEWED_S, SNAPSHOT, Catalogue, fitting, snapshot
 from orchestrator.errors import OrchestratorError, ServiceFailed
 from orchestrator.labels import Ask
 from orchestrator.planning import STEPS, launch_request
@@ -105,19 +105,21 @@ def test_it_is_asked_once_a_day_and_sooner_if_it_did_not_answer() -> None:
         return answer
 
     catalogue = Catalogue(SHIPPED, fresh)
+    assert [catalogue.renew(at) for at in (1000.0, 999.0 + FIRST_S)] == [None, None], "a process that begins has other things to do"
     with pytest.raises(OrchestratorError):
-        catalogue.renew(0.0)
+        catalogue.renew(1000.0 + FIRST_S)
     assert tuple(catalogue) == SHIPPED
 
-    moments = [1.0, AGAIN_S, AGAIN_S + 1.0, AGAIN_S + RENEWED_S - 1.0, AGAIN_S + RENEWED_S]
+    began = 1000.0 + FIRST_S + AGAIN_S
+    moments = [began - 1.0, began, began + 1.0, began + RENEWED_S - 1.0, began + RENEWED_S]
     assert [catalogue.renew(at) for at in moments] == [None, 3, None, None, 2]
     assert tuple(catalogue) == SHIPPED[:2]
 
 
 def test_an_empty_answer_is_no_reason_to_serve_nobody() -> None:
-    catalogue = Catalogue(SHIPPED, tuple)
+    catalogue = Catalogue(SHIPPED, tuple, renew_at=1.0)
 
-    assert catalogue.renew(0.0) == len(SHIPPED)
+    assert catalogue.renew(1.0) == len(SHIPPED)
 
 
 def test_a_type_is_asked_for_only_where_it_is_offered() -> None:
@@ -138,6 +140,8 @@ def test_what_is_heard_in_a_tick_decides_the_next_launch_and_a_failure_keeps_the
     few = tuple(kind for kind in SHIPPED if kind.name == "m7i.xlarge")
     answers: list[Any] = [few]
     world.turns.launching.catalogue.fresh = lambda: answers.pop()
+    world.turns.on_tick()
+    world.clock.at += FIRST_S
     world.turns.on_tick()
     world.told(an_event())
 
