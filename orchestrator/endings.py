@@ -174,13 +174,22 @@ class Endings:
             self.sessions.wake(session.set_key)  # whoever heard it first may have been cut off before
             return
         now = self.clock.now()
-        ledger = self.records.ledger(session.set_key) if session.state is SessionState.BUSY else None
+        ledger = self.records.ledger(session.set_key) if self._works(session) else None
         expecting = [demand.expecting(ledger, now)] if ledger is not None else []
         circuits = self.records.circuits() if "spot" in reason else None
         wiser = after_a_reclaim(circuits, session.pool, now) if circuits is not None else None
         learned = [wiser] if wiser is not None and wiser is not circuits else []
         self.records.save(changed(session, interrupting_at=now), *expecting, *learned)
+        if expecting and not self._works(session):  # its job's end was told while we wrote
+            known = self.records.ledger(session.set_key)
+            if known is not None and known.expected:
+                self.records.put(changed(known, expected=known.expected[:-1]))
         self.sessions.wake(session.set_key)
+
+    def _works(self, session: Session) -> bool:
+        """Whether it has a job that would come back to us; one that GitHub has concluded already will not."""
+        job = self.records.job(session.bound_job) if session.bound_job else None
+        return session.state is SessionState.BUSY and (job is None or job.state is not JobState.COMPLETED)
 
     def _spoken(self, session: Session, word: FinalWord) -> None:
         """The agent's own account; it also replaces what was only inferred from a vanished instance."""

@@ -39,8 +39,9 @@ from sandbox.workflow import Unsupported, Workflow, read_workflow
 
 EXAMPLE = Path(__file__).parent / "example.yml"
 READY_S = 30.0
-CLOSE_S = 150.0
-"""Seconds after the last job in which every machine must be gone and everything removed; a surplus machine is kept for a minute."""
+CLOSE_S = 320.0
+"""Seconds after the last job in which every machine must be gone and everything removed: a job may be expected back for three
+minutes, and a surplus machine is kept for one or two."""
 STALLED_S = 45.0
 """Seconds in which a waiting job must get its machine; a job that runs is bounded by its own timeout."""
 EXPLAINED = (
@@ -270,8 +271,8 @@ def show(
             _wait_for_the_user(console, up)
         up.stop_serving()
         before_proof(up)
-        left = up.leftovers()
         raging.end()
+        left = up.leftovers()
         console.print(_summary(run, sessions))
         if storm:
             _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)

@@ -105,7 +105,9 @@ def test_it_is_asked_once_a_day_and_sooner_if_it_did_not_answer() -> None:
         return answer
 
     catalogue = Catalogue(SHIPPED, fresh)
-    assert [catalogue.renew(at) for at in (1000.0, 999.0 + FIRST_S)] == [None, None], "a process that begins has other things to do"
+    assert [catalogue.renew(at) for at in (1000.0, 999.0 + FIRST_S)] == [None, None], (
+        "a process that begins has other things to do"
+    )
     with pytest.raises(OrchestratorError):
         catalogue.renew(1000.0 + FIRST_S)
     assert tuple(catalogue) == SHIPPED

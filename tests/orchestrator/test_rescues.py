@@ -406,3 +406,34 @@ def test_beside_it_others_still_get_spot() -> None:
         for at in range(1, len(world.compute.requests))
     }
     assert {name: told["TotalTargetCapacity"] for name, told in asked.items()} == {"on-demand": 1, "spot": 2}
+
+
+def test_a_machine_that_is_about_to_go_after_its_job_is_done_is_not_replaced() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    ends(world, "build", "success")
+
+    world.hear("interrupting", reason="spot")
+    world.ticks(until_s=60.0)
+
+    assert world.compute.launched == 1
+
+
+def test_a_job_whose_end_is_told_while_its_machine_is_said_to_go_is_not_expected_back() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    other, save, done = world.replica(), world.turns.endings.records.save, []
+
+    def meanwhile(*records: object) -> object:
+        if not done:
+            done.append(True)
+            other.on_job_event(an_event("completed", name="build", conclusion="success", runner_name=world.session.runner_name))
+        return save(*records)  # type: ignore[arg-type]
+
+    world.turns.endings.records.save = meanwhile  # type: ignore[method-assign]
+    world.hear("interrupting", reason="spot")
+    world.ticks(until_s=60.0)
+
+    assert done and world.compute.launched == 1
