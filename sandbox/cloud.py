@@ -13,6 +13,7 @@ import logging
 import re
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,6 +36,9 @@ EMPTY_FLEET = (
 )
 CHANGED = "EC2 Instance State-change Notification"
 CREDENTIALS = {"aws_access_key_id": "AKIASANDBOX", "aws_secret_access_key": "sandbox-secret-key"}
+_FLEET = re.compile(rb"<fleetId>([^<]+)</fleetId>")
+_INSTANCE_ID = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
+_RESERVATION = re.compile(rb"<item>\s*<reservationId>.*?(?=<item>\s*<reservationId>|</reservationSet>)", re.S)
 _INSTANCE = re.compile(rb"<(?:item|instanceId)>(i-[0-9a-f]+)</")
 
 
@@ -70,6 +74,8 @@ class Cloud:
         self._client_lock = threading.Lock()
         self._session: boto3.session.Session | None = None
         self._behaviour: dict[str, str] = {}
+        self._of_fleet: dict[str, list[str]] = {}
+        self._born: dict[bytes, float] = {}
         self.fleet_calls = 0
         self.weather = Weather()
         self.permissions: set[tuple[str, str]] = set()
@@ -142,9 +148,33 @@ class Cloud:
                 template = parse_qs(body.decode()).get(
                     "LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateName", [""]
                 )[0]
-                for instance_id in dict.fromkeys(_INSTANCE.findall(answer[2])):
-                    self._boot(instance_id.decode(), template)
+                made = [found.decode() for found in dict.fromkeys(_INSTANCE.findall(answer[2]))]
+                if fleet := _FLEET.search(answer[2]):
+                    self._of_fleet[fleet[1].decode()] = made
+                for instance_id in made:
+                    self._born[instance_id.encode()] = time.monotonic()
+                    self._boot(instance_id, template)
             return answer
+
+    def delete_fleets(self, body: bytes) -> bytes:
+        """What it does to instant fleets: their instances go with them. Source: DeleteFleets in the EC2 API reference."""
+        named = [values[0] for name, values in parse_qs(body.decode()).items() if name.startswith("FleetId")]
+        for fleet in named:
+            for instance_id in self._of_fleet.pop(fleet, ()):
+                self._taken(instance_id)
+        states = "<currentFleetState>deleted_terminating</currentFleetState><previousFleetState>active</previousFleetState>"
+        items = "".join(f"<item><fleetId>{fleet}</fleetId>{states}</item>" for fleet in named)
+        told = f"<successfulFleetDeletionSet>{items}</successfulFleetDeletionSet><unsuccessfulFleetDeletionSet/>"
+        return f'<DeleteFleetsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">{told}</DeleteFleetsResponse>'.encode()
+
+    def unseen(self, answer: bytes) -> bytes:
+        """DescribeInstances without those that were made a moment ago. Source: "Eventual consistency", EC2 API reference."""
+        now = time.monotonic()
+        young = {name for name, at in self._born.items() if now - at < self.weather.unseen_s}
+        if not young:
+            return answer
+        self.weather.seen["answers that lag"] += 1
+        return _RESERVATION.sub(lambda found: b"" if young & set(_INSTANCE_ID.findall(found[0])) else found[0], answer)
 
     def reclaim(self, instance_id: str, in_s: float) -> None:
         """EC2 takes a spot instance back: its metadata say so, EventBridge says so, and then it goes."""
@@ -236,6 +266,12 @@ class _Front:
             if answer[0].startswith("200"):
                 self._cloud.terminated(answer[2])
             return _sent(start_response, answer)
+        if action == b"DeleteFleets":
+            return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], self._cloud.delete_fleets(body)))
+        if action == b"DescribeInstances" and self._cloud.weather.unseen_s:
+            status, headers, content = self._called(environ)
+            headers = [h for h in headers if h[0].lower() != "content-length"]
+            return _sent(start_response, (status, headers, self._cloud.unseen(content)))
         if action == b"GetCallerIdentity":
             return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(self._caller(environ))))
         if name == "SendMessage":

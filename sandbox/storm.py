@@ -32,7 +32,7 @@ class Storm:
         """From now on."""
         weather, manners = self._cloud.weather, self._github.deliveries.manners
         weather.full |= {*FULL, self._cloud.client("ec2").describe_subnets()["Subnets"][1]["SubnetId"]}
-        weather.partial, weather.throttled, weather.lost = 0.5, 0.05, 0.3
+        weather.partial, weather.throttled, weather.lost, weather.unseen_s = 0.5, 0.05, 0.3, 3.0
         state = self._github.state
         state.lost_after_s, state.requeued_after_s = LOST_AFTER_S, REQUEUED_AFTER_S
         manners.lost, manners.repeated, manners.late = 0.1, 0.1, 0.2
@@ -41,6 +41,9 @@ class Storm:
     def end(self) -> None:
         """No more of it."""
         self._over.set()
+        weather = self._cloud.weather
+        weather.partial = weather.throttled = weather.lost = weather.unseen_s = 0.0
+        weather.full.clear()
 
     def told(self) -> str:
         """What went wrong, for the last line."""

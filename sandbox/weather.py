@@ -29,6 +29,8 @@ class Weather:
     """Fleets for more than one that are filled only in part."""
     throttled: float = 0.0
     """Calls of those that AWS throttles first."""
+    unseen_s: float = 0.0
+    """Seconds in which DescribeInstances does not show an instance that was just made."""
     lost: float = 0.0
     """CreateFleet calls that take effect and are never answered."""
     chance: random.Random = field(default_factory=lambda: random.Random(11))

@@ -168,3 +168,34 @@ def test_a_storm_can_be_had_again() -> None:
         had.append([weather.refused("CreateFleet") for _ in range(50)])
 
     assert had[0] == had[1] and 5 < sum(map(bool, had[0])) < 30
+
+
+def test_deleting_an_instant_fleet_ends_its_instances_and_no_others(cloud: Cloud) -> None:
+    kept, doomed = fleet(cloud), fleet(cloud, count=2)
+
+    cloud.client("ec2").delete_fleets(FleetIds=[doomed["FleetId"]], TerminateInstances=True)
+
+    found = cloud.client("ec2").describe_instances()["Reservations"]
+    states = {i["InstanceId"]: i["State"]["Name"] for reservation in found for i in reservation["Instances"]}
+    gone = {name for group in doomed["Instances"] for name in group["InstanceIds"]}
+    assert {name for name, state in states.items() if state == "terminated"} == gone and len(gone) == 2
+    alive = set(cloud.instances.machines)
+    assert not alive & gone and {name for group in kept["Instances"] for name in group["InstanceIds"]} <= alive
+
+
+def test_instances_that_were_just_made_are_shown_late_and_those_of_before_at_once(cloud: Cloud) -> None:
+    def shown() -> set[str]:
+        return {i["InstanceId"] for r in cloud.client("ec2").describe_instances()["Reservations"] for i in r["Instances"]}
+
+    first = fleet(cloud, count=2)
+    before = shown()
+    cloud.weather.unseen_s = 1.0
+    cloud._born.clear()
+    second = fleet(cloud, count=2)
+
+    late = shown()
+    cloud.weather.unseen_s = 0.0
+
+    assert late == before == {name for group in first["Instances"] for name in group["InstanceIds"]}
+    assert shown() == before | {name for group in second["Instances"] for name in group["InstanceIds"]}
+    assert cloud.weather.seen["answers that lag"] == 1
