@@ -19,7 +19,7 @@ from agent.adapters.http import MetadataService
 from agent.adapters.machine import PosixMeters, homes, is_amazon_ec2
 from agent.adapters.output import DiskSpool, Output
 from agent.adapters.posix import PosixProcesses, listen_for_signals
-from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadCrew, hide_environment
+from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadCrew, goes_to_the_journal, hide_environment
 from agent.cache import ReleaseCache, Upload
 from agent.configuration import Configuration
 from agent.contract.config import RunnerConfig
@@ -148,7 +148,7 @@ def assemble(world: World) -> Life:
 
 def real_world(settings: Settings, environment: Mapping[str, str], born_s: float) -> World:
     """The machine we run on. Nothing is connected to, and boto3 is not imported, before it is needed."""
-    clock, inbox, journal = SystemClock(), QueueInbox(), TextJournal()
+    clock, inbox, journal = SystemClock(), QueueInbox(), TextJournal(beacons=goes_to_the_journal(environment))
     hide_environment(journal, environment)
     listen_for_signals(inbox)
     crew = ThreadCrew(inbox)

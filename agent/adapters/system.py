@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import sys
@@ -18,6 +19,7 @@ from agent.ports import ErrandEnded, Event, Inbox
 
 AHEAD_CHUNKS = 24
 """How many chunks a producer may be ahead of its consumer: some 3 MB, enough to keep both busy."""
+NOTICE = "<5>"
 SHORTEST_SECRET = 8
 """Shorter strings are not replaced: they would appear by chance and make a log unreadable."""
 
@@ -119,27 +121,43 @@ class ThreadCrew:
             stopped.set()
 
 
-class TextJournal:
-    """A Journal (ports) of text lines: time, event, fields; every known secret replaced by `***`."""
+def goes_to_the_journal(environment: Mapping[str, str]) -> bool:
+    """Whether our standard error is read by systemd's journal. Source: JOURNAL_STREAM in systemd.exec(5)."""
+    try:
+        ours = os.fstat(2)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{ours.st_dev}:{ours.st_ino}"
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+
+class TextJournal:
+    """A Journal (ports) of text lines: time, event, fields; every known secret replaced by `***`.
+
+    `beacons`: what says how far a machine came is marked for systemd's journal as a notice, which our image shows on the console:
+    EC2 keeps that though the machine is dead. Source: sd-daemon(3).
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, beacons: bool = False) -> None:
+        self._stream, self._beacon = stream or sys.stderr, NOTICE if beacons else ""
         self._secrets: list[str] = []
         self._secret_bytes: list[bytes] = []
 
     def event(self, name: str, **fields: object) -> None:
         """One line; a stream that is gone must not stop the agent."""
+        self._write("", name, fields)
+
+    def _write(self, mark: str, name: str, fields: Mapping[str, object]) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         text = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
         try:
-            self._stream.write(self.cleaned(text) + "\n")
+            self._stream.write(mark + self.cleaned(text) + "\n")
             self._stream.flush()
         except (OSError, ValueError, AttributeError):
             return
 
     def phase(self, phase: Phase) -> None:
         """A phase begins."""
-        self.event("phase.entered", phase=phase.value)
+        self._write(self._beacon, "phase.entered", {"phase": phase.value})
 
     def hide(self, *secrets: Secret) -> None:
         """Longer ones are replaced first, so that a part never uncovers the rest."""

@@ -64,6 +64,13 @@ kernel.softlockup_panic = 1
 kernel.watchdog_thresh = 60
 kernel.hung_task_panic = 0
 CFG
+# What EC2 keeps of a machine that died without a word is its console: there it says how far it came.
+install -d /etc/systemd/journald.conf.d
+cat > /etc/systemd/journald.conf.d/10-runs-fleet.conf <<'CFG'
+[Journal]
+ForwardToConsole=yes
+MaxLevelConsole=notice
+CFG
 install -d /etc/systemd/system.conf.d
 cat > /etc/systemd/system.conf.d/runs-fleet.conf <<'CFG'
 [Manager]

@@ -23,7 +23,7 @@ from agent.adapters.aws.cloudwatch import CloudWatchLogs
 from agent.adapters.aws.signing import Region
 from agent.adapters.http import MetadataService
 from agent.adapters.output import DiskSpool
-from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadCrew
+from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadCrew, goes_to_the_journal
 from agent.contract.names import log_stream_name
 from agent.contract.secret import Secret
 from agent.errors import ServiceError
@@ -43,6 +43,7 @@ from agent.logs import (
     batches,
     pieces,
 )
+from agent.phases import Phase
 from tests.conftest import Moto
 
 GROUP, INSTANCE = "/runs-fleet/test", "i-0123456789abcdef0"
@@ -488,3 +489,22 @@ class _Denier(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         return None
+
+
+def test_only_what_says_how_far_a_machine_came_is_marked_and_only_for_the_journal() -> None:
+    heard = {beacons: io.StringIO() for beacons in (True, False)}
+    for beacons, stream in heard.items():
+        journal = TextJournal(stream, beacons=beacons)
+        journal.phase(Phase.RUNNING)
+        journal.event("notice.ended", kind="busy")
+
+    marked, plain = (heard[beacons].getvalue().splitlines() for beacons in (True, False))
+    assert [line.startswith("<5>2") for line in marked] == [True, False]
+    assert not any(line.startswith("<") for line in plain) and plain[0].endswith("phase.entered phase=running")
+
+
+def test_standard_error_is_the_journals_only_if_it_is_the_very_one() -> None:
+    ours = os.fstat(2)
+
+    assert goes_to_the_journal({"JOURNAL_STREAM": f"{ours.st_dev}:{ours.st_ino}"})
+    assert not goes_to_the_journal({"JOURNAL_STREAM": f"{ours.st_dev}:{ours.st_ino + 1}"}) and not goes_to_the_journal({})

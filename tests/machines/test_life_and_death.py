@@ -586,3 +586,18 @@ def test_the_selfcheck_on_a_booted_machine(ground: Ground) -> None:
 
     os.kill(ground.machine.first_process(), signal.SIGRTMIN + 4)  # systemd's own power-off signal
     ground.machine.wait_off(OFF_S)
+
+
+def test_the_console_that_ec2_keeps_shows_how_far_a_machine_came(ground: Ground) -> None:
+    ground.machine.put("/etc/systemd/journald.conf.d/console.conf", "[Journal]\n")  # as the image has it, without ours
+    ground.configure()
+    ground.play(HOLD)
+    ground.boot()
+    ground.machine.shows("phase.entered phase=running")
+
+    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    ground.machine.goes_off(POLITE_S)
+
+    entered = re.findall(r"phase\.entered phase=(\w+)", ground.machine.console)
+    assert entered[-1] == "terminating" and "preparing" in entered
+    assert "<5>" not in ground.machine.console and "notice.ended" not in ground.machine.console, "a slow console gets no more"
