@@ -41,6 +41,9 @@ class Kind:
     zones: tuple[str, ...] = ()
     """Where it is offered; empty: not known."""
 
+    spot_usd: float = 0.0
+    """An hour on spot, in the cheapest of our zones; 0: not known."""
+
     @property
     def family(self) -> str:
         """`m7i` of `m7i.large`."""

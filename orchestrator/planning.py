@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -135,12 +136,21 @@ def all_shunned(site: Site, kinds: Sequence[Kind], step: Step, shunned: frozense
 
 
 def _pools(site: Site, kinds: Sequence[Kind], step: Step, shunned: frozenset[str]) -> list[tuple[str, str]]:
-    """Types and subnets, nearest to the wish first: as many types as the row allows, not counting those wholly left alone."""
+    """Types and subnets, cheapest first, else nearest to the wish.
+
+    As many types as the row allows, not counting those wholly left alone.
+    """
     most = min(step.types, max(1, OVERRIDES // len(site.subnets)))
-    offered = [(kind.name, _offered(site, kind)) for kind in kinds]
+    priced = sorted(kinds, key=lambda kind: _price(kind, step.market))  # where no price is known the order stays
+    offered = [(kind.name, _offered(site, kind)) for kind in priced]
     open_ = [(name, [s for s in subnets if pool_name(name, s, step.market) not in shunned]) for name, subnets in offered]
     named = [one for one in open_ if one[1]][:most] or [one for one in offered if one[1]][:most]
     return [(kind, subnet) for kind, those in named for subnet in those]
+
+
+def _price(kind: Kind, market: str) -> float:
+    """In this market; what is not known is dear."""
+    return (kind.spot_usd if market == SPOT else kind.usd) or math.inf
 
 
 def _offered(site: Site, kind: Kind) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.adapters.aws import Clients, pages
@@ -23,6 +24,9 @@ SOLD = {
 GENERAL = [{"Name": "instance-type", "Values": ["c*", "m*", "r*", "t*"]}, {"Name": "bare-metal", "Values": ["false"]}]
 
 
+SYSTEMS = ["Linux/UNIX", "Linux/UNIX (Amazon VPC)"]
+
+
 class Market:
     """Three lists, each read whole. `region` is ours; without `priced` nobody is asked for prices."""
 
@@ -34,10 +38,12 @@ class Market:
         ec2, offered = self._clients.get("ec2"), self._offered()
         described = ec2.get_paginator("describe_instance_types").paginate(Filters=GENERAL)
         found = rows(one for page in pages("ec2:DescribeInstanceTypes", described) for one in page["InstanceTypes"])
-        prices = dict(self._prices()) if self._priced else {}
+        prices, spot = dict(self._prices()) if self._priced else {}, self._spot_prices()
         known = (Kind(*row) for row in found)
         return tuple(
-            replace(kind, usd=prices.get(kind.name, 0.0), zones=tuple(sorted(offered[kind.name])))
+            replace(
+                kind, usd=prices.get(kind.name, 0.0), spot_usd=spot.get(kind.name, 0.0), zones=tuple(sorted(offered[kind.name]))
+            )
             for kind in known
             if kind.name in offered
         )
@@ -49,6 +55,20 @@ class Market:
         for page in pages("ec2:DescribeInstanceTypeOfferings", listed.paginate(LocationType="availability-zone", Filters=wanted)):
             for one in page["InstanceTypeOfferings"]:
                 found[one["InstanceType"]].add(one["Location"])
+        return found
+
+    def _spot_prices(self) -> dict[str, float]:
+        """Of now, in the cheapest of our zones: a history that starts now has only that. Source: DescribeSpotPriceHistory."""
+        listed = self._clients.get("ec2").get_paginator("describe_spot_price_history")
+        zones = [{"Name": "availability-zone", "Values": list(self._zones)}]
+        found: dict[str, float] = {}
+        now = datetime.now(UTC)
+        for page in pages(
+            "ec2:DescribeSpotPriceHistory", listed.paginate(StartTime=now, ProductDescriptions=SYSTEMS, Filters=zones)
+        ):
+            for one in page["SpotPriceHistory"]:
+                name, usd = one["InstanceType"], float(one["SpotPrice"])
+                found[name] = min(usd, found.get(name, usd))
         return found
 
     def _prices(self) -> Iterator[tuple[str, float]]:

@@ -25,6 +25,7 @@ NOT_IN_A_PLAIN_RUN = {
         "ec2:RunInstances": "called by EC2 itself", "ec2:CreateTags": "called by EC2 itself",
         "iam:PassRole": "checked by EC2 itself", "ssm:AddTagsToResource": "checked by SSM with PutParameter",
         "ec2:DescribeInstanceTypes": "once a day", "ec2:DescribeInstanceTypeOfferings": "once a day",
+        "ec2:DescribeSpotPriceHistory": "once a day",
         "pricing:GetProducts": "once a day, if money is limited",
         "ec2:GetConsoleOutput": "a machine that died without a word", "ec2:TerminateInstances": "one that does not end itself",
         "logs:GetLogEvents": "runs-fleet logs", "dynamodb:Scan": "lists for people, and once an hour",

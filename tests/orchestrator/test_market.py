@@ -80,6 +80,26 @@ def test_types_come_with_the_zones_they_are_offered_in_and_with_their_price(moto
     assert told == {**SOLD, "regionCode": "us-east-1"} and len(prices.asked) == 2
 
 
+def test_spot_prices_are_those_of_the_cheapest_zone(moto: Moto) -> None:
+    kinds = Market(Clients(boto3.session.Session()), "us-east-1", ZONES, priced=False).kinds()
+
+    assert {kind.spot_usd for kind in kinds if kind.name in ("m7i.large", "c7i.large")} == {0.00001}, "moto has one for all"
+
+
+@pytest.mark.parametrize(("step", "first"), [(0, "m7i.xlarge"), (2, "m6i.xlarge")])
+def test_the_cheapest_in_its_market_is_named_first_and_one_without_a_price_last(step: int, first: str) -> None:
+    known = {"m7i.xlarge": {"spot_usd": 0.01, "usd": 0.3}, "m6i.xlarge": {"spot_usd": 0.02, "usd": 0.2}}
+    kinds = tuple(replace(kind, **known.get(kind.name, {})) for kind in fitting(SHIPPED, Ask(), "amd64"))
+    site = Site({"amd64": ("t", "1")}, {"a": "subnet-1"})
+    request = launch_request(
+        some_settings(), site, Ask(), kinds, STEPS[step], launch_id="l-1", number=0, count=1, spec="s", expires_at=1.0
+    )
+
+    named = [one["InstanceType"] for one in json.loads(request)["LaunchTemplateConfigs"][0]["Overrides"]]
+    assert named[0] == first and set(named[:2]) == set(known)
+    assert named[2:] == [kind.name for kind in kinds if kind.name not in known][: len(named) - 2]
+
+
 def test_without_a_limit_of_money_nobody_is_asked_for_prices(moto: Moto, prices: Prices) -> None:
     kinds = Market(Clients(boto3.session.Session()), "us-east-1", ZONES, priced=False).kinds()
 
