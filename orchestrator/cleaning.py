@@ -55,7 +55,7 @@ class Cleaning:
     def _isolated(self, name: str, reaper: Callable[[], None]) -> bool:
         try:
             reaper()
-        except OrchestratorError as error:
+        except Exception as error:  # noqa: BLE001 - a net: what one reaper cannot read must not stop the others
             self.journal.event("cleaning.failed", reaper=name, error=f"{type(error).__name__}: {error}")
             return False
         return True

@@ -45,6 +45,8 @@ class Level:
     waiting: tuple[Card, ...] = ()
     """The jobs that want a machine, oldest first."""
     supply: int = 0
+    counted: frozenset[str] = frozenset()
+    """Ids of the sessions that are supply."""
     there: int = 0
     """All that is there or on its way, also what does not count."""
     surplus_since: float | None = None
@@ -67,7 +69,14 @@ def level(board: Board, now: float) -> Level:
     supply, demand = len(counted) + len(coming) + len(told_of), len(waiting) + len(expected)
     looks = [*_looks(sessions, oldest, now), *told_of, *expected, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if waiting and _is_silent(card, now))
-    found = Level(waiting=waiting, supply=supply, there=len(sessions) + len(coming), ask=ask, look_at=_first(looks))
+    found = Level(
+        waiting=waiting,
+        supply=supply,
+        counted=frozenset(counted),
+        there=len(sessions) + len(coming),
+        ask=ask,
+        look_at=_first(looks),
+    )
     if supply < demand:
         if ledger is not None and ledger.backoff_until > now:
             return replace(found, held=ledger.backoff_why, look_at=_first([*looks, ledger.backoff_until]))

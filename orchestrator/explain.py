@@ -109,8 +109,9 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     found = level(facts.board, now)
     place = next((at for at, card in enumerate(found.waiting, 1) if card.identity == job.job_id), 0)
     launches = [launch for launch in facts.launches if launch.state is not LaunchState.CLOSED]
-    coming = [s for s in facts.sessions if s.state in (SessionState.LAUNCHED, SessionState.CONFIGURED)]
-    ready = [s for s in facts.sessions if s.state is SessionState.READY]
+    counted = [s for s in facts.sessions if s.session_id in found.counted]
+    coming = [s for s in counted if s.state in (SessionState.LAUNCHED, SessionState.CONFIGURED)]
+    ready = [s for s in counted if s.state is SessionState.READY]
     whole = caps.room(facts.stack, settings, caps.each_of(planning.serving(settings, catalogue, ask)))
     name = f"{job.owner}/{job.repo}"
     mine = caps.room_of_repository(facts.repository, settings, name) if settings.max_sessions_per_repository else None

@@ -124,7 +124,8 @@ class Levels:
         if found.lacking:
             ledger = self._installed(ledger, found)
             ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
-            firm = min(found.firm, found.lacking) if planning.may_be_firm(ask) else 0
+            apart = planning.may_be_firm(ask) and ask.spot and self.settings.spot  # else all of them are on demand anyway
+            firm = min(found.firm, found.lacking) if apart else 0
             for number, one in ((firm, planning.firm(ask)), (found.lacking - firm, ask)):
                 if number:
                     want = Want(ledger, replace(found, lacking=number), one, firm=one is not ask)

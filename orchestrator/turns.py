@@ -193,9 +193,13 @@ class Turns:
             self.endings.look_after(session, instance_state)
         except Conflict:
             raise
-        except OrchestratorError:
-            self.records.put(changed(session, due=self.clock.now() + self.settings.lease_s))
-            raise
+        except OrchestratorError as error:
+            self.journal.event(
+                "sweep.unattended", what="session", identity=session.session_id, error=f"{type(error).__name__}: {error}"
+            )
+            known = self.records.session(session.session_id)  # what was done before it failed is written already
+            if known is not None and known.due <= self.clock.now() + self.settings.lease_s:
+                self.records.put(changed(known, due=self.clock.now() + self.settings.lease_s))
 
     def _attend(self, what: str, identity: str, act: Callable[[str], None]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import threading
@@ -40,13 +41,13 @@ class TextJournal:
     """Journal (ports) of lines on standard error."""
 
     def __init__(self) -> None:
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # a signal's handler writes too, perhaps in the middle of a line
 
     def event(self, name: str, **fields: object) -> None:
         """Time, name, fields."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         line = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
-        with self._writing:
+        with self._writing, contextlib.suppress(RuntimeError):  # a reentrant write is refused: that line is lost, nothing hangs
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 

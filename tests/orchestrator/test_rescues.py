@@ -13,7 +13,7 @@ from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import JobState, RescueState, SessionState
 from orchestrator.ports import Received, Scope
 from orchestrator.rescues import next_rerun, was_reclaimed
-from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields
+from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, some_settings
 
 RUN = "octo/widgets/7"
 
@@ -437,3 +437,20 @@ def test_a_job_whose_end_is_told_while_its_machine_is_said_to_go_is_not_expected
     world.ticks(until_s=60.0)
 
     assert done and world.compute.launched == 1
+
+
+@pytest.mark.parametrize(("label", "settings"), [("runs-fleet/spot=false", {}), ("runs-fleet", {"spot": False})])
+def test_where_everything_is_on_demand_a_rescued_job_beside_another_holds_nothing_up(
+    label: str, settings: dict[str, bool]
+) -> None:
+    world = World(settings=some_settings(**settings))
+    world.github.attempts["7"] = 1
+    world.told(an_event(name="build", labels=(label,)))
+    happens(world, an_event("in_progress", name="build", runner_name=world.session.runner_name, labels=(label,)))
+    world.hear("busy")
+    world.turns.on_job_event(an_event(job_id="11", labels=(label,)))
+
+    world.hear("interrupting", reason="spot", session=world.sessions[0])
+    world.ticks(until_s=10.0)
+
+    assert world.compute.launched == 3, "for the one that waits, and for the one that is expected back"
