@@ -135,10 +135,13 @@ class Ec2Api:
             self._clients.get("ec2").terminate_instances(InstanceIds=[instance_id])
 
     def console(self, instance_id: str) -> str:
-        """What EC2 kept of its console, the latest if it can; base64 in the answer."""
+        """What EC2 kept of its console, the latest if it can; base64 in the answer. What cannot be read is nothing."""
         with translated(f"ec2:GetConsoleOutput {instance_id}"):
             told = self._clients.get("ec2").get_console_output(InstanceId=instance_id).get("Output", "")
-        return base64.b64decode(told).decode("utf-8", "replace") if told else ""
+        try:
+            return base64.b64decode(told).decode("utf-8", "replace")
+        except ValueError:
+            return ""
 
     def templates(self, names: list[str]) -> dict[str, str]:
         """By a filter: one that is not there is left out."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
-from orchestrator.adapters.aws import Clients, SqsQueue
+from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue
 from orchestrator.errors import ServiceFailed, Unanswered
 from tests.conftest import Moto
 
@@ -79,3 +80,22 @@ def test_a_service_that_does_not_answer_is_told_apart_from_one_that_refuses(moto
 
     with pytest.raises(Unanswered, match="NoAnswer"):
         SqsQueue(Clients(), moto.url).depth()
+
+
+class Consoles(Clients):
+    """EC2 with a console as it may come."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self.output = output
+
+    def get(self, service: str, region: str | None = None) -> Any:
+        return self
+
+    def get_console_output(self, **_: object) -> dict[str, str]:
+        return {"Output": self.output} if self.output else {}
+
+
+@pytest.mark.parametrize(("output", "read"), [("aGVsbG8=", "hello"), ("", ""), ("aGVsbG8", ""), ("/////w==", "\ufffd" * 4)])
+def test_a_console_that_cannot_be_read_keeps_no_session_from_its_end(output: str, read: str) -> None:
+    assert Ec2Api(Consoles(output)).console("i-1") == read
