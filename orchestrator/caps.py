@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.catalogue import Kind
-from orchestrator.model import Board, Stack, changed
+from orchestrator.model import Board, Stack, changed, coming
 from orchestrator.ports import Body
 from orchestrator.settings import ServerSettings
 
@@ -85,6 +85,5 @@ def room(stack: Stack, settings: ServerSettings, each: Each) -> Room:
 def room_of_repository(board: Board, settings: ServerSettings, name: str) -> Room:
     """Of one repository, whose open sessions and launches lie on `board`."""
     most = settings.max_sessions_per_repository
-    known = {card.identity for card in board.cards if card.kind == "session"}
-    coming = {one for card in board.cards if card.kind == "launch" for one in card.sessions} - known
-    return Room(max(0, most - len(known) - len(coming)), f"the {most} machines that {name} may have")
+    there = sum(card.kind == "session" for card in board.cards) + len(coming(board))
+    return Room(max(0, most - there), f"the {most} machines that {name} may have")

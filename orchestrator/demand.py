@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.model import Board, Card, JobState, Ledger, Session, SessionState, Stack, changed
+from orchestrator.model import Board, Card, JobState, Ledger, Session, SessionState, Stack, changed, coming
 
 BUSY_S = 120.0
 """Seconds for which a session that says it took a job still counts, while GitHub has not said which: then GitHub is asked."""
@@ -63,17 +63,16 @@ def level(board: Board, now: float) -> Level:
     sessions = [card for card in board.cards if card.kind == "session"]
     oldest = waiting[0].since if waiting else None
     counted = {card.identity for card in sessions if _counts(card, oldest, now)}
-    known = {card.identity for card in sessions}
-    coming = {one for card in board.cards if card.kind == "launch" for one in card.sessions} - known
+    arriving = coming(board)
     told_of = [until for until in ledger.working.values() if until > now] if ledger else []
-    supply, demand = len(counted) + len(coming) + len(told_of), len(waiting) + len(expected)
+    supply, demand = len(counted) + len(arriving) + len(told_of), len(waiting) + len(expected)
     looks = [*_looks(sessions, oldest, now), *told_of, *expected, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if waiting and _is_silent(card, now))
     found = Level(
         waiting=waiting,
         supply=supply,
         counted=frozenset(counted),
-        there=len(sessions) + len(coming),
+        there=len(sessions) + len(arriving),
         ask=ask,
         look_at=_first(looks),
     )
@@ -81,7 +80,7 @@ def level(board: Board, now: float) -> Level:
         if ledger is not None and ledger.backoff_until > now:
             return replace(found, held=ledger.backoff_why, look_at=_first([*looks, ledger.backoff_until]))
         there = sum(card.firm for card in sessions if card.identity in counted)
-        there += sum(one not in known for card in board.cards if card.kind == "launch" and card.firm for one in card.sessions)
+        there += sum(one in arriving for card in board.cards if card.kind == "launch" and card.firm for one in card.sessions)
         firm = max(0, len(expected) + sum(card.firm for card in waiting) - there)
         return replace(found, lacking=demand - supply, firm=min(firm, demand - supply))
     if supply == demand:

@@ -158,12 +158,12 @@ class Launching:
         """After a deal: the next row of the fallback for those without a body, or the end."""
         left = tuple(one for one in launch.sessions if one.session_id not in launch.bodies)
         ledger = ledgers[left[0].set_key] if left else None
-        if ledger is not None:
-            ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
-            ask = planning.firm(ask) if launch.firm else ask
-            if launch.step + 1 < len(planning.steps(ask, self.settings)):
+        ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels) if ledger is not None else None
+        if ask is not None:
+            wanted = planning.firm(ask) if launch.firm else ask
+            if launch.step + 1 < len(planning.steps(wanted, self.settings)):
                 again = changed(launch, state=LaunchState.INTENDED, step=launch.step + 1, sessions=left, bodies={})
-                return self.records.put(self.requested(again, ask))
+                return self.records.put(self.requested(again, wanted))
         refused = [self.records.ledger(key) for key in sorted({one.set_key for one in left})]
         wiser = [demand.after_a_refusal(found, self.clock.now()) for found in refused if found is not None]
         closed: Launch
@@ -173,7 +173,7 @@ class Launching:
                 "level.refused", set_key=found.set_key, until=found.backoff_until, reasons="; ".join(launch.tries[-1].reasons)
             )
             self.sessions.wake(found.set_key)
-        if ledger is not None and self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels).fallback == "fail":
+        if ask is not None and ask.fallback == "fail":
             self._give_up([one.job_id for one in left], launch.tries[-1].reasons)
         return closed
 

@@ -406,6 +406,12 @@ def cards(record: Record) -> dict[str, Card | None]:
             return {}
 
 
+def coming(board: Board) -> frozenset[str]:
+    """Sessions that launches are still to give a body, and that have no card of their own yet."""
+    known = {card.identity for card in board.cards if card.kind == "session"}
+    return frozenset(one for card in board.cards if card.kind == "launch" for one in card.sessions) - known
+
+
 def is_over(record: Record) -> bool:
     """Whether it needs no machine, no deadline and nobody's attention any more (an ended session still needs its remains
     removed).

@@ -273,11 +273,11 @@ class _Front:
             headers = [h for h in headers if h[0].lower() != "content-length"]
             return _sent(start_response, (status, headers, self._cloud.unseen(content)))
         if action == b"GetCallerIdentity":
-            return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(self._caller(environ))))
+            return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(who)))
         if name == "SendMessage":
             answer = self._called(environ)
             if answer[0].startswith("200"):
-                self._senders.sent(answer[2], self._caller(environ))
+                self._senders.sent(answer[2], who)
             return _sent(start_response, answer)
         if name == "ReceiveMessage":
             status, headers, content = self._called(environ)

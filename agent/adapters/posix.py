@@ -160,8 +160,7 @@ def _swept(reaper: Reaper, within_s: float) -> int:
     while (now_s := time.monotonic()) < until_s:
         alive = {*_children_now(), *descendants(os.getpid())}
         for process in alive:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
         killed |= alive
         if alive or reaper.adopted_since(now_s - QUIET_S):
             quiet_since_s = None

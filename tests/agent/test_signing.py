@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -18,19 +16,10 @@ from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
 from agent.adapters.aws.ssm import SsmParameters
 from agent.adapters.http import MetadataService
 from agent.errors import ServiceError, Unreachable
+from tests.answering import Answering, Asked
 
 REGION, OWN = "eu-west-1", "AROAEXAMPLEROLEID:i-0123456789abcdef0"
 IDENTITY = f"<GetCallerIdentityResponse><UserId>{OWN}</UserId></GetCallerIdentityResponse>".encode()
-
-
-@dataclass
-class Heard:
-    """One request as it came over the wire."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
 
 
 @dataclass
@@ -38,7 +27,7 @@ class Service:
     """Answers what it is told to, in order, and keeps what it heard."""
 
     answers: list[tuple[int, bytes]] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[Asked] = field(default_factory=list)
     url: str = ""
 
 
@@ -46,27 +35,14 @@ class Service:
 def service() -> Iterator[Service]:
     made = Service()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            made.heard.append(Heard(self.command, self.path, dict(self.headers), body))
-            status, content = made.answers.pop(0)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        made.heard.append(asked)
+        return made.answers.pop(0)
 
-        do_GET = do_POST = _answer
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    server = Answering(answer)
+    made.url = server.url
     yield made
-    server.shutdown()
-    server.server_close()
+    server.stop()
 
 
 def calls(service: Service, name: str, token: str) -> SignedCalls:
@@ -80,7 +56,7 @@ def calls(service: Service, name: str, token: str) -> SignedCalls:
     )
 
 
-def expected(heard: Heard, service: Service, name: str, token: str) -> str:
+def expected(heard: Asked, service: Service, name: str, token: str) -> str:
     """What botocore signs this very request with, at the same moment."""
     signed = {line.lower() for line in heard.headers["authorization"].partition("SignedHeaders=")[2].split(",")[0].split(";")}
     headers = {key: value for key, value in heard.headers.items() if key.lower() in signed and key.lower() not in ADDED}

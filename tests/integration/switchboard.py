@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import http.client
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from sandbox.imds import Metadata
+from tests.answering import Answering, Asked
 
 
-class Switchboard:
+class Switchboard(Answering):
     """EC2, which really switches the metadata service off when it is told to."""
 
     def __init__(self, target: str, metadata: Metadata) -> None:
         parts = urlsplit(target)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if b"Action=ModifyInstanceMetadataOptions" in body and b"HttpEndpoint=disabled" in body:
-                    metadata.switch_off()
-                    status, content = 200, b"<ModifyInstanceMetadataOptionsResponse/>"
-                else:
-                    connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-                    connection.request("POST", self.path, body, dict(self.headers))
-                    answer = connection.getresponse()
-                    status, content = answer.status, answer.read()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+        def answer(asked: Asked) -> tuple[int, bytes]:
+            if b"Action=ModifyInstanceMetadataOptions" in asked.body and b"HttpEndpoint=disabled" in asked.body:
+                metadata.switch_off()
+                return 200, b"<ModifyInstanceMetadataOptionsResponse/>"
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+            connection.request(asked.method, asked.path, asked.body, dict(asked.headers))
+            told = connection.getresponse()
+            return told.status, told.read()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        """No more answers."""
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(answer)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -19,6 +17,7 @@ from orchestrator.errors import OrchestratorError, ServiceFailed
 from orchestrator.labels import Ask
 from orchestrator.planning import STEPS, launch_request
 from orchestrator.ports import Site
+from tests.answering import Answering, Asked
 from tests.conftest import Moto
 from tests.orchestrator.memory import World, an_event, some_settings
 
@@ -38,36 +37,24 @@ class Prices:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
-        prices = self
         pages = [[product("m7i.large", "0.1008"), product("c7i.large", "0.0000")], [product("c7i.xlarge", "0.1785"), "{}"]]
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                prices.asked.append(told)
-                at = int(told.get("NextToken", 0))
-                more = {"NextToken": "1"} if at == 0 else {}
-                content = json.dumps({"FormatVersion": "aws_v1", "PriceList": pages[at], **more}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+        def answer(asked: Asked) -> tuple[int, bytes]:
+            told = json.loads(asked.body)
+            self.asked.append(told)
+            at = int(told.get("NextToken", 0))
+            more = {"NextToken": "1"} if at == 0 else {}
+            return 200, json.dumps({"FormatVersion": "aws_v1", "PriceList": pages[at], **more}).encode()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        self.server = Answering(answer)
 
 
 @pytest.fixture
 def prices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Prices]:
     made = Prices()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", made.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_PRICING", made.server.url)
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.server.stop()
 
 
 def test_types_come_with_the_zones_they_are_offered_in_and_with_their_price(moto: Moto, prices: Prices) -> None:

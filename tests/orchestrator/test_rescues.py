@@ -13,6 +13,7 @@ from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import JobState, RescueState, SessionState
 from orchestrator.ports import Received, Scope
 from orchestrator.rescues import next_rerun, was_reclaimed
+from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, some_settings
 
 RUN = "octo/widgets/7"
@@ -49,6 +50,16 @@ def is_taken_away(world: World, name: str) -> None:
 def reruns(world: World) -> list[tuple[str, str]]:
     world.ticks(until_s=90.0)
     return world.github.reruns
+
+
+def run_again(world: World) -> JobEvent:
+    """A job lost its machine; its second attempt, which nobody has told us of yet."""
+    running(world, "build")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    reruns(world)
+    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+    return again
 
 
 @pytest.mark.parametrize("order", [("taken", "failed"), ("failed", "taken")])
@@ -124,11 +135,7 @@ def test_two_reclaimed_jobs_beside_a_red_one_are_run_again_one_after_the_other()
 
 def test_a_job_reclaimed_again_is_given_up_and_that_is_said() -> None:
     world = World()
-    running(world, "build")
-    is_taken_away(world, "build")
-    ends(world, "build")
-    reruns(world)
-    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+    again = run_again(world)
 
     again = msgspec.structs.replace(again, head_sha="0f")
     world.told(again)
@@ -345,11 +352,7 @@ def market(world: World, at: int = -1) -> str:
 
 def test_a_job_that_lost_its_machine_gets_one_that_is_not_taken_back() -> None:
     world = World()
-    running(world, "build")
-    is_taken_away(world, "build")
-    ends(world, "build")
-    reruns(world)
-    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+    again = run_again(world)
 
     world.told(again)
 
