@@ -143,7 +143,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("call", "nth"), NORMAL_RUN, ids=[f"{call.split('/')[-1]}-{nth}" for call, nth in NORMAL_RUN])
-def test_killed_at_any_call_the_fleet_still_makes_one_instance_and_leaves_nothing(
+def test_h1_killed_at_any_call_the_fleet_still_makes_one_instance_and_leaves_nothing(
     ground: Ground, call: str, nth: int, when: str
 ) -> None:
     scenario = Scenario(ground, (call, nth, when))

@@ -38,7 +38,7 @@ def test_a_standard_queue_takes_every_message(moto: Moto) -> None:
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("main.fifo", ("job-1", "same")), ("termination", (None, None))])
-def test_group_and_deduplication_are_said_to_a_fifo_queue_alone(moto: Moto, name: str, wanted: tuple[str | None, ...]) -> None:
+def test_s1_group_and_deduplication_are_said_to_a_fifo_queue_alone(moto: Moto, name: str, wanted: tuple[str | None, ...]) -> None:
     fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
     queue_of(name, **fifo).send("a", "job-1", "same")
 

@@ -30,7 +30,7 @@ def stranger(world: World, launch_id: str = "l-unknown") -> None:
     world.compute.instances[STRANGER], world.compute.launched_by[STRANGER] = "running", launch_id
 
 
-def test_a_machine_of_no_session_is_suspected_first_and_then_terminated() -> None:
+def test_f9_a_machine_of_no_session_is_suspected_first_and_then_terminated() -> None:
     world = World()
     stranger(world)
 
@@ -41,7 +41,7 @@ def test_a_machine_of_no_session_is_suspected_first_and_then_terminated() -> Non
     assert (once, early, late) == ("running", "running", "terminated")
 
 
-def test_a_machine_that_becomes_a_session_meanwhile_is_kept() -> None:
+def test_t5_a_machine_that_becomes_a_session_meanwhile_is_kept() -> None:
     world = World()
     session = world.launched()
     stranger(world)
@@ -84,7 +84,7 @@ def test_a_machine_past_the_end_that_its_tag_names_is_terminated_at_once() -> No
     assert (before, cleaned(world, 60.0).compute.instances[session.instance_id]) == ("running", "terminated")
 
 
-def test_one_machine_that_cannot_be_terminated_keeps_no_other_alive_and_is_reported() -> None:
+def test_h5_one_machine_that_cannot_be_terminated_keeps_no_other_alive_and_is_reported() -> None:
     world = World()
     stranger(world)
     world.compute.instances["i-2"], world.compute.launched_by["i-2"] = "running", "l-unknown"

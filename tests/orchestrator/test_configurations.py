@@ -49,7 +49,7 @@ def test_it_is_there_once_it_is_laid_down_and_not_before(make: Make) -> None:
     assert not configurations.exists(OURS[:-1])
 
 
-def test_what_is_there_is_not_overwritten_not_even_by_another_stack(make: Make) -> None:
+def test_r7_what_is_there_is_not_overwritten_not_even_by_another_stack(make: Make) -> None:
     make("tests").put(OURS, "first")
 
     assert (make("tests").put(OURS, "second"), make("other").put(OURS, "third")) == (False, False)

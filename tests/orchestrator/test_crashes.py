@@ -111,7 +111,7 @@ def test_a_normal_run_makes_every_kind_of_call() -> None:
 
 @pytest.mark.parametrize("failure", [Crash, Unanswered])
 @pytest.mark.parametrize("fatal", range(1, len(NORMAL) + 1), ids=[f"{n}-{name}" for n, name in enumerate(NORMAL, 1)])
-def test_after_a_call_whose_answer_is_never_heard_one_machine_was_made_and_nothing_is_left(
+def test_s3_after_a_call_whose_answer_is_never_heard_one_machine_was_made_and_nothing_is_left(
     fatal: int, failure: type[Exception]
 ) -> None:
     calls = Calls(fatal=fatal, failure=failure)

@@ -120,7 +120,7 @@ def test_a_name_that_is_taken_is_none_and_no_failure(github: StandInGitHub) -> N
     assert len(github.state.runners) == 1
 
 
-def test_a_mint_that_github_refuses_is_a_failure_with_its_words(github: StandInGitHub) -> None:
+def test_g4_a_mint_that_github_refuses_is_a_failure_with_its_words(github: StandInGitHub) -> None:
     with pytest.raises(ServiceFailed, match="generate-jitconfig answered 422: Invalid input"):
         app_of(github).mint(SCOPE, "tests-s-1", (), 1)
 
@@ -164,7 +164,7 @@ def test_a_runner_that_runs_a_job_is_not_gone(github: StandInGitHub) -> None:
     assert list(github.state.runners) == [minted.runner_id]
 
 
-def test_one_token_serves_many_calls(github: StandInGitHub) -> None:
+def test_g1_one_token_serves_many_calls(github: StandInGitHub) -> None:
     app = app_of(github)
 
     for number in range(4):
@@ -173,7 +173,7 @@ def test_one_token_serves_many_calls(github: StandInGitHub) -> None:
     assert github.calls == [TOKEN, *[("GET", RUNNERS)] * 4]
 
 
-def test_each_installation_has_a_token_of_its_own(github: StandInGitHub) -> None:
+def test_r10_each_installation_has_a_token_of_its_own(github: StandInGitHub) -> None:
     app = app_of(github)
 
     for installation in ("3", "4", "3", "4"):

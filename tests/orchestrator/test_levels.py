@@ -35,7 +35,7 @@ def test_a_burst_of_one_label_set_is_one_launch() -> None:
     assert len(set(names(world))) == len(world.configurations.values) == 30
 
 
-def test_label_sets_that_need_the_same_machine_share_a_launch_and_others_do_not() -> None:
+def test_f2_label_sets_that_need_the_same_machine_share_a_launch_and_others_do_not() -> None:
     world = World()
 
     for n, label in enumerate(
@@ -164,7 +164,7 @@ def test_a_partial_answer_is_used_and_the_rest_is_asked_for_elsewhere() -> None:
     assert {s.state for s in world.sessions} == {SessionState.CONFIGURED}
 
 
-def test_without_spot_capacity_everything_is_launched_on_demand() -> None:
+def test_f1_without_spot_capacity_everything_is_launched_on_demand() -> None:
     world = World()
     world.compute.full = {"spot"}
 
@@ -253,7 +253,7 @@ def test_a_stack_that_is_paused_launches_nothing_until_it_is_resumed() -> None:
     assert (paused, world.compute.launched) == (0, 1)
 
 
-def test_a_cancelled_job_leaves_a_surplus_that_is_taken_back_after_a_minute() -> None:
+def test_t8_a_cancelled_job_leaves_a_surplus_that_is_taken_back_after_a_minute() -> None:
     world = World()
     session = world.launched()
     world.told(an_event("completed", conclusion="cancelled"))
@@ -290,7 +290,7 @@ def test_a_job_that_comes_in_time_takes_the_surplus_machine() -> None:
     assert world.compute.launched == 1
 
 
-def test_a_job_run_by_another_label_sets_machine_leaves_that_set_short_of_one() -> None:
+def test_r2_a_job_run_by_another_label_sets_machine_leaves_that_set_short_of_one() -> None:
     """The case that was called theft: nothing is wrong but the levels, and they are corrected."""
     world = World()
     world.told(an_event(job_id="1"))
@@ -315,7 +315,7 @@ def test_a_ready_machine_that_does_not_take_the_job_beside_it_stops_counting() -
     assert world.compute.launched == 2
 
 
-def test_machines_that_never_get_a_job_stop_being_launched_and_a_success_starts_them_again() -> None:
+def test_t2_machines_that_never_get_a_job_stop_being_launched_and_a_success_starts_them_again() -> None:
     world = World()
     world.told(an_event())
     world.end_without_a_job(times=5)
@@ -337,7 +337,7 @@ def test_jobs_that_differ_only_in_case_and_order_of_labels_share_a_ledger() -> N
     assert len({s.set_key for s in world.sessions}) == 1
 
 
-def test_repositories_never_share_one() -> None:
+def test_r9_repositories_never_share_one() -> None:
     world = World()
 
     world.told(an_event(job_id="1"))
@@ -356,7 +356,7 @@ def test_a_forgotten_ledger_is_made_again_from_a_job() -> None:
     assert world.compute.launched == 2
 
 
-def test_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> None:
+def test_r4_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> None:
     world = World()
     mint = world.github.mint
 
@@ -386,7 +386,7 @@ def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open
     assert (world.session.state, world.configurations.values) == (SessionState.LAUNCHED, {})
 
 
-def test_one_session_that_cannot_be_configured_does_not_keep_the_others_waiting() -> None:
+def test_r11_one_session_that_cannot_be_configured_does_not_keep_the_others_waiting() -> None:
     world = World()
     mint = world.github.mint
 

@@ -58,7 +58,7 @@ def requested(label: str = "runs-fleet", step: int = 0, number: int = 3, **chang
 @example("s" * 41, 0)
 @example("s" * 200, 99)
 @example("a-s-b", 1)
-def test_a_runner_name_has_at_most_64_characters_and_leads_back_to_its_session(stack: str, number: int) -> None:
+def test_r3_a_runner_name_has_at_most_64_characters_and_leads_back_to_its_session(stack: str, number: int) -> None:
     session = f"s-0123456789abcdef-{number}"
 
     name = runner_name(stack, session)
@@ -76,7 +76,7 @@ def test_the_same_wish_makes_the_same_bytes() -> None:
     assert len({json.dumps(requested()) for _ in range(3)}) == 1
 
 
-def test_a_request_is_for_as_many_as_are_wanted_in_one_call_that_makes_no_lasting_fleet() -> None:
+def test_f5_a_request_is_for_as_many_as_are_wanted_in_one_call_that_makes_no_lasting_fleet() -> None:
     request = requested(number=40)
 
     assert request["Type"] == "instant"
@@ -88,7 +88,7 @@ def test_a_request_is_for_as_many_as_are_wanted_in_one_call_that_makes_no_lastin
     "label", ["runs-fleet", "runs-fleet/arch=arm64/cpu=8", "runs-fleet/spot=false", "runs-fleet/family=c+m+r/cpu=2+96"]
 )
 @pytest.mark.parametrize("step", [0, 1])
-def test_no_pool_is_named_twice_and_no_more_than_sixty(label: str, step: int) -> None:
+def test_f3_no_pool_is_named_twice_and_no_more_than_sixty(label: str, step: int) -> None:
     overrides = requested(label, step)["LaunchTemplateConfigs"][0]["Overrides"]
 
     pools = [(one["InstanceType"], one["SubnetId"]) for one in overrides]
@@ -156,7 +156,7 @@ asks = st.builds(
 
 
 @given(asks, st.sampled_from(["amd64", "arm64"]))
-def test_no_machine_has_less_than_asked_for_or_the_wrong_architecture(ask: Ask, architecture: str) -> None:
+def test_f7_f8_no_machine_has_less_than_asked_for_or_the_wrong_architecture(ask: Ask, architecture: str) -> None:
     for kind in fitting(CATALOGUE, ask, architecture):
         assert kind.architecture == architecture
         assert ask.cpu_min <= kind.cpus <= ask.cpu_max and kind.ram_gib >= (ask.ram_min_gib or 4)
@@ -217,7 +217,7 @@ def test_a_blob_of_another_shape_is_left_as_it_is(blob: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_blob_written_anew_still_fits_a_standard_parameter_as_a_whole(seed: int) -> None:
+def test_r6_the_blob_written_anew_still_fits_a_standard_parameter_as_a_whole(seed: int) -> None:
     blob = without_update(a_blob(seed, "x" * 64))
     config = RunnerConfig(
         org="acme-corporation", job_id="47331908423", repo="widgets-and-gadgets", labels=("runs-fleet=15739284610/arch=arm64",),

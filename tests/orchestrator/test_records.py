@@ -94,7 +94,7 @@ def read(records: Records, record: Record) -> Record | None:
 
 
 @pytest.mark.parametrize("record", EVERY, ids=lambda record: type(record).__name__)
-def test_every_field_of_a_record_comes_back(records: Records, record: Record) -> None:
+def test_r5_every_field_of_a_record_comes_back(records: Records, record: Record) -> None:
     (saved,) = records.save(record)
 
     restored = read(records, record)
@@ -171,7 +171,7 @@ def test_a_record_that_ends_takes_its_card_away_from_every_board(records: Record
     assert records.board(SET) == Board(set_key=SET) and records.board("other") == Board(set_key="other")
 
 
-def test_what_is_open_is_due_and_what_is_finished_expires(records: Records, tables: Tables) -> None:
+def test_h3_what_is_open_is_due_and_what_is_finished_expires(records: Records, tables: Tables) -> None:
     records.put(a_job(due=5.0))
     records.put(a_session(state=SessionState.ENDED, due=6.0))
     records.put(a_session(session_id="s-2", state=SessionState.CLOSED, due=6.0, closed_at=MORNING))

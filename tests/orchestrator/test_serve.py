@@ -140,7 +140,7 @@ def test_genuine_nonsense_is_answered_with_400(served: Served, body: bytes) -> N
     assert (status, list(answer)) == (400, ["error"])
 
 
-def test_a_queue_that_refuses_is_answered_with_503_so_that_it_is_delivered_again(served: Served) -> None:
+def test_s12_g2_a_queue_that_refuses_is_answered_with_503_so_that_it_is_delivered_again(served: Served) -> None:
     served.world.queue.refuses = True
     first, _ = served.post(DELIVERY)
     served.world.queue.refuses = False

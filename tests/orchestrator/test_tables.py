@@ -59,7 +59,7 @@ def test_an_item_comes_back_as_it_was(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("word", RESERVED)
-def test_no_word_is_reserved(tables: Tables, word: str) -> None:
+def test_h2_no_word_is_reserved(tables: Tables, word: str) -> None:
     version = {"version": 1}
     put(tables, ("1", "job"), {word: "x", **version} if word not in ("row", "version") else version, 0)
 
@@ -133,7 +133,7 @@ def test_an_item_of_more_than_400_kb_is_refused(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("name", ["instance_id", "shard"])
-def test_an_empty_index_key_is_refused(tables: Tables, name: str) -> None:
+def test_s8_an_empty_index_key_is_refused(tables: Tables, name: str) -> None:
     with pytest.raises(ServiceFailed):
         put(tables, ("1", "session"), {name: "", "due": 1.0, "version": 1}, 0, "sessions")
 
@@ -145,7 +145,7 @@ def test_counting_makes_the_item_and_never_loses_one(tables: Tables) -> None:
     assert tables.get("sessions", ("s", "wake")) == {"id": "s", "row": "wake", "version": 3, "due": 5.0, "shard": "0"}
 
 
-def test_a_partition_is_read_whole_and_alone(tables: Tables) -> None:
+def test_s7_a_partition_is_read_whole_and_alone(tables: Tables) -> None:
     for n in range(6):
         put(tables, ("s", f"card#{n}"), {"text": "x" * 300_000, "version": 1}, 0, "sessions")
     put(tables, ("other", "card#0"), {"version": 1}, 0, "sessions")

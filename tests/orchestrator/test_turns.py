@@ -58,7 +58,7 @@ def test_a_queued_delivery_repeated_launches_once(times: int) -> None:
     assert (world.compute.launched, len(world.github.runners), len(world.configurations.values)) == (1, 1, 1)
 
 
-def test_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
+def test_r1_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
     world = World()
 
     session = world.launched()
@@ -90,7 +90,7 @@ def test_what_runs_a_job_is_told_by_github_and_not_by_the_session_launched_for_i
     assert world.session.runner_name != "somebody-else" and world.session.bound_job == ""
 
 
-def test_the_job_that_github_names_binds_the_session_whatever_it_was_launched_for() -> None:
+def test_t7_the_job_that_github_names_binds_the_session_whatever_it_was_launched_for() -> None:
     world = World()
     session = world.launched()
     world.told(an_event(job_id="2"))
@@ -215,7 +215,7 @@ def test_the_first_final_word_stands() -> None:
     assert (world.session.status, world.session.reason) == ("failure", "disk")
 
 
-def test_a_machine_that_could_not_boot_ends_its_session() -> None:
+def test_t1_a_machine_that_could_not_boot_ends_its_session() -> None:
     world = World()
     world.launched()
 
@@ -318,7 +318,7 @@ def test_no_message_whatever_raises(status: str, changes: dict[str, object]) -> 
     world.turns.on_agent_message(Received(json.dumps(told), "receipt"))
 
 
-def test_a_message_of_an_earlier_attempt_ends_no_later_one() -> None:
+def test_t3_a_message_of_an_earlier_attempt_ends_no_later_one() -> None:
     world = World()
     session = world.records.put(changed(world.launched(), attempt=2))
 
@@ -371,7 +371,7 @@ def test_one_session_that_fails_does_not_keep_the_others_waiting() -> None:
     assert world.compute.instances[second.instance_id] == "terminated"
 
 
-def test_a_job_that_github_must_have_ended_long_ago_wants_nothing_any_more() -> None:
+def test_h8_a_job_that_github_must_have_ended_long_ago_wants_nothing_any_more() -> None:
     world = World()
     world.launched()
 
