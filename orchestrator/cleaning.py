@@ -22,7 +22,7 @@ SUSPECTED_S = 600.0
 OFFLINE_S = 3600.0
 """How long a registration must be offline and ownerless. Some read offline while their machine boots."""
 LATELY_S = 7 * 86_400.0
-"""Repositories whose registrations are looked through: those for which something was launched lately."""
+"""Repositories whose registrations are looked through: those heard of lately."""
 LEASE_S = 50.0
 """One replica cleans at a time; shorter than the tick, so that another may take over at the next."""
 
@@ -105,9 +105,7 @@ class Cleaning:
         if not self.records.leased("registrations", now, OFFLINE_S / 2):
             return
         troubles: list[OrchestratorError] = []
-        seen = {(one.installation_id, one.owner, one.repo) for one in self.records.ledgers() if now - one.touched_at < LATELY_S}
-        for place in sorted(seen):
-            scope = Scope(*place)
+        for scope in self.records.repositories(now - LATELY_S):
             try:
                 self._registrations_of(scope, now)
             except OrchestratorError as error:

@@ -57,6 +57,8 @@ class Intake:
         state = STATES[event.action]
         known = self.records.job(event.job_id)
         key = known.set_key if known else set_key(event.owner, event.repo, self.settings.runner_group_id, event.labels)
+        if known is None:
+            self.records.seen(Scope(event.installation_id, event.owner, event.repo), self.clock.now())
         if known is None or may_become(known, state) or known.conclusion == UNHEARD:
             self._remember(known or _new(event, key), event, state)
         if state is JobState.COMPLETED and event.conclusion == "failure":

@@ -181,8 +181,6 @@ class Levels:
     def _put_off(self, want: Want, why: str, until: float | None) -> None:
         """Not now; looked at again then (None: when somebody wakes it)."""
         self._held(want.ledger.set_key, want.found, why)
-        if not want.ledger.version:
-            want.ledger = self.records.put(want.ledger)  # so that `resume` finds it
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
 

@@ -33,7 +33,7 @@ from orchestrator.model import (
     identity,
     is_due_some_time,
 )
-from orchestrator.ports import Key, Tables, Write
+from orchestrator.ports import Key, Scope, Tables, Write
 
 JOBS, SESSIONS = "jobs", "sessions"
 KEPT_S = 14 * 86_400
@@ -47,6 +47,10 @@ SUSPECT_KEPT_S = 86_400.0
 RESCUE_KEPT_S = 35 * 86_400
 """And a run that may still be run again. Source: GitHub lets a workflow run last 35 days."""
 WAKE, LEDGER, CARD = "wake", "ledger", "card#"
+REPOSITORIES = "repositories"
+"""The partition that names every repository heard of lately."""
+SEEN_S, SEEN_KNOWN = 3600.0, 10_000
+"""How often a process writes down that it heard of a repository, and of how many it remembers that it did."""
 ROWS: dict[type, tuple[str, str]] = {
     Job: (JOBS, "job"), Session: (SESSIONS, "session"), Launch: (SESSIONS, "launch"), Ledger: (SESSIONS, LEDGER),
     Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"), Circuits: (SESSIONS, "circuits"),
@@ -61,6 +65,7 @@ class Records:
     def __init__(self, tables: Tables, shards: int = SHARDS) -> None:
         """`shards` may grow on a living stack, never shrink: entries under the higher ones would not be found."""
         self._tables, self._shards = tables, shards
+        self._seen: dict[Scope, float] = {}
 
     def job(self, job_id: str) -> Job | None:
         """Read consistently. Raises: ServiceFailed."""
@@ -163,6 +168,26 @@ class Records:
             return False
         return True
 
+    def seen(self, scope: Scope, now: float) -> None:
+        """Remember that a repository was heard of; an hour's hearings cost one write. Raises: ServiceFailed."""
+        if now - self._seen.get(scope, -SEEN_S) < SEEN_S:
+            return
+        told = {"owner": scope.owner, "repo": scope.repo, "at": now, "expires": int(now + KEPT_S), "version": 1}
+        own = {"installation_id": scope.installation_id} if scope.installation_id else {}
+        key = (REPOSITORIES, f"{scope.owner}/{scope.repo}".casefold())
+        try:
+            self._tables.write([Write(SESSIONS, key, {**told, **own}, None if own else 0)])
+        except Conflict:
+            pass  # it is known, and with its installation
+        if len(self._seen) >= SEEN_KNOWN:
+            self._seen.clear()
+        self._seen[scope] = now
+
+    def repositories(self, since: float) -> list[Scope]:
+        """Those heard of since then, by name. Raises: ServiceFailed."""
+        found = [item for item in self._tables.rows(SESSIONS, REPOSITORIES) if item["at"] >= since]
+        return [Scope(item.get("installation_id", ""), item["owner"], item["repo"]) for item in found]
+
     def once(self, what: str, now: float, kept_s: float) -> bool:
         """Whether it is the first time within so long that somebody asks. Raises: ServiceFailed."""
         key, item = (what, "once"), {"version": 1, "expires": int(now + kept_s)}
@@ -206,10 +231,6 @@ class Records:
     def rescues(self) -> Iterator[Rescue]:
         """Every one, for people. Raises: ServiceFailed."""
         return (_record(Rescue, item) for item in self._tables.scan(SESSIONS) if item["row"] == ROWS[Rescue][1])
-
-    def ledgers(self) -> Iterator[Ledger]:
-        """Every one. Raises: ServiceFailed."""
-        return (_record(Ledger, item) for item in self._tables.scan(SESSIONS) if item["row"] == LEDGER)
 
     def launches(self) -> Iterator[Launch]:
         """Every one, for people. Raises: ServiceFailed."""

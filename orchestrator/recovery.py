@@ -2,14 +2,14 @@
 known.
 
 GitHub does not redeliver by itself. Each round asks for the failed deliveries of the last days, and looks through some of the
-repositories for which something was launched lately, all of them in turn. So with the default round of five minutes and fifty
+repositories heard of lately, all of them in turn. So with the default round of five minutes and fifty
 repositories a round, a lost delivery is made up for within five minutes per fifty repositories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from orchestrator.errors import Conflict, OrchestratorError
@@ -20,10 +20,8 @@ from orchestrator.settings import ServerSettings
 
 DELIVERIES_S = 3 * 86_400.0
 """GitHub keeps deliveries for about three days. Source: GitHub documentation, "Redelivering webhooks"."""
-REDELIVERED, REPOSITORIES = 20, 50
+REDELIVERED, REPOSITORIES = 100, 50
 """Of a round: each costs a call or a few of the App's budget."""
-LISTED_S = 3600.0
-"""How long the list of repositories is believed: making it reads the whole table."""
 LATELY_S = 7 * 86_400.0
 
 
@@ -37,8 +35,6 @@ class Recovery:
     intake: Intake
     clock: Clock
     journal: Journal
-    _seen: dict[tuple[str, str], str] = field(default_factory=dict)
-    _listed_at: float = 0.0
 
     def round(self) -> int:
         """One round, unless another replica has it; returns how much was recovered. What fails is in the journal."""
@@ -91,11 +87,7 @@ class Recovery:
     def _turn(self) -> list[Scope]:
         """The repositories whose turn it is: all of them one after the other, by the clock alone."""
         now = self.clock.now()
-        if now - self._listed_at > LISTED_S:
-            lately = [one for one in self.records.ledgers() if now - one.touched_at < LATELY_S]
-            self._seen, self._listed_at = {(one.owner, one.repo): one.installation_id for one in lately}, now
-        seen = self._seen
-        scopes = [Scope(installation, *place) for place, installation in sorted(seen.items())]
+        scopes = self.records.repositories(now - LATELY_S)
         if len(scopes) <= REPOSITORIES:
             return scopes
         first = int(now // self.settings.recovery_s) * REPOSITORIES % len(scopes)

@@ -22,7 +22,7 @@ from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
 from orchestrator.model import Ledger, Session, changed, is_over, set_key
-from orchestrator.ports import Clock, Compute, Journal, Queue, Received
+from orchestrator.ports import Clock, Compute, Journal, Queue, Received, Scope
 from orchestrator.records import WAKE, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
@@ -33,6 +33,8 @@ from orchestrator.webhook import JobEvent, deduplication_id
 Outcome = TypeVar("Outcome")
 TRIES = 6
 """How often a turn that lost a race reads again before it is left to the queue."""
+AT_A_RESUME = 10_000
+"""Entries of one shard that are looked through for label sets in which something waits."""
 AT_A_TIME = 200
 """Entries of one shard of the index that one tick attends to."""
 
@@ -128,6 +130,7 @@ class Turns:
             more = (*known.expected, *[until] * count)[-MOST_EXPECTED:]
             self.records.put(changed(known, expected=more, touched_at=self.clock.now()))
 
+        self.records.seen(Scope("", owner, repo), self.clock.now())
         self.sessions.wake(key)  # before, for the case that we are cut off; and after, to be looked at now
         self._again(wanted)
         self.sessions.wake(key)
@@ -149,8 +152,9 @@ class Turns:
     def pause(self, *, paused: bool) -> bool:
         """Launch nothing, or launch again. Returns what holds now. Raises: OrchestratorError."""
         self._again(lambda: self.records.put(changed(self.records.stack(), paused=paused)))
-        for ledger in () if paused else self.records.ledgers():
-            self.sessions.wake(ledger.set_key)
+        soon = () if paused else self.records.overdue(self.clock.now() + self.settings.lease_s, AT_A_RESUME)
+        for asleep in [identity for identity, row in soon if row == WAKE]:
+            self.sessions.wake(asleep)  # whatever waits is looked at within a lease anyway: now instead
         return paused
 
     def drain(self) -> list[Session]:

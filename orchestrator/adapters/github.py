@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import msgspec
@@ -27,7 +29,7 @@ TIMEOUT_S = (5.0, 20.0)
 BACKDATED_S, JWT_S = 60, 540
 """The JWT's clock is set back a minute for skewed machines; its life stays below GitHub's ten minutes."""
 RENEW_BEFORE_S = 300.0
-PAGE = 100
+PAGE, DELIVERY_PAGES = 100, 10
 APP = ""
 """The account of calls that the App makes as itself."""
 NOTE = 60_000
@@ -123,18 +125,33 @@ class GitHubApp:
                             yield as_told(job, scope.owner, scope.repo, scope.installation_id)
 
     def failed_deliveries(self, since: float) -> list[str]:
-        """The newest hundred failures; one that was answered well since, under the same guid, is none."""
+        """Of each guid the newest failure, unless one of the newest hundred deliveries shows that it was answered well since.
+
+        A thousand failures at most; pages are told by a cursor in the answer's `Link`. Source: GitHub REST, "List deliveries for
+        an app webhook".
+        """
         found: dict[str, Any] = {}
-        for query in ({"per_page": str(PAGE), "status": "failure"}, {"per_page": str(PAGE)}):
-            url = f"{self._api_url}/app/hook/deliveries"
-            status, answer = self._exchange("GET", url, self._jwt(), APP, Need.LOOKING, params=query)
-            self._expect(status, 200, "list deliveries", answer)
-            with _readable("list deliveries"):
-                for one in answer:
-                    if _moment(one["delivered_at"]) >= since and one["event"] == "workflow_job":
+        with _readable("list deliveries"):
+            for query, most in (({"status": "failure"}, DELIVERY_PAGES), ({}, 1)):
+                for one in itertools.takewhile(partial(_is_since, since), self._deliveries(query, most)):
+                    if one["event"] == "workflow_job":
                         known = found.setdefault(one["guid"], one)
-                        found[one["guid"]] = one if 200 <= one["status_code"] < 300 else known
-        return [str(one["id"]) for one in found.values() if not 200 <= one["status_code"] < 300]
+                        found[one["guid"]] = one if _is_well(one) else known
+            return [str(one["id"]) for one in found.values() if not _is_well(one)]
+
+    def _deliveries(self, query: dict[str, str], pages: int) -> Iterator[Any]:
+        """Newest first, as they are asked for."""
+        cursor: dict[str, str] = {}
+        for _ in range(pages):
+            url, told = f"{self._api_url}/app/hook/deliveries", {"per_page": str(PAGE), **query, **cursor}
+            answer = self._answered("GET", url, self._jwt(), APP, Need.LOOKING, params=told)
+            listed = _content(answer)
+            self._expect(answer.status_code, 200, "list deliveries", listed)
+            yield from listed
+            beyond = parse_qs(urlsplit(answer.links.get("next", {}).get("url", "")).query).get("cursor")
+            if not beyond:
+                return
+            cursor = {"cursor": beyond[0]}
 
     def redeliver(self, delivery_id: str) -> None:
         """202: it will be sent."""
@@ -217,6 +234,11 @@ class GitHubApp:
         return jwt.encode(claims, self._private_key.reveal(), algorithm="RS256")
 
     def _exchange(self, method: str, url: str, bearer: str, account: str, need: Need, **extra: Any) -> tuple[int, Any]:
+        """Status and content. Raises: Throttled, Unanswered."""
+        answer = self._answered(method, url, bearer, account, need, **extra)
+        return answer.status_code, _content(answer)
+
+    def _answered(self, method: str, url: str, bearer: str, account: str, need: Need, **extra: Any) -> requests.Response:
         """Raises: Throttled, also without asking where the rest of the budget is for something more urgent."""
         action = f"github:{method} {url}"
         if (until := self.budgets.refused(account, need, time.time())) is not None:
@@ -227,16 +249,29 @@ class GitHubApp:
             raise Unanswered(action, str(error)) from error
         if (until := self.budgets.told(account, need, answer.status_code, answer.headers, time.time())) is not None:
             raise Throttled(action, str(answer.status_code), f"too many calls, by GitHub's own count; again at {_told(until)}")
-        try:
-            return answer.status_code, answer.json() if answer.content else None
-        except ValueError:
-            return answer.status_code, None
+        return answer
 
     @staticmethod
     def _expect(status: int, wanted: int, action: str, answer: Any) -> None:
         if status != wanted:
             told = answer.get("message", "") if isinstance(answer, dict) else ""
             raise ServiceFailed(f"github:{action}", str(status), str(told))
+
+
+def _content(answer: requests.Response) -> Any:
+    """None: nothing, or nothing that can be read."""
+    try:
+        return answer.json() if answer.content else None
+    except ValueError:
+        return None
+
+
+def _is_since(since: float, delivery: Any) -> bool:
+    return _moment(delivery["delivered_at"]) >= since
+
+
+def _is_well(delivery: Any) -> bool:
+    return bool(200 <= delivery["status_code"] < 300)
 
 
 def _moment(raw: str) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -277,7 +277,11 @@ class StandInGitHub:
         self._insist_on_app(call)
         newest = sorted(self.deliveries.log, key=lambda one: -one.id)
         wanted = [one for one in newest if call.query.get("status") != "failure" or not 200 <= one.status_code < 300]
-        return Reply(200, [views.delivery_item(one) for one in wanted[: int(call.query.get("per_page", "30"))]])
+        older = [one for one in wanted if one.id < _number(call.query.get("cursor", str(1 << 60)))]
+        page = older[: min(int(call.query.get("per_page", "30")), 100)]
+        query = {**call.query, "cursor": str(page[-1].id)} if len(older) > len(page) else {}
+        beyond = (("Link", f'<{self.url}/app/hook/deliveries?{urlencode(query)}>; rel="next"'),) if query else ()
+        return Reply(200, [views.delivery_item(one) for one in page], headers=beyond)
 
     def _redeliver(self, call: Call) -> Reply:
         self._insist_on_app(call)

@@ -206,7 +206,9 @@ class MemoryTables:
 
     def scan(self, table: str) -> Iterator[dict[str, Any]]:
         """Everything."""
-        return iter([json.loads(item) for place, item in list(self._items.items()) if place[0] == table])
+        found = [json.loads(item) for place, item in list(self._items.items()) if place[0] == table]
+        self.examined += len(found)
+        return iter(found)
 
     def _version(self, place: tuple[str, Key]) -> int:
         return int(json.loads(self._items[place]).get("version", 0)) if place in self._items else 0
@@ -725,6 +727,23 @@ def a_blob(seed: int = 1, name: str = "runner") -> str:
     files = {".runner": runner, ".credentials": credentials, ".credentials_rsaparams": key}
     inner = {file: base64.b64encode(json.dumps(content).encode()).decode() for file, content in files.items()}
     return base64.b64encode(json.dumps(inner).encode()).decode()
+
+
+def old_records(world: World, number: int) -> None:
+    """So many of each kind that are over: jobs, launches and sessions, each of a label set that names its run, and its ledger."""
+    past = MORNING - 3600.0
+    for n in range(number):
+        labels = (f"runs-fleet={n}",)
+        key, session_id = model.set_key("octo", "widgets", 1, labels), f"s-old-{n}"
+        told = {"set_key": key, "labels": labels}
+        world.records.put(a_job(**told, job_id=f"old-{n}", run_id=str(n), state=model.JobState.COMPLETED, completed_at=past))
+        world.records.put(a_ledger(**told, touched_at=past))
+        over = {"state": model.SessionState.CLOSED, "ended_at": past, "closed_at": past}
+        world.records.put(a_session(**told, session_id=session_id, instance_id=f"i-old-{n}", bound_job=f"old-{n}", **over))
+        closed = {"state": model.LaunchState.CLOSED, "created_at": past}
+        world.records.put(a_launch(launch_id=f"l-old-{n}", sets=(key,), sessions=(), **closed))
+        world.records.wake(key, MORNING)
+        world.records.rest(world.records.board(key), None)
 
 
 def consume(queue: MemoryQueue, handle: Callable[[Received], object]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator import wiring
 from orchestrator.errors import OrchestratorError, ServiceFailed, Unanswered
-from orchestrator.model import SessionState
+from orchestrator.model import SessionState, set_key
 from orchestrator.ports import Received
 from tests.orchestrator.memory import Crash, OwnHands, Registration, World, an_event
 
@@ -202,8 +202,8 @@ def prepares(world: World) -> None:
 
 
 def all_or_none_is_prepared(world: World) -> None:
-    ledgers = list(world.records.ledgers())
-    assert world.compute.launched == (2 if any(ledger.expected for ledger in ledgers) else 0)
+    ledger = world.records.ledger(set_key("octo", "widgets", 1, LABELS))
+    assert world.compute.launched == (2 if ledger is not None and ledger.expected else 0)
 
 
 def vanishes(world: World) -> None:

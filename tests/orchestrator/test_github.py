@@ -20,6 +20,7 @@ from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.ports import Scope
+from sandbox.github.deliveries import Delivery
 from sandbox.github.server import StandInGitHub
 
 SCOPE = Scope("3", "octo", "sandbox")
@@ -245,3 +246,15 @@ def test_no_failure_shows_a_token_or_the_key(github: StandInGitHub) -> None:
 def test_an_answer_of_another_shape_is_a_failure_with_a_name(foreign_key: Secret, content: bytes) -> None:
     with Strange(3600, content) as api, pytest.raises(ServiceFailed):
         GitHubApp(api.url, "1", foreign_key).find(SCOPE, "x")
+
+
+def test_every_failed_delivery_is_listed_however_many_pages_they_fill(github: StandInGitHub) -> None:
+    log = [Delivery(number, f"g{number}", "queued", b"{}", at=time.time(), status_code=503) for number in range(1, 251)]
+    answered = Delivery(251, "g7", "queued", b"{}", at=time.time(), status_code=200, redelivery=True)
+    before = Delivery(0, "g0", "queued", b"{}", at=time.time() - 7200.0, status_code=503)
+    github.deliveries.log[:] = [before, *log, answered]
+
+    found = app_of(github).failed_deliveries(time.time() - 3600.0)
+
+    github.deliveries.log.clear()
+    assert found == [str(number) for number in range(250, 0, -1) if number != 7]

@@ -15,7 +15,7 @@ from orchestrator.ports import Scope
 from orchestrator.recovery import REPOSITORIES
 from orchestrator.settings import read_settings
 from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import MORNING, World, a_ledger, an_event, some_settings
+from tests.orchestrator.memory import MORNING, World, an_event, some_settings
 from tests.orchestrator.test_settings import REQUIRED
 
 LARGE = Ask(cpu_min=64, cpu_max=128, ram_min_gib=512.0, disk_gib=2000, families=("p5",), spot=False)
@@ -158,13 +158,13 @@ def test_a_job_that_no_delivery_told_of_is_found_and_gets_its_machine() -> None:
 
 def test_failed_deliveries_are_asked_for_again_a_few_at_a_time() -> None:
     world = World()
-    world.github.lost = [str(number) for number in reversed(range(25))]
+    world.github.lost = [str(number) for number in reversed(range(230))]
 
     for _ in range(3):
         world.turns.on_recovery()
         world.clock.at += world.settings.recovery_s
 
-    assert world.github.redelivered == [str(number) for number in range(25)], "oldest first, each once"
+    assert world.github.redelivered == [str(number) for number in range(230)], "oldest first, each once"
 
 
 def test_one_part_of_a_round_that_fails_keeps_the_other_from_nothing() -> None:
@@ -183,7 +183,7 @@ def test_one_part_of_a_round_that_fails_keeps_the_other_from_nothing() -> None:
 def test_a_repository_that_fails_keeps_no_other_from_its_turn() -> None:
     world = World()
     for repo in ("aaa", "widgets"):
-        world.records.put(a_ledger(set_key=repo, repo=repo, touched_at=MORNING))
+        world.records.seen(Scope("3", "octo", repo), MORNING)
     world.github.jobs = {"9": an_event(job_id="9")}
     listed = world.github.waiting_jobs
 
@@ -226,7 +226,7 @@ def test_two_replicas_make_one_round() -> None:
 def test_every_repository_has_its_turn_however_many_there_are() -> None:
     world = World()
     for number in range(3 * REPOSITORIES):
-        world.records.put(a_ledger(set_key=f"k{number}", repo=f"r{number}", touched_at=MORNING))
+        world.records.seen(Scope("3", "octo", f"r{number}"), MORNING)
     seen: set[str] = set()
     listed = world.github.waiting_jobs
 

@@ -21,9 +21,9 @@ from orchestrator.model import (
     Try,
     changed,
 )
-from orchestrator.ports import Tables
+from orchestrator.ports import Scope, Tables
 from orchestrator.records import KEPT_S, Records
-from tests.orchestrator.memory import MORNING, SET, ManualClock, MemoryTables, a_job, a_launch, a_ledger, a_session
+from tests.orchestrator.memory import MORNING, SET, Calls, ManualClock, MemoryTables, a_job, a_launch, a_ledger, a_session
 from tests.orchestrator.test_tables import dynamo
 
 FULL_JOB = a_job(
@@ -234,6 +234,25 @@ def test_a_session_is_found_by_its_instance_also_after_its_end(records: Records)
 
     assert found is not None and found.session_id == "s-1"
     assert records.session_of("i-2") is None
+
+
+def test_a_repository_is_remembered_once_with_its_installation_until_nobody_hears_of_it(records: Records, tables: Tables) -> None:
+    records.seen(Scope("3", "octo", "Widgets"), 1000.0)
+    records.seen(Scope("3", "octo", "gears"), 5000.0)
+    Records(tables).seen(Scope("", "octo", "widgets"), 9000.0)
+
+    assert records.repositories(0.0) == [Scope("3", "octo", "gears"), Scope("3", "octo", "Widgets")]
+    assert records.repositories(1001.0) == [Scope("3", "octo", "gears")]
+
+
+def test_hearing_of_a_repository_again_and_again_is_written_once_an_hour() -> None:
+    calls = Calls()
+    records = Records(MemoryTables(ManualClock(), calls))
+
+    for at in (0.0, 1.0, 3599.0, 3601.0):
+        records.seen(Scope("3", "octo", "widgets"), 10_000.0 + at)
+
+    assert calls.made == ["tables.write"] * 2
 
 
 def test_listings_show_records_and_no_other_rows(records: Records) -> None:
