@@ -37,6 +37,7 @@ from orchestrator.adapters.system import Hands, SystemClock, SystemIds, Waker, W
 from orchestrator.model import JobState
 from orchestrator.ports import Received
 from orchestrator.serve import CONSUMERS, WAKERS, application
+from orchestrator.settings import Caps
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, MemoryJournal, MemoryQueue, World, a_job, an_event, some_settings
 
@@ -111,7 +112,9 @@ class Patient(Served):
 def burst(number: int) -> dict[str, float]:
     """One burst of jobs of one label set, with budgets for it."""
     calls = Slow()
-    world = World(calls, some_settings(launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, max_sessions_per_label_set=5000))
+    world = World(
+        calls, some_settings(launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, per_label_set=Caps(sessions=5000))
+    )
     queue = MemoryQueue(calls)
     waker, hands, journal = Waker(), Hands(world.settings.crew), MemoryJournal()
     jobs = Patient(queue, calls)
@@ -155,7 +158,7 @@ def _until(reached: Callable[[], bool], began_s: float) -> float:
 
 def paced(number: int) -> float:
     """Minutes until the last of so many is launched at the default pace, in virtual time."""
-    world = World(settings=some_settings(watch_s=60.0, max_sessions=5000, max_sessions_per_label_set=5000))
+    world = World(settings=some_settings(watch_s=60.0, max_sessions=5000, per_label_set=Caps(sessions=5000)))
     for n in range(number):
         world.turns.on_job_event(an_event(job_id=str(n)))
     world.settle()

@@ -1,4 +1,6 @@
-"""Decide how many machines may still be launched: by the pace, by number, by vCPUs, by money."""
+"""Decide how many machines may still be launched: by the pace, by number, by vCPUs, by money; of the stack, of each repository,
+of each label set.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.catalogue import Kind
-from orchestrator.model import Board, Stack, changed, coming
+from orchestrator.model import Board, Pace, Stack, changed, coming
 from orchestrator.ports import Body
-from orchestrator.settings import ServerSettings
+from orchestrator.settings import Caps, ServerSettings
 
 SEEN_S = 30.0
 """How long a launch is added to EC2's own count: until EC2 surely shows its machines."""
 ROUNDING = 1e-6
 KEPT = 200
 """Launches remembered for that."""
+UNBOUNDED = 1 << 30
+OF_SET = "its label set"
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ def launched(stack: Stack, number: int, each: Each) -> Stack:
     """After so many more were committed."""
     cpus, usd = float(number * each.cpus), number * each.usd
     lately = (*stack.lately, (stack.at, float(number), cpus, usd))[-KEPT:]
-    tokens, alive = stack.tokens - number, stack.alive + number
-    return changed(stack, tokens=tokens, alive=alive, cpus=stack.cpus + cpus, usd=stack.usd + usd, lately=lately)
+    spent = {"tokens": stack.tokens - number, "ec2": stack.ec2 - number}
+    return changed(stack, **spent, alive=stack.alive + number, cpus=stack.cpus + cpus, usd=stack.usd + usd, lately=lately)
 
 
 def lately(stack: Stack) -> int:
@@ -64,26 +68,69 @@ def lately(stack: Stack) -> int:
     return int(sum(one[1] for one in stack.lately if one[0] > stack.at - SEEN_S))
 
 
+def after_a_pause(stack: Stack, settings: ServerSettings, now: float) -> Stack:
+    """The stack with the launches that its pace and EC2's bucket allow by now."""
+    tokens = _filled(stack.tokens, stack.at, now, settings.launches_per_minute / 60.0, settings.launches_per_minute)
+    ec2 = _filled(stack.ec2, stack.at, now, settings.ec2_per_second, settings.ec2_at_once)
+    return changed(stack, tokens=tokens, ec2=ec2, at=now)
+
+
+def paced(pace: Pace, limits: Caps, now: float) -> Pace:
+    """The pace of a repository or label set with what it allows by now."""
+    most = limits.launches_per_minute
+    return changed(pace, tokens=_filled(pace.tokens, pace.at, now, most / 60.0, most), at=now)
+
+
 def room(stack: Stack, settings: ServerSettings, each: Each) -> Room:
     """Of the whole stack, for machines of this kind; `stack` as counted just now."""
+    own = Caps(cpus=settings.max_cpus, usd_per_hour=settings.max_usd_per_hour)
     rooms = [
         Room(int(stack.tokens), "the pace of launches"),
+        Room(int(stack.ec2), f"EC2's own pace, {settings.ec2_per_second:g} instances a second"),
+        *_rooms(own, each, stack.alive, stack.cpus, stack.usd, "are allowed"),
         Room(settings.max_sessions - stack.alive, f"the {settings.max_sessions} machines that are allowed"),
     ]
-    if settings.max_cpus:
-        left = int((settings.max_cpus - stack.cpus) // max(1, each.cpus))
-        rooms.append(Room(left, f"the {settings.max_cpus} vCPUs that are allowed, of which {stack.cpus:.0f} are in use"))
-    if settings.max_usd_per_hour:
-        left = int((settings.max_usd_per_hour - stack.usd) / each.usd + ROUNDING) if each.usd else settings.max_sessions
-        rooms.append(
-            Room(left, f"the {settings.max_usd_per_hour:g} USD an hour that are allowed, of which {stack.usd:.2f} are spent")
-        )
+    return _least(rooms)
+
+
+def room_of(board: Board, limits: Caps, each: Each, whose: str) -> Room:
+    """Of one repository or label set, whose open sessions and launches lie on `board`; its pace is not asked here."""
+    arriving = coming(board)
+    mine = [card for card in board.cards if card.kind == "session"]
+    mine += [card for card in board.cards if card.kind == "launch" for one in card.sessions if one in arriving]
+    cpus, usd = float(sum(card.cpus for card in mine)), sum(card.usd for card in mine)
+    return _least([Room(UNBOUNDED, ""), *_rooms(limits, each, len(mine), cpus, usd, f"{whose} may have")])
+
+
+def room_in_pace(pace: Pace, whose: str) -> Room:
+    """As filled just now."""
+    return Room(max(0, int(pace.tokens)), f"the pace of launches that {whose} may have")
+
+
+def registrations(left: int | None, spoken_for: int) -> Room:
+    """By GitHub's own count; None: it has not told."""
+    return Room(UNBOUNDED if left is None else max(0, left - spoken_for), "GitHub's limit of registrations")
+
+
+def _rooms(limits: Caps, each: Each, there: int, cpus: float, usd: float, may: str) -> list[Room]:
+    """One for each limit that there is."""
+    found = []
+    if limits.sessions:
+        found.append(Room(limits.sessions - there, f"the {limits.sessions} machines that {may}"))
+    if limits.cpus:
+        left = int((limits.cpus - cpus) // max(1, each.cpus))
+        found.append(Room(left, f"the {limits.cpus} vCPUs that {may}, of which {cpus:.0f} are in use"))
+    if limits.usd_per_hour and each.usd:
+        left = int((limits.usd_per_hour - usd) / each.usd + ROUNDING)
+        found.append(Room(left, f"the {limits.usd_per_hour:g} USD an hour that {may}, of which {usd:.2f} are spent"))
+    return found
+
+
+def _least(rooms: list[Room]) -> Room:
     least = min(rooms, key=lambda one: one.machines)
     return Room(max(0, least.machines), least.why)
 
 
-def room_of_repository(board: Board, settings: ServerSettings, name: str) -> Room:
-    """Of one repository, whose open sessions and launches lie on `board`."""
-    most = settings.max_sessions_per_repository
-    there = sum(card.kind == "session" for card in board.cards) + len(coming(board))
-    return Room(max(0, most - there), f"the {most} machines that {name} may have")
+def _filled(tokens: float, at: float, now: float, per_second: float, most: float) -> float:
+    """A bucket that was so full at that time; one that nobody has used yet is full."""
+    return min(most, tokens + max(0.0, now - at) * per_second) if at else most

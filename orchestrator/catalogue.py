@@ -67,6 +67,10 @@ class Catalogue:
     def __iter__(self) -> Iterator[Kind]:
         return iter(self.kinds)
 
+    def named(self, name: str) -> Kind | None:
+        """None: EC2 did not say which, or we do not know it."""
+        return next((kind for kind in self.kinds if kind.name == name), None)
+
     def renew(self, now: float) -> int | None:
         """Ask once a day; how many types there are now, None: it was not time. Raises: ServiceFailed; then again in a while.
 

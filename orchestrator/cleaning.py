@@ -14,11 +14,15 @@ from orchestrator import planning
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import LaunchState, SessionState, is_over
 from orchestrator.ports import Body, Clock, Compute, Configurations, GitHub, Journal, Queue, Scope
+from orchestrator.reapers import GONE
 from orchestrator.records import Records
+from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 
 SUSPECTED_S = 600.0
 """How long something must look ownerless: longer than any launch takes to become records."""
+PAST_S = 30.0
+"""How long a machine must be past the end that its tag names: seen so by two ticks, and its session's own end comes first."""
 OFFLINE_S = 3600.0
 """How long a registration must be offline and ownerless. Some read offline while their machine boots."""
 LATELY_S = 7 * 86_400.0
@@ -34,6 +38,7 @@ class Cleaning:
     settings: ServerSettings
     records: Records
     compute: Compute
+    sessions: Sessions
     github: GitHub
     configurations: Configurations
     queues: dict[str, Queue]
@@ -67,7 +72,8 @@ class Cleaning:
         for body in self.compute.list_sessions():
             try:
                 if body.expires_at is not None and now >= body.expires_at:
-                    self._terminated(body, "past its end")
+                    if self.records.suspected(f"{body.handle.body}/past", now, PAST_S):
+                        self._terminated(body, "past its end")
                 elif self._is_owned(body):
                     self.records.cleared(body.handle.body)
                 elif self.records.suspected(body.handle.body, now, SUSPECTED_S):
@@ -86,8 +92,15 @@ class Cleaning:
         return launch is not None and launch.state is not LaunchState.CLOSED
 
     def _terminated(self, body: Body, why: str) -> None:
+        """Looked at once more, itself and its records: the list is some pages old."""
+        seen = self.compute.poll_sessions([body.handle]).get(body.handle)
+        if seen is None or seen.state in GONE:
+            return
+        past = seen.expires_at is not None and self.clock.now() >= seen.expires_at
+        if not past and (seen.expires_at != body.expires_at or self._is_owned(body)):
+            return
         self.journal.event("machine.reaped", instance_id=body.handle.body, launch_id=body.launch_id, why=why)
-        self.compute.stop_session(body.handle)
+        self.sessions.stop(body.handle)
 
     def _secrets(self) -> None:
         """Configurations whose session is over, or never was."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from orchestrator.explain import Facts, explained, job_id_of
-from orchestrator.model import is_over, repository_key
+from orchestrator.explain import explained, gathered, job_id_of
+from orchestrator.model import is_over
 
 if TYPE_CHECKING:
     import typer
@@ -113,14 +113,7 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings),"
         " or its labels are not ours"
     )
-    records, key = made.records, known.set_key
-    facts = Facts(
-        known, records.board(key),
-        tuple(s for s in records.sessions() if s.set_key == key or identity in (s.launched_for, s.bound_job)),
-        tuple(launch for launch in records.launches() if key in launch.sets), records.stack(),
-        records.board(repository_key(known.owner, known.repo)),
-    )  # fmt: skip
-    told = explained(facts, made.settings, made.turns.launching.catalogue, made.turns.clock.now())
+    told = explained(gathered(made.records, known), made.settings, made.turns.launching.catalogue, made.turns.clock.now())
     if json:
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
         return

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.model import Board, Card, JobState, Ledger, Session, SessionState, Stack, changed, coming
+from orchestrator.model import Board, Card, JobState, Ledger, Session, SessionState, changed, coming, kind_of
+from orchestrator.patience import BARREN, FIRST_BACKOFF_S, FIRST_WAIT_S, LONGEST_BACKOFF_S, LONGEST_WAIT_S
 
 BUSY_S = 120.0
 """Seconds for which a session that says it took a job still counts, while GitHub has not said which: then GitHub is asked."""
@@ -23,11 +24,8 @@ EXPECTED_S = 180.0
 """For how long a job counts that an interruption will send back."""
 MOST_EXPECTED = 100
 """Jobs of one label set that are expected at one time."""
-BARREN = 5
-"""Sessions in a row that ended without a job before the next launch waits."""
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 60.0, 1800.0
-FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 600.0
-"""How long nothing is asked for after EC2 refused everything, doubled each time."""
+KINDS = 8
+"""Kinds of machine and image of one label set whose idle ends are counted."""
 IDLE = frozenset({SessionState.LAUNCHED, SessionState.CONFIGURED, SessionState.READY})
 
 
@@ -67,7 +65,7 @@ def level(board: Board, now: float) -> Level:
     told_of = [until for until in ledger.working.values() if until > now] if ledger else []
     supply, demand = len(counted) + len(arriving) + len(told_of), len(waiting) + len(expected)
     looks = [*_looks(sessions, oldest, now), *told_of, *expected, *([now + WAITING_S] if waiting else [])]
-    ask = tuple(card.identity for card in sessions if waiting and _is_silent(card, now))
+    ask = tuple(card.identity for card in sessions if _is_silent(card, now))
     found = Level(
         waiting=waiting,
         supply=supply,
@@ -98,25 +96,28 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
 
     One that had a job of which GitHub has not told yet still counts for a while: else its job would get a second machine.
     """
-    image = session.image
     if not worked and (ledger.backoff_until > now or session.launched_for == session.session_id):
         return ledger  # launched before the backoff, or for nobody in particular: it proves nothing new
     if worked:
-        nothing = {"barren": 0, "refusals": 0, "backoff_until": 0.0, "backoff_why": ""}
-        ledger = changed(ledger, **nothing) if ledger.barren or ledger.refusals else ledger
+        ledger = without_backoff(ledger) if ledger.barren or ledger.refusals else ledger
         until = (session.busy_at if session.busy_at is not None else now) + BUSY_S
         if session.bound_job or until <= now:
             return ledger
         still = {name: at for name, at in ledger.working.items() if at > now}
         return changed(ledger, working={**still, session.session_id: until})
-    if image != ledger.image:
-        return changed(ledger, barren=1, image=image, backoff_until=0.0, backoff_why="")
-    barren = ledger.barren + 1
-    if barren < BARREN:
+    kind = kind_of(session.spec, session.image)
+    number = ledger.barren.get(kind, 0) + 1
+    barren = dict([*((name, n) for name, n in ledger.barren.items() if name != kind), (kind, number)][-KINDS:])
+    if number < BARREN:
         return changed(ledger, barren=barren)
-    until = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(barren - BARREN, 10))
-    why = f"{barren} machines in a row ended without a job"
-    return changed(ledger, barren=barren, backoff_until=until, backoff_why=why)
+    until = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(number - BARREN, 10))
+    why = f"{number} machines in a row ended without a job ({session.spec}, image {session.image})"
+    return changed(ledger, barren=barren, backoff_until=until, backoff_why=why, backoff_of=kind)
+
+
+def without_backoff(ledger: Ledger) -> Ledger:
+    """The ledger after a success, or with another image: whatever held it is over."""
+    return changed(ledger, barren={}, refusals=0, backoff_until=0.0, backoff_why="", backoff_of="")
 
 
 def expecting(ledger: Ledger, now: float) -> Ledger:
@@ -125,19 +126,11 @@ def expecting(ledger: Ledger, now: float) -> Ledger:
     return changed(ledger, expected=(*still, now + EXPECTED_S)[-MOST_EXPECTED:])
 
 
-def after_a_refusal(ledger: Ledger, now: float) -> Ledger:
-    """The ledger after EC2 had no machine of any kind that would do: wait, longer each time."""
+def after_a_refusal(ledger: Ledger, why: str, now: float) -> Ledger:
+    """The ledger after EC2 gave no machine of any kind that would do: wait, longer each time."""
     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(ledger.refusals, 10))
     until = max(ledger.backoff_until, now + wait_s)
-    return changed(ledger, refusals=ledger.refusals + 1, backoff_until=until, backoff_why="EC2 has no capacity")
-
-
-def after_a_pause(stack: Stack, now: float, per_minute: float) -> Stack:
-    """The stack with the launches its pace allows by now: a bucket that fills in a minute."""
-    if not stack.at:
-        return changed(stack, tokens=per_minute, at=now)
-    filled = stack.tokens + max(0.0, now - stack.at) * per_minute / 60.0
-    return changed(stack, tokens=min(per_minute, filled), at=now)
+    return changed(ledger, refusals=ledger.refusals + 1, backoff_until=until, backoff_why=why, backoff_of="")
 
 
 def _counts(card: Card, oldest_job: float | None, now: float) -> bool:

@@ -80,7 +80,8 @@ class Endings:
                 self.configurations.delete(session.instance_id)
                 self.sessions.moved(session, SessionState.READY, ready_at=now)
             case Busy():
-                self.sessions.moved(session, SessionState.BUSY, busy_at=now, ran_job=message.ran_job[:SHORT])
+                hints = {"ran_job": message.ran_job[:SHORT], "ran_run": message.ran_run_id[:SHORT]}
+                self.sessions.moved(session, SessionState.BUSY, busy_at=now, **hints)
             case Interrupting():
                 self._interrupting(session, message.reason)
             case FinalWord():
@@ -89,16 +90,15 @@ class Endings:
                 self.sessions.ended(session, "failure", "bootstrap_failed", message.error)
 
     def _is_forged(self, sender: str, instance_id: str) -> bool:
-        """Whether AWS itself says that another instance sent it, or a role that is not our machines'.
+        """Whether AWS itself does not say that this instance sent it, in the role of our machines if that is known.
 
-        An instance is `AROA…:i-…`; whoever may assume another role can give its session any name, but not its id.
+        An instance is `AROA…:i-…`; whoever may assume another role can give its session any name, but not its id. Processes of
+        this machine (strategy `local`) all are who we are, and cannot be told apart.
         """
         role_id, _, name = sender.partition(":")
-        if not sender:
+        if self.settings.local is not None:
             return False
-        if self.settings.runner_role_id:
-            return (role_id, name) != (self.settings.runner_role_id, instance_id)
-        return name.startswith("i-") and name != instance_id
+        return name != instance_id or self.settings.runner_role_id not in ("", role_id)
 
     def hear_of_instance(self, received: Received) -> None:
         """What EventBridge says of an instance. One that is not ours, or cannot be read, is dropped.
@@ -150,9 +150,9 @@ class Endings:
                 error = f"the session ended without a word: {reason}"
                 self._rescued(self.sessions.ended(session, status, reason, error, farewell_s=0.0, told=words))
                 if instance_state not in GONE:
-                    self.compute.stop_session(handle_of(session))
+                    self.sessions.stop(handle_of(session))
             case Measure.TERMINATE:
-                self.compute.stop_session(handle_of(session))
+                self.sessions.stop(handle_of(session))
                 self._look_again(session, LOOK_AGAIN_S)
             case Measure.CLOSE:
                 self._closed(session)

@@ -11,7 +11,21 @@ import msgspec
 from orchestrator import caps, planning
 from orchestrator.catalogue import Kind
 from orchestrator.demand import level
-from orchestrator.model import Board, Job, JobState, Launch, LaunchState, Session, SessionState, Stack
+from orchestrator.model import (
+    Board,
+    Job,
+    JobState,
+    Launch,
+    LaunchState,
+    Pace,
+    Rescue,
+    Session,
+    SessionState,
+    Stack,
+    repository_key,
+)
+from orchestrator.records import Records
+from orchestrator.rescues import run_key
 from orchestrator.settings import ServerSettings
 
 
@@ -40,6 +54,21 @@ class Facts:
     launches: tuple[Launch, ...]
     stack: Stack
     repository: Board
+    rescue: Rescue | None = None
+    paces: tuple[Pace, Pace] = (Pace(key=""), Pace(key=""))
+    """Of the repository, of the label set."""
+
+
+def gathered(records: Records, job: Job) -> Facts:
+    """Read for one job; reads whole tables, for people. Raises: ServiceFailed."""
+    key, repository = job.set_key, repository_key(job.owner, job.repo)
+    mine = (job.job_id,)
+    return Facts(
+        job, records.board(key),
+        tuple(s for s in records.sessions() if s.set_key == key or s.launched_for in mine or s.bound_job in mine),
+        tuple(launch for launch in records.launches() if key in launch.sets), records.stack(), records.board(repository),
+        records.rescue(run_key(job)), (records.pace(repository), records.pace(key)),
+    )  # fmt: skip
 
 
 def job_id_of(text: str) -> str:
@@ -58,6 +87,12 @@ def explained(facts: Facts, settings: ServerSettings, catalogue: Iterable[Kind],
     for session in facts.sessions:
         if job.job_id in (session.launched_for, session.bound_job) or session.runner_name == job.runner_name:
             lines += _of_session(session, job)
+    if facts.board.ledger is not None:
+        until = job.started_at or job.completed_at or now
+        holds = [one for one in facts.board.ledger.holds if job.queued_at <= one.at <= until]
+        lines += [Line(one.at, f"nothing launched for its label set: {one.what}") for one in holds]
+    if facts.rescue is not None:
+        lines += [Line(one.at, one.what) for one in facts.rescue.told if one.what.startswith(f"{job.name}: ")]
     if job.started_at is not None:
         lines.append(Line(job.started_at, f"taken by runner {job.runner_name or 'of somebody else'}"))
     if job.completed_at is not None:
@@ -75,6 +110,7 @@ def _of_launch(launch: Launch) -> list[Line]:
     for one in launch.tries:
         why = f" ({'; '.join(one.reasons)})" if one.reasons else ""
         lines.append(Line(one.at, f"EC2 asked for {one.wanted} {one.market}, step {one.step}: gave {one.got}{why}"))
+    lines += [Line(one.at, f"launch {launch.launch_id}: {one.what}") for one in launch.troubles]
     return lines
 
 
@@ -95,6 +131,7 @@ def _of_session(session: Session, job: Job) -> list[Line]:
         (session.closed_at, f"session {name} closed: nothing of it is left"),
     ]
     told += [Line(at, what) for at, what in moments if at is not None]
+    told += [Line(one.at, f"session {name} not configured: {one.what}") for one in session.troubles]
     return told
 
 
@@ -112,9 +149,9 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     counted = [s for s in facts.sessions if s.session_id in found.counted]
     coming = [s for s in counted if s.state in (SessionState.LAUNCHED, SessionState.CONFIGURED)]
     ready = [s for s in counted if s.state is SessionState.READY]
-    whole = caps.room(facts.stack, settings, caps.each_of(planning.serving(settings, catalogue, ask)))
-    name = f"{job.owner}/{job.repo}"
-    mine = caps.room_of_repository(facts.repository, settings, name) if settings.max_sessions_per_repository else None
+    rooms = _rooms(facts, settings, caps.each_of(planning.serving(settings, catalogue, ask)), now)
+    full = next((room for room in rooms if not room.machines), None)
+    lately = ledger.holds[-1] if ledger is not None and ledger.holds and now - ledger.holds[-1].at < settings.lease_s else None
     conditions: list[tuple[bool, Callable[[], str]]] = [
         (bool(ask.complaints), lambda: "labels that can be understood: " + "; ".join(ask.complaints)),
         (
@@ -131,15 +168,29 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
         (bool(launches), lambda: f"EC2's answer to {len(launches)} launches"),
         (facts.stack.paused and bool(found.lacking), lambda: "the stack to be resumed: `runs-fleet resume`"),
         (
-            bool(found.lacking) and mine is not None and not mine.machines,
-            lambda: f"{mine.why if mine else ''}; it is number {place} of its label set",
+            bool(found.lacking) and full is not None,
+            lambda: f"{full.why if full else ''}; it is number {place} of its label set",
         ),
-        (
-            bool(found.lacking) and found.there >= settings.max_sessions_per_label_set,
-            lambda: f"one of the {settings.max_sessions_per_label_set} machines of its label set; it is number {place}",
-        ),
-        (bool(found.lacking) and not whole.machines, lambda: f"{whole.why}; it is number {place} of its label set"),
         (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
+        (
+            bool(found.lacking) and lately is not None,
+            lambda: f"{lately.what if lately else ''}; it is number {place} of its label set",
+        ),
         (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
     ]
     return next((said() for unmet, said in conditions if unmet), "GitHub to tell that its runner took it")
+
+
+def _rooms(facts: Facts, settings: ServerSettings, each: caps.Each, now: float) -> list[caps.Room]:
+    """What each limit leaves, as the next launch would find it; the stack's count of machines is as of its last launch."""
+    name = f"{facts.job.owner}/{facts.job.repo}"
+    scopes = [
+        (settings.per_repository, facts.repository, facts.paces[0], name),
+        (settings.per_label_set, facts.board, facts.paces[1], caps.OF_SET),
+    ]
+    rooms = []
+    for limits, board, pace, whose in scopes:
+        rooms.append(caps.room_of(board, limits, each, whose))
+        if limits.launches_per_minute:
+            rooms.append(caps.room_in_pace(caps.paced(pace, limits, now), whose))
+    return [*rooms, caps.room(caps.after_a_pause(facts.stack, settings, now), settings, each)]

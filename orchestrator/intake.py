@@ -83,6 +83,13 @@ class Intake:
                 self.journal.event("job.asked", job_id=job.job_id, state=told.action)
                 self.apply(told)
 
+    def ask_run(self, scope: Scope, run_id: str, runner_name: str) -> None:
+        """Which job of a run that runner has by GitHub's word, if any. Raises: Conflict; ServiceFailed."""
+        for told in self.github.jobs_of(scope, run_id):
+            if told.runner_name == runner_name and self.settings.are_ours(told.labels):
+                self.journal.event("job.asked", job_id=told.job_id, state=told.action)
+                self.apply(told)
+
     def forget(self, job_id: str, *, overdue: bool = True) -> None:
         """A job that GitHub must have ended by its own limits, or does not know, though we never heard of its end.
 

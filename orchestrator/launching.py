@@ -14,20 +14,25 @@ from functools import partial
 from orchestrator import demand, planning
 from orchestrator.catalogue import Catalogue
 from orchestrator.circuits import after_an_answer, open_pools
-from orchestrator.errors import Conflict, ServiceFailed, Throttled, Unanswered
+from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.labels import Ask
 from orchestrator.model import JobState, Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
 from orchestrator.notes import Notes
+from orchestrator.patience import LEARNED, REFUSALS, SENT_S
 from orchestrator.ports import Clock, Compute, Crew, Journal, Started
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
+from orchestrator.troubles import Trouble, gravest, told, trouble
 
 REASONS_KEPT = 20
-LEARNED = 3
-"""Tries to write down what an answer told of pools."""
-GIVEN_UP_S = 600.0
-"""How long a launch that EC2 answers with an error is sent again. Its sessions count as supply meanwhile."""
+HINTS: dict[Trouble | None, str] = {
+    Trouble.CAPACITY: "another row is tried, or another launch",
+    Trouble.QUOTA: "ask AWS for a higher quota (Service Quotas, EC2)",
+    Trouble.LATER: "EC2 has not answered well for ten minutes: another launch is made",
+    Trouble.REFUSED: "nothing can be launched like this: look at the role's permissions, the launch template and the subnets",
+    None: "a code we do not know: another launch is made",
+}
 
 
 @dataclass
@@ -81,14 +86,7 @@ class Launching:
 
     def _dealt(self, launch: Launch, *, sent_before: bool) -> Launch:
         """Ask EC2, and commit which session got what, in the order of both: instances first, then what EC2 complained of."""
-        try:
-            started = self.compute.start_sessions(launch.request, sent_before=sent_before)
-        except (Throttled, Unanswered):
-            raise
-        except ServiceFailed as error:
-            if self.clock.now() - launch.created_at < GIVEN_UP_S and not error.code.startswith("Invalid"):
-                raise
-            started = Started((), (str(error),))  # it will never be given: the next row, or another launch
+        started = self._started(launch, sent_before=sent_before)
         instances = sorted(body.handle.body for body in started.bodies)
         bodies = dict(zip((one.session_id for one in launch.sessions), instances, strict=False))
         now = self.clock.now()
@@ -104,6 +102,20 @@ class Launching:
         fields = {"launch_id": launch.launch_id, "step": launch.step, "wanted": len(launch.sessions), "got": len(bodies)}
         self.journal.event("launch.dealt", **fields, reasons="; ".join(started.reasons))
         return dealt
+
+    def _started(self, launch: Launch, *, sent_before: bool) -> Started:
+        """EC2's answer; a refusal is one, too, and so is silence that lasts. What may pass raises: it is due again."""
+        try:
+            return self.compute.start_sessions(launch.request, sent_before=sent_before)
+        except ServiceFailed as error:
+            kind = trouble(error.code)
+            if kind in (Trouble.LATER, None) and self.clock.now() - launch.created_at < SENT_S:
+                self.records.noted(launch, self.clock.now(), str(error))
+                raise
+            fields = {"launch_id": launch.launch_id, "step": launch.step, "error": str(error)}
+            self.journal.event("launch.refused", **fields, hint=HINTS.get(kind, HINTS[None]))
+            found = self.compute.look_up(launch.request)  # whatever an unanswered call made after all
+            return Started(found, (f"{error.code}: {error}",))
 
     def _learned(self, refused: Iterable[str], given: Iterable[str]) -> None:
         """For the breakers; several may learn at once. Not knowing it costs a call, not a machine."""
@@ -124,12 +136,15 @@ class Launching:
             raise ServiceFailed("records:ledger", "LedgerMissing", planned.set_key)
         now = self.clock.now()
         instance_id = launch.bodies[planned.session_id]
+        pool = launch.pools.get(instance_id, "")
+        kind = self.catalogue.named(pool.partition("/")[0])
         session = Session(
             session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, launched_for=planned.job_id,
             owner=ledger.owner, repo=ledger.repo, run_id=planned.run_id, labels=ledger.labels,
             installation_id=ledger.installation_id, strategy=self.compute.name,
             instance_id=instance_id, spec=launch.spec, image=launch.image,
-            market=launch.tries[-1].market, pool=launch.pools.get(instance_id, ""), launched_at=now,
+            market=launch.tries[-1].market, pool=pool, launched_at=now,
+            cpus=kind.cpus if kind else launch.cpus, usd=kind.usd if kind else launch.usd,
             runner_name=planning.runner_name(self.settings.stack_id, planned.session_id),
             deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
@@ -156,26 +171,36 @@ class Launching:
 
     def _next(self, launch: Launch, ledgers: dict[str, Ledger | None]) -> Launch:
         """After a deal: the next row of the fallback for those without a body, or the end."""
-        left = tuple(one for one in launch.sessions if one.session_id not in launch.bodies)
+        left, reasons = tuple(one for one in launch.sessions if one.session_id not in launch.bodies), launch.tries[-1].reasons
         ledger = ledgers[left[0].set_key] if left else None
         ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels) if ledger is not None else None
         if ask is not None:
             wanted = planning.firm(ask) if launch.firm else ask
-            if launch.step + 1 < len(planning.steps(wanted, self.settings)):
-                again = changed(launch, state=LaunchState.INTENDED, step=launch.step + 1, sessions=left, bodies={})
+            row = planning.next_row(planning.steps(wanted, self.settings), launch.step, reasons)
+            if row is not None:
+                again = changed(launch, state=LaunchState.INTENDED, step=row, sessions=left, bodies={})
                 return self.records.put(self.requested(again, wanted))
         refused = [self.records.ledger(key) for key in sorted({one.set_key for one in left})]
-        wiser = [demand.after_a_refusal(found, self.clock.now()) for found in refused if found is not None]
+        why = told(reasons)
+        wiser = [demand.after_a_refusal(found, why, self.clock.now()) for found in refused if found is not None]
         closed: Launch
         closed, *_ = self.records.save(changed(launch, state=LaunchState.CLOSED), *wiser)
         for found in wiser:
-            self.journal.event(
-                "level.refused", set_key=found.set_key, until=found.backoff_until, reasons="; ".join(launch.tries[-1].reasons)
-            )
+            fields = {"set_key": found.set_key, "until": found.backoff_until, "why": why, "times": found.refusals}
+            self.journal.event("level.refused", **fields, reasons="; ".join(reasons))
             self.sessions.wake(found.set_key)
-        if ask is not None and ask.fallback == "fail":
-            self._give_up([one.job_id for one in left], launch.tries[-1].reasons)
+        if ask is not None and ask.fallback == "fail" and gravest(reasons) in (Trouble.CAPACITY, Trouble.QUOTA):
+            self._give_up([one.job_id for one in left], reasons)
+        elif any(found.refusals >= REFUSALS for found in wiser):
+            self._say_that_it_waits([one.job_id for one in left], why)
         return closed
+
+    def _say_that_it_waits(self, job_ids: list[str], why: str) -> None:
+        """Once for each job: whoever waits for it shall not wonder. It goes on being tried."""
+        for job in map(self.records.job, job_ids):
+            if job is not None and job.state is JobState.QUEUED and not job.refused:
+                text = f"waits: {why}. It is tried again, every ten minutes at the latest."
+                self.notes.say(job, "This job waits for a machine", text)
 
     def _give_up(self, job_ids: list[str], reasons: tuple[str, ...]) -> None:
         """`fallback=fail`: who asked so would rather know than wait. GitHub itself has no way to fail a queued job."""
@@ -191,8 +216,8 @@ class Launching:
 
 def report(journal: Journal, troubles: Sequence[Exception]) -> None:
     """All of them are in the journal; the first that is more than a lost race is raised."""
-    for trouble in troubles:
-        journal.event("launching.troubled", error=f"{type(trouble).__name__}: {trouble}")
-    serious = [trouble for trouble in troubles if not isinstance(trouble, Conflict)]
+    for one in troubles:
+        journal.event("launching.troubled", error=f"{type(one).__name__}: {one}")
+    serious = [one for one in troubles if not isinstance(one, Conflict)]
     if serious:
         raise serious[0]

@@ -6,27 +6,30 @@ message that comes again and an index that lags make one launch: whoever commits
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator import caps, planning
-from orchestrator.demand import BARREN, Level, after_a_pause, level
+from orchestrator.demand import Level, level, without_backoff
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import Intake
 from orchestrator.labels import Ask
 from orchestrator.launching import Launching, report
-from orchestrator.model import Board, Launch, Ledger, Planned, Stack, changed, repository_key
+from orchestrator.model import Board, Launch, Ledger, Pace, Planned, Stack, Told, changed, kind_of, repository_key
 from orchestrator.ports import Clock, Crew, Ids, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
-from orchestrator.settings import ServerSettings
+from orchestrator.settings import Caps, ServerSettings
 
 ASKED_S, ASKED_JOBS = 60.0, 5
 """How often GitHub is asked about a label set's jobs, and about how many, if a runner works on something it has not told of."""
 COUNTED_S = 10.0
 """How long a count of all machines is believed."""
+HOLDS, HELD_S = 20, 600.0
+"""Reasons remembered; the same one is told again after so long."""
 PACED_S = 2.0
 """How long what the pace does not allow now waits before it is asked again."""
 
@@ -86,7 +89,7 @@ class Levels:
         found = level(board, now)
         if found.ask and now - self._asked.get(key, 0.0) >= ASKED_S:
             self._asked[key] = now
-            self.intake.ask(key, max(ASKED_JOBS, len(found.ask)))
+            self._ask(key, found)
             board = self.records.board(key)
             found = level(board, now)
         ledger = board.ledger or self._fresh(board)
@@ -94,36 +97,44 @@ class Levels:
             self.records.rest(board, None)
             return
         if found.held and self._has_a_new_image(ledger):
-            ledger = self.records.put(changed(ledger, barren=0, backoff_until=0.0, backoff_why=""))
+            ledger = self.records.put(without_backoff(ledger))
             found = level(changed(board, ledger=ledger), now)
         if found.surplus_since != ledger.surplus_since and board.ledger is not None:
             ledger = self.records.put(changed(ledger, surplus_since=found.surplus_since))
         look_at = found.look_at
         if found.lacking:
             look_at = now + self.settings.lease_s
-            self._wanted(ledger, found, wanted)
+            self._wanted(ledger, found, board, wanted)
         elif found.held:
-            self._held(key, found, found.held)
+            self._held(ledger, found, found.held)
         report(self.journal, self.crew.each([partial(self.sessions.release, session_id) for session_id in found.surplus]))
         self.records.rest(board, look_at)
 
+    def _ask(self, key: str, found: Level) -> None:
+        """GitHub is asked what it has not told: of the runs that silent sessions say they work for, and of jobs that wait."""
+        for session in filter(None, map(self.records.session, found.ask)):
+            if session.ran_run and not session.bound_job:
+                self.intake.ask_run(scope_of(session), session.ran_run, session.runner_name)
+        self.intake.ask(key, max(ASKED_JOBS, len(found.ask)))
+
     def _has_a_new_image(self, ledger: Ledger) -> bool:
-        """Whether a launch would now use another template version than those whose machines did no work."""
-        if ledger.barren < BARREN or not ledger.image:
-            return False
+        """Whether a launch would now be of another kind, or use another template version, than those that did no work."""
         ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
         template = self.launching.compute.site().templates.get(ask.architecture)
-        return template is not None and ":".join(template) != ledger.image
+        if not ledger.backoff_of or template is None:
+            return False
+        specs = {planning.spec_name(one, one.architecture, self.settings) for one in (ask, planning.firm(ask))}
+        return ledger.backoff_of not in {kind_of(spec, ":".join(template)) for spec in specs}
 
-    def _wanted(self, ledger: Ledger, found: Level, wanted: dict[str, list[Want]]) -> None:
+    def _wanted(self, ledger: Ledger, found: Level, board: Board, wanted: dict[str, list[Want]]) -> None:
         """Beside others that need the same machine; no more than its label set may have."""
-        most = max(0, self.settings.max_sessions_per_label_set - found.there)
-        if most < found.lacking:
-            self._held(ledger.set_key, found, f"{found.there} machines of its label set, the most allowed")
-            found = replace(found, lacking=most)
+        ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
+        most = caps.room_of(board, self.settings.per_label_set, self._each(ask), caps.OF_SET)
+        if most.machines < found.lacking:
+            ledger = self._held(ledger, found, most.why)
+            found = replace(found, lacking=most.machines)
         if found.lacking:
             ledger = self._installed(ledger, found)
-            ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels)
             apart = planning.may_be_firm(ask) and ask.spot and self.settings.spot  # else all of them are on demand anyway
             firm = min(found.firm, found.lacking) if apart else 0
             for number, one in ((firm, planning.firm(ask)), (found.lacking - firm, ask)):
@@ -138,8 +149,13 @@ class Levels:
             return ledger
         return changed(ledger, installation_id=job.installation_id)
 
-    def _held(self, set_key: str, found: Level, why: str) -> None:
-        self.journal.event("level.held", set_key=set_key, why=why, waiting=len(found.waiting), until=found.look_at)
+    def _held(self, ledger: Ledger, found: Level, why: str) -> Ledger:
+        """Said; and remembered for whoever asks, if it is another reason than the last. Raises: Conflict."""
+        self.journal.event("level.held", set_key=ledger.set_key, why=why, waiting=len(found.waiting), until=found.look_at)
+        if ledger.holds and _reason(ledger.holds[-1].what) == _reason(why) and self.clock.now() - ledger.holds[-1].at < HELD_S:
+            return ledger
+        holds = (*ledger.holds, Told(at=self.clock.now(), what=why))[-HOLDS:]
+        return self.records.put(changed(ledger, holds=holds))
 
     def _fresh(self, board: Board) -> Ledger | None:
         """A ledger for a label set that has none, from one of its jobs."""
@@ -180,22 +196,51 @@ class Levels:
 
     def _put_off(self, want: Want, why: str, until: float | None) -> None:
         """Not now; looked at again then (None: when somebody wakes it)."""
-        self._held(want.ledger.set_key, want.found, why)
+        want.ledger = self._held(want.ledger, want.found, why)
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
 
-    def _room(self, want: Want, stack: Stack, planned: Sequence[Planned]) -> caps.Room:
-        """For how many more machines of its repository; those launched lately may still have to get their registration."""
+    def _each(self, ask: Ask) -> caps.Each:
+        """One of its machines, at most."""
+        return caps.each_of(planning.serving(self.settings, self.launching.catalogue, ask))
+
+    def _room(self, want: Want, stack: Stack, planned: Sequence[Planned], paces: dict[str, Pace]) -> caps.Room:
+        """For how many more machines of its repository and label set; `paces` gets those that a launch must write.
+
+        Those launched lately may still have to get their registration.
+        """
         left = self.sessions.github.registrations_left(scope_of(want.ledger))
-        for_all = planning.AT_ONCE if left is None else max(0, left - len(planned) - caps.lately(stack))
-        github = caps.Room(for_all, "GitHub's limit of registrations")
-        if not self.settings.max_sessions_per_repository:
-            return github
-        name = repository_of(want.ledger)
-        board = self.records.board(repository_key(name))
-        mine = caps.room_of_repository(board, self.settings, name)
+        rooms = [caps.registrations(left, len(planned) + caps.lately(stack))]
+        name, settings = repository_of(want.ledger), self.settings
         taken = sum(one.repository == name for one in planned)
-        return min(github, caps.Room(max(0, mine.machines - taken), mine.why), key=lambda one: one.machines)
+        if settings.per_repository != Caps():
+            mine = caps.room_of(self.records.board(repository_key(name)), settings.per_repository, self._each(want.ask), name)
+            rooms.append(caps.Room(max(0, mine.machines - taken), mine.why))
+        places = {
+            repository_key(name): (settings.per_repository, name),
+            want.ledger.set_key: (settings.per_label_set, caps.OF_SET),
+        }
+        for key, (limits, whose) in places.items():
+            if limits.launches_per_minute:
+                if key not in paces:
+                    paces[key] = caps.paced(self.records.pace(key), limits, stack.at)
+                rooms.append(caps.room_in_pace(paces[key], whose))
+        return min(rooms, key=lambda one: one.machines)
+
+    def _fitting(self, wants: Sequence[Want]) -> list[Want]:
+        """As many as one transaction can write: each with its ledger, its card and its paces; so its repository."""
+        found: list[Want] = []
+        repositories: set[str] = set()
+        a_set, a_repository = (
+            2 if limits.launches_per_minute else 1 for limits in (self.settings.per_label_set, self.settings.per_repository)
+        )
+        for want in wants:
+            more = repositories | {repository_of(want.ledger)}
+            if (a_set + 1) * (len(found) + 1) + a_repository * len(more) > planning.ITEMS_AT_ONCE:
+                break
+            found.append(want)
+            repositories = more
+        return found
 
     def _unservable(self, ask: Ask) -> str:
         if ask.architecture not in self.launching.compute.site().templates:
@@ -207,25 +252,27 @@ class Levels:
     def _committed(self, spec: str, wants: Sequence[Want]) -> Launch | None:
         """One launch for as many as go into one; None: not now. Raises: Conflict."""
         now, launch_id = self.clock.now(), f"l-{self.ids.fresh()}"
-        stack = after_a_pause(self.records.stack(), now, self.settings.launches_per_minute)
-        stack = self._counted(stack, now)
-        each = caps.each_of(planning.serving(self.settings, self.launching.catalogue, wants[0].ask))
+        stack = self._counted(caps.after_a_pause(self.records.stack(), self.settings, now), now)
+        each = self._each(wants[0].ask)
         whole = caps.room(stack, self.settings, each)
         room = min(planning.AT_ONCE, whole.machines)
-        sharing = [want for want in wants if want.asked < want.found.lacking][: planning.SETS_AT_ONCE]
+        sharing = self._fitting([want for want in wants if want.asked < want.found.lacking])
         if stack.paused or not room:
             for want in sharing:
                 self._put_off(want, "paused" if stack.paused else whole.why, None if stack.paused else now + PACED_S)
             return None
         sessions: list[Planned] = []
+        paces: dict[str, Pace] = {}
         for want in sharing:
             number = min(want.found.lacking - want.asked, room - len(sessions))
-            own = self._room(want, stack, sessions)
+            own = self._room(want, stack, sessions, paces)
             allowed = min(number, own.machines)
             if allowed < number:
                 self._put_off(want, own.why, now + PACED_S)
             sessions += _planned(want, allowed, launch_id, len(sessions))
             want.asked += allowed
+            for key in {repository_key(repository_of(want.ledger)), want.ledger.set_key} & set(paces):
+                paces[key] = changed(paces[key], tokens=paces[key].tokens - allowed)
         sharing = [want for want in sharing if any(one.set_key == want.ledger.set_key for one in sessions)]
         if not sharing:
             return None
@@ -234,13 +281,15 @@ class Levels:
             launch_id=launch_id, spec=spec, request="", sessions=tuple(sessions),
             sets=tuple(want.ledger.set_key for want in sharing),
             repositories=tuple(sorted({repository_of(want.ledger) for want in sharing})), firm=any(want.firm for want in sharing),
+            cpus=each.cpus, usd=each.usd,
             image=":".join(self.launching.compute.site().templates[first.ask.architecture]), created_at=now,
             expires_at=now + planning.lifetime_s(self.settings),
         )  # fmt: skip
         launch = self.launching.requested(launch, first.ask)
         ledgers = [changed(want.ledger, touched_at=now, surplus_since=None) for want in sharing]
         saved: Launch
-        saved, _, *ledgers = self.records.save(launch, caps.launched(stack, len(sessions), each), *ledgers)
+        told = self.records.save(launch, caps.launched(stack, len(sessions), each), *ledgers, *paces.values())
+        saved, ledgers = told[0], list(told[2 : 2 + len(ledgers)])
         for want, ledger in zip(sharing, ledgers, strict=True):
             want.ledger = ledger
         self.journal.event("launch.intended", launch_id=launch_id, spec=spec, sessions=len(sessions), sets=len(sharing))
@@ -260,6 +309,11 @@ def _planned(want: Want, number: int, launch_id: str, first: int) -> list[Planne
         job_id, run_id = (card.identity, card.run_id) if card else (name, "")
         found.append(Planned(session_id=name, set_key=want.ledger.set_key, job_id=job_id, run_id=run_id, repository=repository))
     return found
+
+
+def _reason(why: str) -> str:
+    """Without the numbers in it, which change all the time."""
+    return re.sub(r"[\d.]+", "#", why)
 
 
 def repository_of(ledger: Ledger) -> str:

@@ -144,6 +144,13 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """Something worth telling whoever asks why. `at`: epoch seconds."""
+
+    at: float
+    what: str
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One wish of EC2, for sessions of one or more label sets that need the same kind of machine."""
 
@@ -165,10 +172,15 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """Session id to instance id, as dealt in this step."""
     firm: bool = False
     """On demand only: for jobs that lost a machine, or are about to."""
+    cpus: int = 0
+    """vCPUs of one of its machines at most, and what that may cost an hour on demand, in US dollars."""
+    usd: float = 0.0
     pools: dict[str, str] = {}
     """Instance id to the pool that gave it, where EC2 said."""
     tries: tuple[Try, ...] = ()
     """What came of each step that was answered."""
+    troubles: tuple[Told, ...] = ()
+    """What EC2 answered instead, lately."""
     image: str = ""
     """Launch template and version."""
     created_at: float = 0.0
@@ -199,6 +211,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """`spot` or `on-demand`."""
     pool: str = ""
     """Instance type, subnet and market, as the circuit breakers call them; empty: EC2 did not say."""
+    cpus: int = 0
+    """Of its machine; where EC2 did not say which type it gave, at most."""
+    usd: float = 0.0
+    """What it costs an hour on demand."""
     state: SessionState = SessionState.LAUNCHED
     bound_job: str = ""
     """The job whose `in_progress` named its runner."""
@@ -228,6 +244,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     log_outcome: str = ""
     log_lines: int = 0
     ran_job: str = ""
+    ran_run: str = ""
+    """The run that its job is of, by the job's own word: a hint where to ask."""
+    troubles: tuple[Told, ...] = ()
+    """What kept it from its configuration, lately."""
     console: str = ""
     """The end of what its machine printed, if it died without a word."""
     version: int = 0
@@ -253,6 +273,8 @@ class Rescue(msgspec.Struct, frozen=True, kw_only=True):
     """What GitHub is being asked to run again; the answer may have been lost."""
     seen_attempt: int = 0
     """The run's latest attempt, as far as we made it: another one is somebody else's."""
+    told: tuple[Told, ...] = ()
+    """What became of each, by name, lately."""
     state: RescueState = RescueState.WAITING
     changed_at: float = 0.0
     due: float = 0.0
@@ -269,19 +291,21 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     surplus_since: float | None = None
     """Since when there have been more sessions than jobs."""
-    barren: int = 0
-    """Sessions that ended without a job, since one got one."""
+    barren: dict[str, int] = {}
+    """Sessions that ended without a job, since one got one: how many of each kind of machine and image (`kind_of`)."""
     backoff_until: float = 0.0
     """Nothing is launched before."""
     backoff_why: str = ""
+    backoff_of: str = ""
+    """The kind of machine and image that did no work; empty: nothing of the kind is why."""
+    holds: tuple[Told, ...] = ()
+    """Why nothing was launched though something lacked, each time that the reason was another."""
     refusals: int = 0
     """Launches in a row for which EC2 had no machine of any kind that would do."""
     expected: tuple[float, ...] = ()
     """Until when each job counts that an interruption will send back to us."""
     working: dict[str, float] = {}
     """Sessions that ended having had a job, of which GitHub has not told yet: until when each counts as if it still worked."""
-    image: str = ""
-    """Of the last launch: a new one closes the backoff."""
     touched_at: float = 0.0
     """When something was last launched for it."""
     version: int = 0
@@ -302,8 +326,21 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     """Their vCPUs."""
     usd: float = 0.0
     """What they cost an hour, on demand, in US dollars."""
+    ec2: float = 0.0
+    """Instances that EC2's own bucket allows at once, as of `at`."""
     lately: tuple[tuple[float, float, float, float], ...] = ()
     """When how many were launched, that EC2 may not show yet; their vCPUs and price at most."""
+    version: int = 0
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How many launches a repository or a label set is allowed now."""
+
+    key: str
+    """Of the label set, or the repository's (`repository_key`)."""
+    tokens: float = 0.0
+    """As of `at`."""
+    at: float = 0.0
     version: int = 0
 
 
@@ -340,6 +377,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     firm: bool = False
     """Of a job and a launch: as in its record; of a session: EC2 does not take its machine back."""
     run_id: str = ""
+    cpus: int = 0
+    usd: float = 0.0
+    """Of each of its machines, at most."""
     sessions: tuple[str, ...] = ()
     """Of a launch: those of this label set that may still get a body."""
 
@@ -356,7 +396,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
-Record = Job | Launch | Session | Rescue | Ledger | Stack | Circuits
+Record = Job | Launch | Session | Rescue | Ledger | Stack | Pace | Circuits
 
 
 def set_key(owner: str, repo: str, group_id: int, labels: tuple[str, ...]) -> str:
@@ -385,7 +425,7 @@ def cards(record: Record) -> dict[str, Card | None]:
             card = Card(
                 kind="session", identity=record.session_id, state=record.state.value, since=since or 0.0,
                 bound=bool(record.bound_job), leaving=record.interrupting_at is not None, run_id=record.run_id,
-                firm=record.market == "on-demand",
+                firm=record.market == "on-demand", cpus=record.cpus, usd=record.usd,
             )  # fmt: skip
             mine = card if not is_over(record) else None
             return {record.set_key: mine, repository_key(record.owner, record.repo): mine}
@@ -393,6 +433,7 @@ def cards(record: Record) -> dict[str, Card | None]:
             of_set = {key: tuple(one.session_id for one in record.sessions if one.set_key == key) for key in record.sets}
             common: dict[str, Any] = {
                 "identity": record.launch_id, "state": record.state.value, "since": record.created_at, "firm": record.firm,
+                "cpus": record.cpus, "usd": record.usd,
             }  # fmt: skip
             of_set |= {
                 repository_key(name): tuple(one.session_id for one in record.sessions if one.repository == name)
@@ -402,8 +443,13 @@ def cards(record: Record) -> dict[str, Card | None]:
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()
             }
-        case Rescue() | Ledger() | Stack() | Circuits():
+        case Rescue() | Ledger() | Stack() | Pace() | Circuits():
             return {}
+
+
+def kind_of(spec: str, image: str) -> str:
+    """Under which a ledger counts the machines that did no work."""
+    return f"{spec} {image}"
 
 
 def coming(board: Board) -> frozenset[str]:
@@ -425,13 +471,13 @@ def is_over(record: Record) -> bool:
             return record.state in (SessionState.ENDED, SessionState.CLOSED)
         case Rescue():
             return record.state is RescueState.RESTING
-        case Ledger() | Stack() | Circuits():
+        case Ledger() | Stack() | Pace() | Circuits():
             return False
 
 
 def is_due_some_time(record: Record) -> bool:
     """Whether its deadline stands in the index."""
-    if isinstance(record, Ledger | Stack | Circuits):
+    if isinstance(record, Ledger | Stack | Pace | Circuits):
         return False
     return record.state is not SessionState.CLOSED if isinstance(record, Session) else not is_over(record)
 
@@ -449,6 +495,8 @@ def identity(record: Record) -> str:
             return record.run_key
         case Ledger():
             return record.set_key
+        case Pace():
+            return record.key
         case Stack() | Circuits():
             return record.name
 

@@ -19,6 +19,7 @@ from orchestrator.circuits import pool_name
 from orchestrator.labels import Ask
 from orchestrator.ports import Site
 from orchestrator.settings import ServerSettings
+from orchestrator.troubles import Trouble, gravest
 
 BOOT_S = 900.0
 """Seconds between launch and a runner that listens, at worst; the agent's own bounds for getting ready add up to this."""
@@ -28,8 +29,8 @@ NAME_LIMIT = 64
 """Characters of a runner's name. Source: actions/runner registration."""
 AT_ONCE = 100
 """Sessions of one launch. Issued in calls that EC2 answers within seconds, and few enough to lose with one."""
-SETS_AT_ONCE = 30
-"""Label sets that share a launch: card and ledger of each. Source: 100 items a transaction, DynamoDB quotas."""
+ITEMS_AT_ONCE = 95
+"""What a launch may write at once; it bounds how many label sets share one. Source: 100 items a transaction, DynamoDB quotas."""
 OVERRIDES = 60
 """Pools (type × zone) named in one request: more choice lowers interruptions, but the answer names every refusal."""
 SPOT, ON_DEMAND = "spot", "on-demand"
@@ -52,6 +53,18 @@ def steps(ask: Ask, settings: ServerSettings) -> tuple[Step, ...]:
     spot = ask.spot and settings.spot
     allowed = {SPOT, ON_DEMAND} if may_be_firm(ask) else {SPOT}
     return tuple(step for step in STEPS if step.market in (allowed if spot else {ON_DEMAND}))
+
+
+def next_row(rows: Sequence[Step], asked: int, reasons: Iterable[str]) -> int | None:
+    """Which row is asked for after that one, for EC2's reasons; None: none now, and another launch begins anew later."""
+    beyond = range(asked + 1, len(rows))
+    match gravest(reasons):
+        case Trouble.CAPACITY:
+            return next(iter(beyond), None)
+        case Trouble.QUOTA:
+            return next((row for row in beyond if rows[row].market != rows[asked].market), None)
+        case Trouble.LATER | Trouble.REFUSED:
+            return None
 
 
 def may_be_firm(ask: Ask) -> bool:

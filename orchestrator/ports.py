@@ -164,8 +164,11 @@ class Compute(Protocol):
     def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
         """Those it knows. Raises: ServiceFailed."""
 
-    def stop_session(self, handle: SessionHandle) -> None:
-        """Ask; gone already is success. Raises: Throttled: try later; ServiceFailed: it will not help."""
+    def look_up(self, request: str) -> tuple[Body, ...]:
+        """What earlier sendings of a request made, as far as it is to be seen by now. Raises: ServiceFailed."""
+
+    def stop_session(self, handle: SessionHandle) -> bool:
+        """Ask; False: it was gone already, which is success. Raises: Throttled: try later; ServiceFailed: denied."""
 
     def list_sessions(self) -> Iterator[Body]:
         """Every body of this stack that is not gone, whoever made it. Raises: ServiceFailed."""
@@ -231,6 +234,12 @@ class GitHub(Protocol):
 
     def job(self, scope: Scope, job_id: str) -> JobEvent | None:
         """As a delivery would tell it now; None: GitHub does not know it. Raises: ServiceFailed."""
+
+    def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
+        """Those of a run's latest attempt, as a delivery would tell them; none, if GitHub does not know it.
+
+        Raises: ServiceFailed.
+        """
 
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """None: GitHub does not know it. Raises: ServiceFailed."""

@@ -7,6 +7,7 @@ asked only for what is overdue and for who owns an instance, and whoever asks re
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from orchestrator.errors import Conflict
+from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.model import (
     SHARDS,
     Board,
@@ -24,10 +25,12 @@ from orchestrator.model import (
     Launch,
     LaunchState,
     Ledger,
+    Pace,
     Record,
     Rescue,
     Session,
     Stack,
+    Told,
     cards,
     changed,
     identity,
@@ -44,6 +47,8 @@ Twice the days for which GitHub lists failed deliveries, and two weeks to ask.
 LEDGER_KEPT_S = 90 * 86_400
 """How much longer a label set is remembered that nobody uses: labels that name their run would else pile up for ever."""
 SUSPECT_KEPT_S = 86_400.0
+TOLD = 12
+"""Of what a record tells of its troubles, the last so many."""
 RESCUE_KEPT_S = 35 * 86_400
 """And a run that may still be run again. Source: GitHub lets a workflow run last 35 days."""
 WAKE, LEDGER, CARD = "wake", "ledger", "card#"
@@ -53,10 +58,10 @@ SEEN_S, SEEN_KNOWN = 3600.0, 10_000
 """How often a process writes down that it heard of a repository, and of how many it remembers that it did."""
 ROWS: dict[type, tuple[str, str]] = {
     Job: (JOBS, "job"), Session: (SESSIONS, "session"), Launch: (SESSIONS, "launch"), Ledger: (SESSIONS, LEDGER),
-    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"), Circuits: (SESSIONS, "circuits"),
+    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"), Pace: (SESSIONS, "pace"), Circuits: (SESSIONS, "circuits"),
 }  # fmt: skip
 """Table and row of each kind of record. Whatever else lies in a partition is a card or the wake."""
-Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue, Circuits)
+Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue, Pace, Circuits)
 
 
 class Records:
@@ -91,6 +96,10 @@ class Records:
         """Read consistently; as new if nobody wrote it yet. Raises: ServiceFailed."""
         return self._read(Stack, Stack().name) or Stack()
 
+    def pace(self, key: str) -> Pace:
+        """Read consistently; as new if nobody wrote it yet. Raises: ServiceFailed."""
+        return self._read(Pace, key) or Pace(key=key)
+
     def circuits(self) -> Circuits:
         """Read consistently; as new if nobody wrote them yet. Raises: ServiceFailed."""
         return self._read(Circuits, Circuits().name) or Circuits()
@@ -124,6 +133,12 @@ class Records:
         """Write one, with its cards; returns it with its new version. Raises: as `save`."""
         (newer,) = self.save(record)
         return newer  # type: ignore[no-any-return]
+
+    def noted(self, record: Launch | Session, at: float, what: str) -> None:
+        """Remember a failure with whoever is asked about later; where that cannot be written now it is only in the log."""
+        told = (*record.troubles, Told(at=at, what=what[:300]))[-TOLD:]
+        with contextlib.suppress(Conflict, ServiceFailed):
+            self.save(changed(record, troubles=told))
 
     def wake(self, set_key: str, due: float) -> None:
         """Have it looked at by `due` at the latest, whatever happens to us. Raises: ServiceFailed."""
@@ -288,5 +303,7 @@ def _touched_at(record: Record) -> float | None:
             return record.changed_at + RESCUE_KEPT_S
         case Ledger():
             return record.touched_at + LEDGER_KEPT_S
+        case Pace():
+            return record.at
         case Stack() | Circuits():
             return None

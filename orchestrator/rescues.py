@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.model import Job, JobState, Rescue, RescueState, Session, changed
+from orchestrator.model import Job, JobState, Rescue, RescueState, Session, Told, changed
 from orchestrator.notes import Notes
+from orchestrator.patience import RERUN_WITHIN_S, RERUNS
 from orchestrator.ports import Clock, GitHub, Journal, Scope
 from orchestrator.records import Records
 
-RETRIES = 1
-"""How often a job is run again because its machine was taken away."""
+TOLD = 20
+"""Lines of a run that are kept."""
 LONGEST_LOOK_S = 3600.0
-GIVEN_UP_S = 30 * 86_400.0
-"""After this GitHub runs nothing again. Source: GitHub documentation, "Re-running workflows and jobs": 30 days."""
 
 
 def run_key(job: Job) -> str:
@@ -71,14 +70,20 @@ class Rescues:
         tried = known.tried.get(job.name, ())
         if job.run_attempt in (*tried, known.wanted.get(job.name)):
             return
-        if len(tried) >= RETRIES:
+        if len(tried) >= RERUNS:
+            words = f"attempt {job.run_attempt} lost its machine ({session.reason}), too: not run again by itself"
+            told = _told(known, now, [job.name], words)
+            if [one.what for one in told[-1:]] != [one.what for one in known.told[-1:]]:
+                self.records.put(changed(known, told=told))
             self.journal.event("rescue.exhausted", run=key, job=job.name, attempt=job.run_attempt, reason=session.reason)
             why = f"its machine was taken away ({session.reason}), as in attempt {tried[-1]}: it is not run again by itself."
             self.notes.say(job, "This job lost its machine again", f"failed because {why}")
             return
         wanted = {**known.wanted, job.name: job.run_attempt}
         seen = max(known.seen_attempt, job.run_attempt)
-        more = {"wanted": wanted, "seen_attempt": seen, "changed_at": now, "due": now + self.look_s}
+        more: dict[str, object] = {"wanted": wanted, "seen_attempt": seen, "changed_at": now, "due": now + self.look_s}
+        words = f"attempt {job.run_attempt} lost its machine ({session.reason}): to be run again when the run is over"
+        more["told"] = _told(known, now, [job.name], words)
         self.records.put(changed(known, state=RescueState.WAITING, **more))
         self.journal.event("rescue.wanted", run=key, job=job.name, reason=session.reason)
 
@@ -107,7 +112,7 @@ class Rescues:
         rescue = self.records.put(changed(rescue, due=now + waited_s))
         scope = Scope(rescue.installation_id, rescue.owner, rescue.repo)
         run = self.github.run(scope, rescue.run_id)
-        if run is None or now - rescue.changed_at > GIVEN_UP_S:
+        if run is None or now - rescue.changed_at > RERUN_WITHIN_S:
             self._dropped(rescue, "the run is gone or too old")
         elif rescue.doing and run.attempt == rescue.seen_attempt + 1:
             self._done(rescue)  # its answer was lost
@@ -128,14 +133,22 @@ class Rescues:
         left = {name: attempt for name, attempt in rescue.wanted.items() if name not in rescue.doing}
         state = RescueState.WAITING if left else RescueState.RESTING
         now = self.clock.now()
-        done = {"wanted": left, "tried": {**rescue.tried, **tried}, "doing": (), "changed_at": now}
+        done: dict[str, object] = {"wanted": left, "tried": {**rescue.tried, **tried}, "doing": (), "changed_at": now}
+        done["told"] = _told(rescue, now, rescue.doing, f"run again, as attempt {rescue.seen_attempt + 1}")
         self.records.put(changed(rescue, state=state, seen_attempt=rescue.seen_attempt + 1, **done))
         for name in rescue.doing:
             self.journal.event("rescue.rerun", run=rescue.run_key, job=name)
 
     def _dropped(self, rescue: Rescue, why: str) -> None:
-        self.records.put(changed(rescue, wanted={}, doing=(), state=RescueState.RESTING, changed_at=self.clock.now()))
+        now = self.clock.now()
+        told = _told(rescue, now, rescue.wanted, f"not run again: {why}")
+        self.records.put(changed(rescue, wanted={}, doing=(), state=RescueState.RESTING, changed_at=now, told=told))
         self.journal.event("rescue.dropped", run=rescue.run_key, jobs=", ".join(rescue.wanted), why=why)
+
+
+def _told(rescue: Rescue, now: float, names: Iterable[str], what: str) -> tuple[Told, ...]:
+    """With one line more for each of these jobs."""
+    return (*rescue.told, *(Told(at=now, what=f"{name}: {what}") for name in names))[-TOLD:]
 
 
 def _doing(rescue: Rescue, name: str) -> tuple[int, ...]:

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from agent.contract.config import RunnerConfig, write_config
 from agent.contract.errors import ContractError
 from orchestrator import demand, planning
-from orchestrator.errors import ServiceFailed, Unlaunchable
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered, Unlaunchable
 from orchestrator.model import Ledger, Session, SessionState, changed, may_become
+from orchestrator.patience import MINTS
 from orchestrator.ports import Clock, Compute, Configurations, GitHub, Journal, Minted, Scope, SessionHandle, Wakes
 from orchestrator.records import Records
 from orchestrator.settings import ServerSettings
+from orchestrator.troubles import Trouble, trouble
 
 FAREWELL_S = 60.0
 """Seconds an ended session's machine gets to end itself before it is terminated from here."""
@@ -45,7 +47,10 @@ class Sessions:
         if session.state is not SessionState.LAUNCHED:
             return session
         try:
-            runner_id = self._configured(session)
+            session, runner_id = self._configured(session)
+        except ServiceFailed as error:
+            self.records.noted(session, self.clock.now(), str(error))
+            raise
         except Unlaunchable as error:
             return self.ended(session, "failure", "unconfigurable", str(error))
         deadline = self.clock.now() + planning.BOOT_S
@@ -68,7 +73,21 @@ class Sessions:
         if runner_id is not None and not self.github.remove(scope, runner_id):
             return
         self.ended(session, "interrupted", "surplus", "more sessions than jobs: taken back before it had one", farewell_s=0.0)
-        self.compute.stop_session(handle_of(session))
+        self.stop(handle_of(session))
+
+    def stop(self, handle: SessionHandle) -> None:
+        """Ask for its body's end, and say how grave it is if that cannot be had.
+
+        Raises: Throttled: asked again in seconds; ServiceFailed: it will be denied again, and somebody must mend a permission.
+        """
+        try:
+            if not self.compute.stop_session(handle):
+                self.journal.event("machine.stop", instance_id=handle.body, grade="info", why="it was gone already")
+        except ServiceFailed as error:
+            later = isinstance(error, Throttled | Unanswered) or trouble(error.code) is Trouble.LATER
+            grade, hint = ("retry", "asked again") if later else ("error", "look at the orchestrator's permissions")
+            self.journal.event("machine.stop", instance_id=handle.body, grade=grade, why=str(error), hint=hint)
+            raise
 
     def moved(self, session: Session, state: SessionState, **changes: object) -> Session:
         """The session in its new state, committed; what the table does not allow, or has happened already, changes nothing.
@@ -117,12 +136,17 @@ class Sessions:
         fields = {"session_id": session.session_id, "state": session.state.value, "instance_id": session.instance_id}
         self.journal.event("session.moved", **fields, **({"reason": session.reason} if session.reason else {}))
 
-    def _configured(self, session: Session) -> int:
-        """Register and lay the configuration down, unless that happened before we were cut off. Returns the runner's id."""
-        scope = scope_of(session)
-        if session.version > 1 and self.configurations.exists(session.instance_id):
-            return self.github.find(scope, session.runner_name) or 0
+    def _configured(self, session: Session) -> tuple[Session, int]:
+        """Register and lay the configuration down, unless that happened before we were cut off. Also returns the runner's id.
+
+        Each registration after the first is an attempt of its own: what an agent of an earlier one says does not count any more.
+        """
+        scope, taken_up = scope_of(session), session.version > 1
+        if taken_up and self.configurations.exists(session.instance_id):
+            return session, self.github.find(scope, session.runner_name) or 0
         minted = self._minted(session, scope)
+        if taken_up:
+            session = self.records.put(changed(session, attempt=session.attempt + 1))
         now = datetime.fromtimestamp(self.clock.now(), UTC)
         config = RunnerConfig(
             org=session.owner, repo=session.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,
@@ -138,11 +162,11 @@ class Sessions:
         if not self.configurations.put(session.instance_id, written):
             self.configurations.delete(session.instance_id)  # laid down for a registration that is gone
             self.configurations.put(session.instance_id, written)
-        return minted.runner_id
+        return session, minted.runner_id
 
     def _minted(self, session: Session, scope: Scope) -> Minted:
         """A runner whose name is taken is our own, from a mint whose answer was lost: remove it and mint again."""
-        for _ in range(3):
+        for _ in range(MINTS):
             minted = self.github.mint(scope, session.runner_name, session.labels, self.settings.runner_group_id)
             if minted is not None:
                 return minted

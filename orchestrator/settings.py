@@ -43,6 +43,17 @@ class App:
 
 
 @dataclass(frozen=True)
+class Caps:
+    """What each repository, or each label set, may have at one time, and get launched a minute. 0: no such limit."""
+
+    sessions: int = 0
+    cpus: int = 0
+    usd_per_hour: float = 0.0
+    """Counted on demand."""
+    launches_per_minute: float = 0.0
+
+
+@dataclass(frozen=True)
 class Local:
     """How bodies live on this machine. `environment` is what an agent gets: how to reach AWS, and the operator's own."""
 
@@ -108,9 +119,8 @@ class ServerSettings:
     policy: Policy = field(default_factory=Policy)
     max_sessions: int = 1000
     """Machines of the stack at one time."""
-    max_sessions_per_label_set: int = 500
-    max_sessions_per_repository: int = 0
-    """0: no other limit than the others."""
+    per_repository: Caps = Caps()
+    per_label_set: Caps = Caps(sessions=500)
     max_cpus: int = 0
     """Of the stack at one time; 0: no such limit."""
     max_usd_per_hour: float = 0.0
@@ -119,6 +129,9 @@ class ServerSettings:
     """How often GitHub is asked for deliveries that failed and jobs that we never heard of."""
     launches_per_minute: float = 150.0
     """No more than can be registered and configured within the minute."""
+    ec2_at_once: float = 1000.0
+    ec2_per_second: float = 2.0
+    """EC2's own bucket of instances: as many at once, then so many a second. Source: EC2 API throttling, RunInstances."""
     drain_s: float = 5.0
     """How long a server that was told to stop still answers: until a load balancer has heard that it is not ready."""
     index_shards: int = 16
@@ -156,8 +169,8 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         webhook_secret_previous=Secret(old) if (old := reader.text("GITHUB_WEBHOOK_SECRET_PREVIOUS", "")) else None,
         policy=reader.policy("POLICY"),
         max_sessions=int(reader.number("MAX_SESSIONS", 1000.0, least=0.0, whole=True)),
-        max_sessions_per_label_set=int(reader.number("MAX_SESSIONS_PER_LABEL_SET", 500.0, least=0.0, whole=True)),
-        max_sessions_per_repository=int(reader.number("MAX_SESSIONS_PER_REPOSITORY", 0.0, least=0.0, whole=True)),
+        per_label_set=reader.caps("_PER_LABEL_SET", Caps(sessions=500)),
+        per_repository=reader.caps("_PER_REPOSITORY", Caps()),
         max_cpus=int(reader.number("MAX_VCPUS", 0.0, least=0.0, whole=True)),
         max_usd_per_hour=reader.number("MAX_USD_PER_HOUR", 0.0, least=0.0),
         recovery_s=reader.number("RECOVERY_SECONDS", 300.0),
@@ -193,6 +206,8 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         watch_s=reader.number("WATCH_SECONDS", 60.0),
         more_apps=apps,
         launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", usual_pace(1 + len(apps), source), least=1.0),
+        ec2_at_once=reader.number("EC2_INSTANCES_AT_ONCE", 1000.0, least=1.0),
+        ec2_per_second=reader.number("EC2_INSTANCES_PER_SECOND", 2.0),
         drain_s=reader.number("SHUTDOWN_DRAIN_DELAY_SECONDS", 5.0, least=0.0, most=15.0),
         index_shards=int(reader.number("INDEX_SHARDS", 16.0, least=1.0, most=256.0, whole=True)),
         crew=int(reader.number("CREW", 32.0, least=1.0, most=64.0, whole=True)),
@@ -204,9 +219,9 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
 
 
 def usual_pace(apps: int, config_source: str) -> float:
-    """Launches a minute that can be registered and configured within it.
+    """Launches a minute that can be registered and configured within it; EC2's own bucket is kept count of beside it.
 
-    Source: some 180 JIT configurations a minute for each GitHub App; 3 PutParameter a second; EC2's bucket of 1,000 instances.
+    Source: some 180 JIT configurations a minute for each GitHub App; 3 PutParameter a second.
     """
     return min(150.0 * apps, 170.0 if config_source == "ssm" else 1000.0)
 
@@ -257,6 +272,14 @@ class _Reader:
         agent = tuple(shlex.split(self.text("LOCAL_AGENT", "runs-fleet-agent")))
         directory = Path(self.text("LOCAL_DIR", "/var/lib/runs-fleet/local"))
         return Local(directory, slots, agent, Path(runner) if runner else None, kept)
+
+    def caps(self, suffix: str, usual: Caps) -> Caps:
+        return Caps(
+            int(self.number(f"MAX_SESSIONS{suffix}", usual.sessions, least=0.0, whole=True)),
+            int(self.number(f"MAX_VCPUS{suffix}", usual.cpus, least=0.0, whole=True)),
+            self.number(f"MAX_USD_PER_HOUR{suffix}", usual.usd_per_hour, least=0.0),
+            self.number(f"LAUNCHES_PER_MINUTE{suffix}", usual.launches_per_minute, least=0.0),
+        )
 
     def apps(self, name: str) -> tuple[App, ...]:
         raw = self.text(name, "")

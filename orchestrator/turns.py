@@ -16,12 +16,13 @@ import msgspec
 
 from orchestrator.cleaning import Cleaning
 from orchestrator.demand import MOST_EXPECTED
-from orchestrator.endings import Endings
-from orchestrator.errors import Conflict, OrchestratorError
+from orchestrator.endings import LOOK_AGAIN_S, Endings
+from orchestrator.errors import Conflict, OrchestratorError, Throttled
 from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
 from orchestrator.model import Ledger, Session, changed, is_over, set_key
+from orchestrator.patience import RACES
 from orchestrator.ports import Clock, Compute, Journal, Queue, Received, Scope
 from orchestrator.records import WAKE, Records
 from orchestrator.recovery import Recovery
@@ -31,8 +32,6 @@ from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent, deduplication_id
 
 Outcome = TypeVar("Outcome")
-TRIES = 6
-"""How often a turn that lost a race reads again before it is left to the queue."""
 AT_A_RESUME = 10_000
 """Entries of one shard that are looked through for label sets in which something waits."""
 AT_A_TIME = 200
@@ -144,7 +143,7 @@ class Turns:
             if session is None or is_over(session):
                 return None
             over = self.sessions.ended(session, "interrupted", "dismissed", "ended by an operator", farewell_s=0.0)
-            self.compute.stop_session(handle_of(session))
+            self.sessions.stop(handle_of(session))
             return over
 
         return self._again(ended)
@@ -202,8 +201,9 @@ class Turns:
                 "sweep.unattended", what="session", identity=session.session_id, error=f"{type(error).__name__}: {error}"
             )
             known = self.records.session(session.session_id)  # what was done before it failed is written already
-            if known is not None and known.due <= self.clock.now() + self.settings.lease_s:
-                self.records.put(changed(known, due=self.clock.now() + self.settings.lease_s))
+            again = self.clock.now() + (LOOK_AGAIN_S if isinstance(error, Throttled) else self.settings.lease_s)
+            if known is not None and known.due <= again:
+                self.records.put(changed(known, due=again))
 
     def _attend(self, what: str, identity: str, act: Callable[[str], None]) -> None:
         try:
@@ -216,7 +216,7 @@ class Turns:
     @staticmethod
     def _again(turn: Callable[[], Outcome]) -> Outcome:
         """Again after a lost race; each try reads everything anew."""
-        for _ in range(TRIES - 1):
+        for _ in range(RACES - 1):
             try:
                 return turn()
             except Conflict:

@@ -86,7 +86,9 @@ def turns(settings: ServerSettings, world: World) -> Turns:
         world.journal, )  # fmt: skip
     recovery = Recovery(settings, records, world.github, intake, world.clock, world.journal)
     queues = {"jobs": world.job_queue, "terminations": world.termination_queue}
-    cleaning = Cleaning(settings, records, world.compute, world.github, world.configurations, queues, world.clock, world.journal)
+    cleaning = Cleaning(
+        settings, records, world.compute, sessions, world.github, world.configurations, queues, world.clock, world.journal
+    )
     return Turns(
         settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings,
         sessions, rescues, cleaning, recovery,

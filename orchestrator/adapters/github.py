@@ -94,6 +94,18 @@ class GitHubApp:
         with _readable("get job"):
             return as_told(answer, scope.owner, scope.repo, scope.installation_id)
 
+    def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
+        """Of the latest attempt, all pages. Source: GitHub REST, "List jobs for a workflow run"."""
+        if not run_id.isdigit():
+            return  # an agent's hint, which a job can write: never part of a path as it is
+        try:
+            for job in self._listed(scope, f"runs/{run_id}/jobs", "jobs", Need.LOOKING, filter="latest"):
+                with _readable("list jobs"):
+                    yield as_told(job, scope.owner, scope.repo, scope.installation_id)
+        except ServiceFailed as error:
+            if error.code != "404":
+                raise
+
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """404: it is not there."""
         status, answer = self._call("GET", scope, run_id, room="runs")

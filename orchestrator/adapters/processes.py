@@ -71,6 +71,11 @@ class LocalBodies:
         found: dict[str, Any] = json.loads((place / "launch.json").read_text(encoding="utf-8"))
         return found
 
+    def recalled(self, token: str) -> dict[str, Any] | None:
+        """What was decided for this token; None: nothing yet."""
+        place = self._launches / hashlib.sha256(token.encode()).hexdigest()[:32] / "launch.json"
+        return json.loads(place.read_text(encoding="utf-8")) if place.exists() else None
+
     def begin(self, identity: str, tags: Mapping[str, str]) -> None:
         """Its tags first, then its process; both are there already where somebody was cut off later."""
         place = self._bodies / identity

@@ -61,6 +61,11 @@ class GitHubApps:
         found = self._by_any(scope, lambda app, own: app.job(own, job_id))
         return found and _of_installation(found, scope)
 
+    def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
+        """All from one App."""
+        found = self._by_any(scope, lambda app, own: list(app.jobs_of(own, run_id)))
+        return (_of_installation(job, scope) for job in found)
+
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """By any App."""
         return self._by_any(scope, lambda app, own: app.run(own, run_id))

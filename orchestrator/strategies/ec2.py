@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from orchestrator.circuits import pool_name
 from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
+from orchestrator.troubles import NO_CAPACITY
 
 NAME = "ec2"
 GONE = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
@@ -17,8 +18,6 @@ SITE_S = 300.0
 """For how long templates and subnets are believed; a new image is used that much later at most."""
 CONSOLE = 4000
 """Characters kept of a console."""
-NO_CAPACITY = frozenset({"InsufficientInstanceCapacity", "UnfulfillableCapacity", "InsufficientCapacity", "Unsupported"})
-"""A pool that says so is left alone for a while. Source: "Error codes for the Amazon EC2 API"."""
 LIVING = ["pending", "running", "stopping", "stopped"]
 
 
@@ -75,8 +74,8 @@ class Ec2Strategy:
             answer = self._ec2.create_fleet(request)
         except ServiceFailed as error:
             self._site = None  # perhaps it named what is not there any more
-            if error.code == MISMATCH and sent_before and (found := self._launched_by(request)):
-                return Started(tuple(found))
+            if error.code == MISMATCH and sent_before and (found := self.look_up(request)):
+                return Started(found)
             raise
         bodies = [
             Body(
@@ -102,13 +101,15 @@ class Ec2Strategy:
             found |= {body.handle: body for body in map(_body, self._ec2.describe(some))}
         return found
 
-    def stop_session(self, handle: SessionHandle) -> None:
+    def stop_session(self, handle: SessionHandle) -> bool:
         """Gone already is success."""
         try:
             self._ec2.terminate(handle.body)
         except ServiceFailed as error:
             if error.code not in GONE:
                 raise
+            return False
+        return True
 
     def list_sessions(self) -> Iterator[Body]:
         """By the stack's tag, whoever made them."""
@@ -128,14 +129,14 @@ class Ec2Strategy:
                 return ""
             raise
 
-    def _launched_by(self, request: str) -> list[Body]:
-        """What an earlier sending made; the dead count too: they were its machines."""
+    def look_up(self, request: str) -> tuple[Body, ...]:
+        """By the tags of its launch and step; the dead count too: they were its machines."""
         tags = {tag["Key"]: tag["Value"] for tag in json.loads(request)["TagSpecifications"][0]["Tags"]}
         wanted = [
             {"Name": f"tag:{name}", "Values": [tags[name]]}
             for name in ("runs-fleet:stack", "runs-fleet:launch-id", "runs-fleet:launch-step")
         ]
-        return [_body(instance) for instance in self._ec2.describe(wanted)]
+        return tuple(_body(instance) for instance in self._ec2.describe(wanted))
 
 
 def _pool(told: dict[str, Any]) -> str:

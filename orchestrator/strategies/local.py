@@ -26,6 +26,9 @@ class Bodies(Protocol):
     def decided(self, token: str, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What was decided for this token by whoever came first."""
 
+    def recalled(self, token: str) -> dict[str, Any] | None:
+        """None: nothing was decided for this token yet."""
+
     def begin(self, identity: str, tags: Mapping[str, str]) -> None:
         """Have it live, if it has not lived yet."""
 
@@ -77,10 +80,17 @@ class LocalStrategy:
         known = [handle for handle in handles if handle.strategy == NAME and self._bodies.tags(handle.body)]
         return {handle: self._seen(handle.body) for handle in known}
 
-    def stop_session(self, handle: SessionHandle) -> None:
+    def look_up(self, request: str) -> tuple[Body, ...]:
+        """What was decided the first time."""
+        told = self._bodies.recalled(json.loads(request)["ClientToken"])
+        return tuple(self._seen(identity) for identity in told["bodies"]) if told is not None else ()
+
+    def stop_session(self, handle: SessionHandle) -> bool:
         """Gone already is success."""
-        if self._bodies.tags(handle.body) and self._bodies.state(handle.body) in LIVING:
-            self._bodies.stop(handle.body)
+        if not self._bodies.tags(handle.body) or self._bodies.state(handle.body) not in LIVING:
+            return False
+        self._bodies.stop(handle.body)
+        return True
 
     def list_sessions(self) -> Iterator[Body]:
         """Those of this stack that are not gone, whoever began them."""

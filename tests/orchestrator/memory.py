@@ -14,7 +14,7 @@ import msgspec
 from agent.contract.secret import Secret
 from orchestrator import model, wiring
 from orchestrator.circuits import pool_name
-from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Unanswered
+from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Throttled, Unanswered
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
 from orchestrator.ports import (
     Body,
@@ -282,25 +282,37 @@ class MemoryCompute:
 
     def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
         """Of those it knows."""
-        found = {handle: Body(handle, self.instances[handle.body]) for handle in handles if handle.body in self.instances}
+        found = {handle: self._body(handle.body) for handle in handles if handle.body in self.instances}
         self._calls.note("compute.poll_sessions")
         return found
 
-    def stop_session(self, handle: SessionHandle) -> None:
+    def stop_session(self, handle: SessionHandle) -> bool:
         """Gone already is success."""
         if handle.body in self.broken:
-            raise ServiceFailed(f"ec2:TerminateInstances {handle.body}", "RequestLimitExceeded")
-        if handle.body in self.instances:
+            raise Throttled(f"ec2:TerminateInstances {handle.body}", "RequestLimitExceeded")
+        known = handle.body in self.instances
+        if known:
             self.instances[handle.body] = "terminated"
         self._calls.note("compute.stop_session")
+        return known
 
     def list_sessions(self) -> Iterator[Body]:
         """Those that are not gone."""
         for identity, state in self.instances.items():
             if state not in ("terminated", "shutting-down"):
-                expires = self.expires.get(identity)
-                kind = self.kinds.get(identity, "")
-                yield Body(SessionHandle("ec2", identity), state, self.launched_by[identity], kind, expires_at=expires)
+                yield self._body(identity)
+
+    def look_up(self, request: str) -> tuple[Body, ...]:
+        """What its token made."""
+        self._calls.note("compute.look_up")
+        made = self._by_token.get(json.loads(request)["ClientToken"])
+        return tuple(self._body(body.handle.body) for body in made[1].bodies) if made is not None else ()
+
+    def _body(self, identity: str) -> Body:
+        return Body(
+            SessionHandle("ec2", identity), self.instances[identity], self.launched_by.get(identity, ""),
+            self.kinds.get(identity, ""), expires_at=self.expires.get(identity),
+        )  # fmt: skip
 
     def last_words(self, handle: SessionHandle) -> str:
         """What the test wrote."""
@@ -406,6 +418,11 @@ class MemoryGitHub:
         """As `jobs` says."""
         self._calls.note("github.job")
         return self.jobs.get(job_id)
+
+    def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
+        """Those in `jobs`."""
+        self._calls.note("github.jobs_of")
+        return iter(self._latest(run_id))
 
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """As `attempts` says: over if none of its jobs in `jobs` is not."""
@@ -610,11 +627,12 @@ class World:
         self.told(an_event("in_progress", runner_name=session.runner_name))
         return self.session
 
-    def hear(self, status: str, sender: str = "", session: Session | None = None, **fields: object) -> None:
+    def hear(self, status: str, sender: str | None = None, session: Session | None = None, **fields: object) -> None:
         """The turn of one message of an agent; of the only session, unless said."""
         about = session or self.session
         told = {"instance_id": about.instance_id, "session_id": about.session_id, "job_id": "1", **fields}
-        self.turns.on_agent_message(Received(json.dumps({"status": status, **told}), "receipt", sender))
+        by = sender_of(about) if sender is None else sender
+        self.turns.on_agent_message(Received(json.dumps({"status": status, **told}), "receipt", by))
         self.settle()
 
     def end_without_a_job(self, times: int) -> None:
@@ -624,7 +642,9 @@ class World:
             self.compute.instances[last.instance_id] = "terminated"
             self.hear_the_end("interrupted", session=last, reason="unclaimed")
 
-    def hear_the_end(self, status: str = "success", sender: str = "", session: Session | None = None, **fields: object) -> None:
+    def hear_the_end(
+        self, status: str = "success", sender: str | None = None, session: Session | None = None, **fields: object
+    ) -> None:
         """A final word."""
         self.hear(status, sender, session, **{**final_fields(status), **fields})
 
@@ -646,6 +666,11 @@ class World:
             del self.compute.instances[self.session.instance_id]
         else:
             self.compute.instances[self.session.instance_id] = state
+
+
+def sender_of(session: Session) -> str:
+    """As SQS names its machine."""
+    return f"AROARUNNER:{session.instance_id}"
 
 
 def final_fields(status: str) -> dict[str, object]:

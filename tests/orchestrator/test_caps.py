@@ -9,6 +9,7 @@ import pytest
 from orchestrator import caps
 from orchestrator.catalogue import Kind
 from orchestrator.model import Stack, repository_key
+from orchestrator.settings import Caps
 from tests.orchestrator.memory import World, an_event, some_settings
 from tests.orchestrator.test_explain import explanation
 
@@ -44,11 +45,11 @@ def held(world: World) -> set[str]:
 def test_the_narrowest_limit_decides_and_is_named(settings: dict[str, object], machines: int, why: str) -> None:
     given = some_settings(**settings)
 
-    assert caps.room(Stack(tokens=given.launches_per_minute), given, EACH) == caps.Room(machines, why)
+    assert caps.room(Stack(tokens=given.launches_per_minute, ec2=1000.0), given, EACH) == caps.Room(machines, why)
 
 
 def test_without_a_price_money_limits_nothing_but_the_number() -> None:
-    assert caps.room(Stack(tokens=500.0), some_settings(max_usd_per_hour=0.01), caps.Each(4, 0.0)).machines > 0
+    assert caps.room(Stack(tokens=500.0, ec2=1000.0), some_settings(max_usd_per_hour=0.01), caps.Each(4, 0.0)).machines > 0
 
 
 def test_what_ec2_may_not_show_yet_is_added_to_its_count_and_what_it_shows_is_not() -> None:
@@ -86,7 +87,7 @@ def test_no_more_is_spent_an_hour_than_is_allowed() -> None:
 
 
 def test_a_repository_has_its_own_number_whatever_its_labels_and_others_get_theirs() -> None:
-    world = World(settings=some_settings(max_sessions_per_repository=3))
+    world = World(settings=some_settings(per_repository=Caps(sessions=3)))
     queue(world, 2, labels=("runs-fleet=1",))
     queue(world, 2, first=11, labels=("runs-fleet=2",))
     queue(world, 2, first=21, repo="other")
@@ -98,7 +99,7 @@ def test_a_repository_has_its_own_number_whatever_its_labels_and_others_get_thei
 
 
 def test_one_that_ends_makes_room_for_the_next_of_its_repository() -> None:
-    world = World(settings=some_settings(max_sessions_per_repository=1))
+    world = World(settings=some_settings(per_repository=Caps(sessions=1)))
     queue(world, 2)
     world.settle()
     first = world.session
@@ -113,8 +114,63 @@ def test_one_that_ends_makes_room_for_the_next_of_its_repository() -> None:
     assert len(world.records.board(repository_key("octo", "widgets")).cards) == 1
 
 
+OF_ONE = {"sessions": 3, "cpus": 13, "usd_per_hour": 0.65, "launches_per_minute": 3.0}
+"""Of machines that have four vCPUs and cost 0.2 at most: room for three of them, whichever limit it is."""
+
+
+@pytest.mark.parametrize("scope", ["per_repository", "per_label_set"])
+@pytest.mark.parametrize(("limit", "most"), OF_ONE.items(), ids=OF_ONE)
+def test_each_limit_holds_for_one_repository_or_label_set_and_others_get_theirs(scope: str, limit: str, most: float) -> None:
+    world = priced(World(settings=some_settings(**{scope: Caps(**{limit: most})})), 0.05)
+    labels = ("runs-fleet=1/cpu=4+4",)
+    queue(world, 6, labels=labels)
+    queue(world, 3, first=11, repo="other", labels=labels)
+    world.settle()
+    at_first = {name: sum(s.repo == name for s in world.sessions) for name in ("widgets", "other")}
+
+    assert at_first == {"widgets": 3, "other": 3}
+    told = explanation(world, "6")
+    assert any("may have" in why for why in held(world)) and any("may have" in line.what for line in told.lines)
+
+
+@pytest.mark.parametrize("scope", ["per_repository", "per_label_set"])
+def test_a_pace_of_its_own_lets_the_rest_follow_minute_by_minute(scope: str) -> None:
+    world = World(settings=some_settings(**{scope: Caps(launches_per_minute=3.0)}))
+    queue(world, 8)
+    world.settle()
+    launched = [world.compute.launched]
+
+    for _ in range(2):
+        world.ticks(until_s=60.0)
+        launched.append(world.compute.launched)
+
+    assert launched[0] == 3 and launched[1] in (5, 6) and launched[2] == 8
+
+
+def test_ec2s_own_bucket_is_kept_count_of_beside_our_pace() -> None:
+    world = World(settings=some_settings(launches_per_minute=1e6, ec2_at_once=5.0, ec2_per_second=0.1))
+    queue(world, 10)
+    world.settle()
+    at_once = world.compute.launched
+
+    world.ticks(until_s=30.0)
+
+    assert (at_once, world.compute.launched) == (5, 8)
+    assert "EC2's own pace, 0.1 instances a second" in held(world)
+
+
+def test_however_many_label_sets_share_a_launch_it_is_one_transaction() -> None:
+    paced = Caps(launches_per_minute=1000.0)
+    world = World(settings=some_settings(per_repository=paced, per_label_set=paced))
+    for n in range(120):
+        world.turns.on_job_event(an_event(job_id=str(n), repo=f"r{n}", labels=(f"runs-fleet={n}",)))
+    world.settle()
+
+    assert world.compute.launched == 120 and len(world.compute.requests) == 7
+
+
 def test_of_two_replicas_that_read_the_same_room_one_launches() -> None:
-    world = World(settings=some_settings(max_sessions_per_repository=1))
+    world = World(settings=some_settings(per_repository=Caps(sessions=1)))
     other = world.replica()
     queue(world, 1, labels=("runs-fleet=1",))
     queue(world, 1, first=11, labels=("runs-fleet=2",))

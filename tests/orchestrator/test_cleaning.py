@@ -74,14 +74,29 @@ def test_a_machine_at_work_is_kept_however_old_it_is() -> None:
     assert world.compute.instances[session.instance_id] == "running"
 
 
-def test_a_machine_past_the_end_that_its_tag_names_is_terminated_at_once() -> None:
+def test_a_machine_past_the_end_that_its_tag_names_is_marked_looked_at_again_and_terminated() -> None:
     world = World()
     session = world.at_work()
     world.compute.expires[session.instance_id] = session.expires_at
 
-    before = cleaned(world, session.expires_at - MORNING - 1).compute.instances[session.instance_id]
+    states = [
+        cleaned(world, after_s).compute.instances[session.instance_id]
+        for after_s in (session.expires_at - MORNING - 1, 60.0, 60.0)
+    ]
 
-    assert (before, cleaned(world, 60.0).compute.instances[session.instance_id]) == ("running", "terminated")
+    assert states == ["running", "running", "terminated"]
+
+
+def test_a_machine_whose_end_was_put_off_between_the_look_and_the_act_is_kept() -> None:
+    world = World()
+    session = world.at_work()
+    world.compute.expires[session.instance_id] = session.expires_at
+    cleaned(world, session.expires_at - MORNING + 1)
+    listed = list(world.compute.list_sessions())
+    world.compute.expires[session.instance_id] += 3600.0
+    world.compute.list_sessions = lambda: iter(listed)  # type: ignore[method-assign]
+
+    assert cleaned(world, 60.0).compute.instances[session.instance_id] == "running"
 
 
 def test_h5_one_machine_that_cannot_be_terminated_keeps_no_other_alive_and_is_reported() -> None:

@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from agent.contract.config import read_config
+from agent.contract.config import RunnerConfig, read_config
 from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import SessionState
 from orchestrator.ports import Received
@@ -24,7 +24,7 @@ class Run:
     def __init__(self, calls: Calls) -> None:
         self.world = World(calls)
         self.accepted = False
-        self.minds: dict[str, str] = {}
+        self.minds: dict[str, RunnerConfig] = {}
         self.texts: dict[str, str] = {}
         self.said: dict[str, int] = {}
 
@@ -70,7 +70,7 @@ class Run:
         for instance_id, state in list(world.compute.instances.items()):
             text = world.configurations.values.get(instance_id)
             if text is not None:
-                self.minds.setdefault(instance_id, read_config(text).session_id)
+                self.minds.setdefault(instance_id, read_config(text))
                 self.texts[instance_id] = text
             at = self.said.get(instance_id, 0)
             if state != "running" or instance_id not in self.minds:
@@ -79,7 +79,9 @@ class Run:
                 world.github.runners = {n: r for n, r in world.github.runners.items() if not r.busy}
                 world.compute.instances[instance_id] = "terminated"
                 continue
-            told = {"instance_id": instance_id, "session_id": self.minds[instance_id], "job_id": "1", "status": WORDS[at]}
+            mind = self.minds[instance_id]
+            told = {"instance_id": instance_id, "session_id": mind.session_id, "job_id": "1", "status": WORDS[at]}
+            told["attempt"] = mind.attempt
             for runner in world.github.runners.values():
                 runner.busy = WORDS[at] == "busy" or runner.busy
             if WORDS[at] == "busy":
@@ -87,7 +89,8 @@ class Run:
                 world.turns.on_webhook(b"taken", an_event("in_progress", runner_name=runner_name))
             if WORDS[at] == "success":
                 world.turns.on_webhook(b"done", an_event("completed", conclusion="success"))
-            world.terminations.put(json.dumps(told | (final_fields("success") if WORDS[at] == "success" else {})))
+            body = json.dumps(told | (final_fields("success") if WORDS[at] == "success" else {}))
+            world.terminations.put(body, f"AROARUNNER:{instance_id}")
             self.said[instance_id] = at + 1
 
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import demand
-from orchestrator.demand import BARREN, BUSY_S, EXPECTED_S, STALE_S, SURPLUS_S, WAITING_S, Level, level
-from orchestrator.model import Board, Card, JobState, Ledger, SessionState, Stack, changed
-from tests.orchestrator.memory import MORNING, SET, a_ledger, a_session
+from orchestrator import caps, demand
+from orchestrator.demand import BUSY_S, EXPECTED_S, STALE_S, SURPLUS_S, WAITING_S, Level, level
+from orchestrator.model import Board, Card, JobState, Ledger, SessionState, Stack, changed, kind_of
+from orchestrator.patience import BARREN
+from tests.orchestrator.memory import MORNING, SET, a_ledger, a_session, some_settings
 
 NOW = MORNING
 
@@ -97,11 +98,12 @@ def test_a_surplus_that_is_over_is_forgotten() -> None:
     assert (found.surplus, found.surplus_since) == ((), None)
 
 
-def test_who_says_to_work_and_is_not_confirmed_is_asked_about_while_a_job_waits() -> None:
+def test_who_says_to_work_and_is_not_confirmed_is_asked_about_whether_a_job_waits_or_not() -> None:
     silent = session(state=SessionState.BUSY, age_s=BUSY_S)
 
     assert level(board(job(), silent), NOW).ask == ("s-1",)
-    assert level(board(silent), NOW).ask == ()
+    assert level(board(silent), NOW).ask == ("s-1",)
+    assert level(board(session(state=SessionState.BUSY, age_s=BUSY_S - 1.0)), NOW).look_at == NOW + 1.0
 
 
 def test_a_job_that_an_interruption_will_send_back_counts_until_its_time_is_over() -> None:
@@ -173,22 +175,36 @@ def test_one_that_was_bound_does_not_count_after_its_end() -> None:
 
 
 def test_no_capacity_is_waited_out_longer_each_time() -> None:
-    first = demand.after_a_refusal(a_ledger(), NOW)
+    first = demand.after_a_refusal(a_ledger(), "EC2 has no capacity", NOW)
     many = first
     for _ in range(10):
-        many = demand.after_a_refusal(many, NOW)
+        many = demand.after_a_refusal(many, "EC2 has no capacity", NOW)
 
     assert (first.backoff_until, many.backoff_until) == (NOW + 30.0, NOW + 600.0)
     assert level(board(job(), ledger=first), NOW).held == "EC2 has no capacity"
 
 
 def test_the_pace_is_a_bucket_that_fills_in_a_minute() -> None:
-    full = demand.after_a_pause(Stack(), NOW, 60.0)
-    emptied = changed(full, tokens=0.0)
+    settings = some_settings(launches_per_minute=60.0)
+    full = caps.after_a_pause(Stack(), settings, NOW)
+    emptied = changed(full, tokens=0.0, ec2=0.0)
 
-    assert full.tokens == 60.0
-    assert demand.after_a_pause(emptied, NOW + 10.0, 60.0).tokens == 10.0
-    assert demand.after_a_pause(emptied, NOW + 600.0, 60.0).tokens == 60.0
+    assert (full.tokens, full.ec2) == (60.0, 1000.0)
+    assert caps.after_a_pause(emptied, settings, NOW + 10.0).tokens == 10.0
+    assert caps.after_a_pause(emptied, settings, NOW + 600.0).tokens == 60.0
+    assert caps.after_a_pause(emptied, settings, NOW + 10.0).ec2 == 20.0
+
+
+def test_idle_ends_are_counted_for_each_kind_of_machine_and_image_and_a_success_forgets_all() -> None:
+    ledger = a_ledger()
+    for number in range(2 * (BARREN - 1)):
+        ended = a_session(spec=("spot", "on-demand")[number % 2], image="t:1")
+        ledger = demand.after_an_end(ledger, ended, worked=False, now=NOW)
+    held = demand.after_an_end(ledger, a_session(spec="spot", image="t:1"), worked=False, now=NOW)
+    worked = demand.after_an_end(held, a_session(), worked=True, now=NOW)
+
+    assert (ledger.backoff_until, held.backoff_of) == (0.0, kind_of("spot", "t:1")) and held.backoff_until == NOW + 60.0
+    assert (worked.barren, worked.backoff_until, worked.backoff_of) == ({}, 0.0, "")
 
 
 cards = st.lists(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.explain import Explanation, Facts, explained, job_id_of
-from orchestrator.model import SessionState, repository_key
+from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.explain import Explanation, explained, gathered, job_id_of
+from orchestrator.model import SessionState
+from orchestrator.ports import Started
 from tests.orchestrator.memory import SET, World, an_event, some_settings
 
 
 def explanation(world: World, job_id: str = "1") -> Explanation:
     job = world.records.job(job_id)
     assert job is not None
-    facts = Facts(
-        job, world.records.board(job.set_key), tuple(world.records.sessions()), tuple(world.records.launches()),
-        world.records.stack(), world.records.board(repository_key(job.owner, job.repo)),
-    )  # fmt: skip
-    return explained(facts, world.settings, world.turns.launching.catalogue, world.clock.now())
+    return explained(gathered(world.records, job), world.settings, world.turns.launching.catalogue, world.clock.now())
 
 
 def story(world: World) -> str:
@@ -104,7 +102,67 @@ def test_machines_that_never_work_and_when_it_is_tried_again() -> None:
     world.told(an_event())
     world.end_without_a_job(times=5)
 
-    assert waits_for(world) == "60 s to pass: 5 machines in a row ended without a job"
+    said = waits_for(world)
+    assert said.startswith("60 s to pass: 5 machines in a row ended without a job (amd64-2cpu-spot-") and "-amd64:1)" in said
+    assert "nothing launched for its label set: 5 machines in a row" in story(world)
+
+
+def test_a_limit_of_githubs_that_only_the_server_knows_is_told_from_what_it_wrote_down() -> None:
+    world = World()
+    world.github.left = 0
+    world.told(an_event())
+    world.github.left = None
+
+    assert waits_for(world) == "GitHub's limit of registrations; it is number 1 of its label set"
+    assert "nothing launched for its label set: GitHub's limit of registrations" in story(world)
+
+
+def test_what_kept_a_machine_from_its_configuration_is_told_with_its_time() -> None:
+    world = World()
+    mint = world.github.mint
+
+    def refused(*_: object) -> None:
+        raise ServiceFailed("github:generate-jitconfig", "503", "try later")
+
+    world.github.mint = refused  # type: ignore[method-assign,assignment]
+    with pytest.raises(ServiceFailed):
+        world.told(an_event())
+    world.github.mint = mint  # type: ignore[method-assign]
+    world.tick(after_s=61.0)
+
+    assert "not configured: github:generate-jitconfig answered 503: try later" in story(world)
+    assert world.session.state is SessionState.CONFIGURED
+
+
+def test_a_launch_that_ec2_did_not_answer_is_told() -> None:
+    world = World()
+    start = world.compute.start_sessions
+
+    def unanswered(request: str, *, sent_before: bool) -> Started:
+        raise Unanswered("ec2:CreateFleet", "timed out")
+
+    world.compute.start_sessions = unanswered  # type: ignore[method-assign]
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    world.compute.start_sessions = start  # type: ignore[method-assign]
+    world.tick(after_s=61.0)
+
+    assert "ec2:CreateFleet answered NoAnswer: timed out" in story(world) and "gave 1" in story(world)
+
+
+def test_a_job_that_lost_its_machine_is_told_what_became_of_it() -> None:
+    world = World()
+    session = world.at_work()
+    world.hear("busy", session=session)
+    world.github.jobs["1"] = an_event("completed", runner_name=session.runner_name, conclusion="failure")
+    world.hear_the_end("interrupted", session=session, reason="spot_notice")
+    world.told(world.github.jobs["1"])
+    world.ticks(until_s=10.0)
+
+    told = story(world)
+
+    assert "build: attempt 1 lost its machine (spot_notice): to be run again when the run is over" in told
+    assert "build: run again, as attempt 2" in told
 
 
 def test_a_stack_that_is_paused() -> None:

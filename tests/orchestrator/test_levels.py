@@ -12,6 +12,7 @@ from agent.contract.config import read_config
 from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.model import LaunchState, SessionState, changed, set_key
 from orchestrator.ports import Received, Scope, SessionHandle, Started, Write
+from orchestrator.settings import Caps
 from tests.orchestrator.memory import MORNING, SET, Calls, GatheredWakes, World, an_event, old_records, some_settings
 
 
@@ -220,7 +221,7 @@ def test_no_more_machines_are_made_than_the_stack_may_have_and_the_rest_waits_fo
 
 
 def test_no_more_machines_are_made_than_one_label_set_may_have_and_others_get_theirs() -> None:
-    world = World(settings=some_settings(max_sessions_per_label_set=2))
+    world = World(settings=some_settings(per_label_set=Caps(sessions=2)))
     queue(world, 5)
     world.turns.on_job_event(an_event(job_id="other", labels=("runs-fleet=9",)))
     world.settle()
@@ -566,3 +567,28 @@ def test_a_job_that_would_rather_fail_than_wait_is_told_that_there_is_no_machine
     world.clock.at += 3600.0
     world.turns.on_sweep()
     assert world.compute.launched == int(not refused)
+
+
+def test_a_silent_runner_whose_job_was_never_told_is_found_by_the_run_that_it_names() -> None:
+    world = World()
+    session = world.launched()
+    world.hear("busy", session=session, ran_run_id="8")
+    stolen = {"job_id": "2", "run_id": "8", "labels": ("runs-fleet=8/arch=amd64",)}
+    world.github.jobs["1"] = an_event("completed", conclusion="cancelled")
+    world.told(world.github.jobs["1"])
+    world.github.jobs["2"] = an_event("in_progress", runner_name=session.runner_name, **stolen)
+
+    world.ticks(until_s=130.0)
+
+    assert (world.session.bound_job, world.compute.launched) == ("2", 1)
+
+
+def test_a_run_that_a_job_only_claims_to_be_of_binds_nothing() -> None:
+    world = World()
+    session = world.launched()
+    world.hear("busy", session=session, ran_run_id="8")
+    world.github.jobs["2"] = an_event("in_progress", job_id="2", run_id="8", runner_name="tests-s-somebody-else-0")
+
+    world.ticks(until_s=130.0)
+
+    assert world.sessions[0].bound_job == "" and world.records.job("2") is None

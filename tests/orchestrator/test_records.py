@@ -12,12 +12,14 @@ from orchestrator.model import (
     Fault,
     JobState,
     LaunchState,
+    Pace,
     Planned,
     Record,
     Rescue,
     RescueState,
     SessionState,
     Stack,
+    Told,
     Try,
     changed,
 )
@@ -39,17 +41,18 @@ FULL_SESSION = a_session(
     configured_at=1.75, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
-    console="Kernel panic",
+    console="Kernel panic", cpus=2, usd=0.125, ran_run="7", troubles=(Told(at=2.5, what="no"),),
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
     firm=True, repositories=("octo/widgets",),
     state=LaunchState.CLOSED, step=3, bodies={"s-1": "i-1"}, pools={"i-1": "m7i.large/subnet-1/spot"},
     tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
     reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
-    sessions=(), sets=(SET, "other"),
+    sessions=(), sets=(SET, "other"), cpus=2, usd=0.125, troubles=(Told(at=2.5, what="no"),),
 )  # fmt: skip
 FULL_LEDGER = a_ledger(
-    surplus_since=1.5, barren=7, backoff_until=9.25, backoff_why="why", refusals=2, expected=(3.5, 4.5), image="t:3",
+    surplus_since=1.5, barren={"amd64 t:3": 7}, backoff_until=9.25, backoff_why="why", backoff_of="amd64 t:3", refusals=2,
+    expected=(3.5, 4.5), holds=(Told(at=1.5, what="why"),),
     touched_at=2.0,
     working={"s-1": 5.5},
 )  # fmt: skip
@@ -57,6 +60,7 @@ FULL_RESCUE = Rescue(
     run_key="octo/widgets/7", owner="octo", repo="widgets", run_id="7", installation_id="3", wanted={"build": 1},
     doing=("build",),
     tried={"test": (1, 2)}, seen_attempt=2, state=RescueState.RESTING, changed_at=3.5,
+    told=(Told(at=2.5, what="build: again"),),
 )  # fmt: skip
 EVERY = [
     FULL_RESCUE,
@@ -64,8 +68,9 @@ EVERY = [
     FULL_SESSION,
     FULL_LAUNCH,
     FULL_LEDGER,
-    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0, cpus=8.0, usd=0.5, lately=((4.5, 2.0, 8.0, 0.5),)),
+    Stack(paused=True, tokens=7.5, at=3.0, alive=3, counted_at=4.0, cpus=8.0, usd=0.5, ec2=7.5, lately=((4.5, 2.0, 8.0, 0.5),)),
     Circuits(faults={"m7i.large/subnet-1/spot": Fault(refusals=2, refused_until=3.5, reclaims=(1.5,), reclaimed_until=2.5)}),
+    Pace(key="repository/octo/widgets", tokens=1.5, at=2.5),
 ]
 EVERY += [a_job(), a_session(), a_launch(), a_ledger(), Stack(), Circuits()]
 EVERY += [a_job(name="", installation_id="", labels=(), queued_at=0.0), a_session(owner="", repo="", run_id="", labels=())]
@@ -88,7 +93,7 @@ def read(records: Records, record: Record) -> Record | None:
     name = type(record).__name__.lower()
     if isinstance(record, Stack | Circuits):
         return getattr(records, name)()  # type: ignore[no-any-return]
-    identity = {"ledger": "set_key", "rescue": "run_key"}.get(name, f"{name}_id")
+    identity = {"ledger": "set_key", "rescue": "run_key", "pace": "key"}.get(name, f"{name}_id")
     found: Record | None = getattr(records, name)(getattr(record, identity))
     return found
 
@@ -104,7 +109,7 @@ def test_r5_every_field_of_a_record_comes_back(records: Records, record: Record)
 
 
 def test_every_field_of_every_record_is_tried_above() -> None:
-    for full in EVERY[:7]:
+    for full in EVERY[:8]:
         plain = msgspec.to_builtins(full)
         defaults = {f.name: f.default for f in msgspec.structs.fields(type(full)) if f.default is not msgspec.NODEFAULT}
         same = {name for name, value in defaults.items() if plain.get(name) == value}

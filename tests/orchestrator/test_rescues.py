@@ -14,7 +14,7 @@ from orchestrator.model import JobState, RescueState, SessionState
 from orchestrator.ports import Received, Scope
 from orchestrator.rescues import next_rerun, was_reclaimed
 from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, some_settings
+from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, sender_of, some_settings
 
 RUN = "octo/widgets/7"
 
@@ -237,7 +237,7 @@ def rescue_of_one(calls: Calls) -> World:
     world.compute.instances[session.instance_id] = "terminated"
     begun = len(calls.made)
     calls.fatal = begun + fatal if fatal else 0
-    again(world, lambda: world.turns.on_agent_message(Received(body, "receipt")))
+    again(world, lambda: world.turns.on_agent_message(Received(body, "receipt", sender_of(session))))
     again(world, lambda: world.turns.on_job_event(told))
     for _ in range(40):
         world.clock.at += 5.0

@@ -164,11 +164,21 @@ def test_a_request_whose_answer_was_lost_is_found_by_whoever_sends_it_again(grou
     assert {body.handle for body in again.bodies} == {body.handle for body in ground.compute.list_sessions()}
 
 
+def test_what_a_request_made_is_looked_up_without_making_more(ground: Ground) -> None:
+    request, never_sent = ground.request(), ground.request(step=1)
+    made = ground.compute.start_sessions(request, sent_before=False)
+
+    assert {body.handle for body in ground.compute.look_up(request)} == {body.handle for body in made.bodies}
+    assert ground.compute.look_up(never_sent) == ()
+    assert len(list(ground.compute.list_sessions())) == len(made.bodies)
+
+
 def test_a_body_may_be_stopped_twice_and_an_unknown_one_is_gone_already(ground: Ground) -> None:
     (handle, kept) = ground.started()
 
-    for doomed in (handle, handle, UNKNOWN):
-        ground.compute.stop_session(doomed)
+    assert ground.compute.stop_session(handle)
+    ground.compute.stop_session(handle)
+    assert not ground.compute.stop_session(UNKNOWN), "it was gone already"
 
     assert gone(ground.compute, handle)
     assert ground.compute.poll_sessions([kept])[kept].state in ("pending", "running")

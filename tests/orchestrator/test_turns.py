@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.contract.config import read_config
-from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.intake import QUEUED_S
 from orchestrator.model import JobState, SessionState, changed
 from orchestrator.ports import Received, Write
@@ -236,7 +236,7 @@ def test_an_agent_that_never_read_its_configuration_is_known_by_its_instance() -
 
 @pytest.mark.parametrize(
     ("sender", "heard"),
-    [("", True), ("AIDAEXAMPLE", True), ("AROAEXAMPLE:i-00000000000000001", True), ("AROAEXAMPLE:i-00000000000000002", False)],
+    [("", False), ("AIDAEXAMPLE", False), ("AROAEXAMPLE:i-00000000000000001", True), ("AROAEXAMPLE:i-00000000000000002", False)],
 )
 def test_a_message_sent_by_another_instance_is_forged(sender: str, heard: bool) -> None:
     world = World()
@@ -268,7 +268,7 @@ def test_a_session_named_by_another_instance_is_not_its_own() -> None:
     world = World()
     before = world.launched()
 
-    world.hear_the_end(instance_id="i-00000000000000009")
+    world.hear_the_end(sender="AROARUNNER:i-00000000000000009", instance_id="i-00000000000000009")
 
     assert world.session == before and world.journal.names[-1] == "agent_message.unknown_session"
 
@@ -277,7 +277,7 @@ def test_a_message_of_an_unknown_session_is_dropped() -> None:
     world = World()
 
     body = json.dumps({"status": "success", "instance_id": "i-1", "job_id": "1", **final_fields("success")})
-    world.turns.on_agent_message(Received(body, "receipt"))
+    world.turns.on_agent_message(Received(body, "receipt", "AROARUNNER:i-1"))
 
     assert world.journal.names == ["agent_message.unknown_session"]
 
@@ -315,7 +315,49 @@ def test_no_message_whatever_raises(status: str, changes: dict[str, object]) -> 
     session = world.launched()
     told = {"status": status, "instance_id": session.instance_id, "job_id": "1", **final_fields("success"), **changes}
 
-    world.turns.on_agent_message(Received(json.dumps(told), "receipt"))
+    world.turns.on_agent_message(Received(json.dumps(told), "receipt", f"AROARUNNER:{told['instance_id']}"))
+
+
+def test_each_registration_after_the_first_is_an_attempt_of_its_own() -> None:
+    world = World()
+    put, written = world.configurations.put, []
+
+    def fails(instance_id: str, value: str) -> bool:
+        written.append(value)
+        raise ServiceFailed("ssm:PutParameter", "InternalError")
+
+    world.configurations.put = fails  # type: ignore[method-assign]
+    with pytest.raises(ServiceFailed):
+        world.told(an_event())
+    world.configurations.put = put  # type: ignore[method-assign]
+    world.tick(after_s=61.0)
+
+    again = read_config(world.configurations.values[world.session.instance_id])
+    assert (read_config(written[0]).attempt, again.attempt, world.session.attempt) == (1, 2, 2)
+    assert len(world.github.runners) == 1, "the first registration is gone"
+
+    world.hear_the_end("failure", attempt=1, reason="registration_deleted")
+    assert world.session.state is SessionState.CONFIGURED and world.journal.names[-1] == "agent_message.unknown_session"
+    world.hear("started", attempt=2)
+    assert world.session.state is SessionState.READY
+
+
+def test_a_configuration_that_was_laid_down_before_we_were_cut_off_stays_the_first_attempt() -> None:
+    world = World()
+    put = world.configurations.put
+
+    def lost(instance_id: str, value: str) -> bool:
+        put(instance_id, value)
+        raise Unanswered("ssm:PutParameter")
+
+    world.configurations.put = lost  # type: ignore[method-assign]
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    world.configurations.put = put  # type: ignore[method-assign]
+    world.tick(after_s=61.0)
+
+    assert (world.session.state, world.session.attempt) == (SessionState.CONFIGURED, 1)
+    assert read_config(world.configurations.values[world.session.instance_id]).attempt == 1
 
 
 def test_t3_a_message_of_an_earlier_attempt_ends_no_later_one() -> None:

@@ -236,6 +236,8 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
         and not app.rerun(SCOPE, job.run_id)
         and not app.rerun(SCOPE, job.run_id, job.job_id)
     )
+    assert job.job_id in {one.job_id for one in app.jobs_of(SCOPE, job.run_id)}
+    assert list(app.jobs_of(SCOPE, "999999")) == list(app.jobs_of(SCOPE, "../../user")) == []
     list(app.registered(SCOPE))
     for delivery in app.failed_deliveries(0.0)[:1]:
         app.redeliver(delivery)

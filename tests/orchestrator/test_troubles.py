@@ -1,0 +1,220 @@
+"""What EC2's words mean for a launch: what is asked for next, and what is never asked for again like this."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from orchestrator.model import Launch, LaunchState
+from orchestrator.planning import STEPS, next_row
+from orchestrator.ports import Started
+from orchestrator.troubles import Trouble, gravest, told, trouble
+from tests.orchestrator.memory import World, an_event
+
+NONE = "InsufficientInstanceCapacity: none left"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("InsufficientInstanceCapacity", Trouble.CAPACITY),
+        ("SpotMaxPriceTooLow", Trouble.CAPACITY),
+        ("InsufficientFreeAddressesInSubnet", Trouble.CAPACITY),
+        ("MaxSpotInstanceCountExceeded", Trouble.QUOTA),
+        ("VcpuLimitExceeded", Trouble.QUOTA),
+        ("RequestLimitExceeded", Trouble.LATER),
+        ("InternalError", Trouble.LATER),
+        ("NoAnswer", Trouble.LATER),
+        ("UnauthorizedOperation", Trouble.REFUSED),
+        ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", Trouble.REFUSED),
+        ("InvalidLaunchTemplateId.VersionNotFound", Trouble.REFUSED),
+        ("InvalidSubnetID.NotFound", Trouble.REFUSED),
+        ("MissingParameter", Trouble.REFUSED),
+        ("SomethingNew", None),
+        ("", None),
+    ],
+)
+def test_each_code_says_what_is_to_be_done(code: str, kind: Trouble | None) -> None:
+    assert trouble(code) is kind
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kind", "words"),
+    [
+        ([], Trouble.CAPACITY, "EC2 has no capacity"),
+        ([NONE], Trouble.CAPACITY, "EC2 has no capacity"),
+        ([NONE, "InvalidParameterValue: this type"], Trouble.CAPACITY, "EC2 has no capacity"),
+        ([NONE, "VcpuLimitExceeded: 32"], Trouble.QUOTA, "a quota of this AWS account is used up (VcpuLimitExceeded)"),
+        (["UnauthorizedOperation: no"], Trouble.REFUSED, "EC2 refuses what is asked (UnauthorizedOperation)"),
+        (
+            [NONE, "VcpuLimitExceeded: 32", "RequestLimitExceeded: slow down"],
+            Trouble.LATER,
+            "EC2 asks to be left alone for a while (RequestLimitExceeded)",
+        ),
+        (["Brand.New: ?"], Trouble.CAPACITY, "EC2 has no capacity"),
+    ],
+)
+def test_of_several_reasons_one_decides_and_is_named(reasons: list[str], kind: Trouble, words: str) -> None:
+    assert (gravest(reasons), told(reasons)) == (kind, words)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason", "row"),
+    [
+        (0, NONE, 1), (1, NONE, 2), (3, NONE, None),
+        (0, "MaxSpotInstanceCountExceeded: 5", 2), (2, "VcpuLimitExceeded: 5", None),
+        (0, "RequestLimitExceeded: slow down", None), (0, "UnauthorizedOperation: no", None), (0, "Brand.New: ?", 1),
+    ],
+)  # fmt: skip
+def test_the_next_row_is_the_one_that_may_still_give(asked: int, reason: str, row: int | None) -> None:
+    assert next_row(STEPS, asked, [reason]) == row
+
+
+def answering(world: World, *errors: Exception | str) -> None:
+    """EC2 answers so, one after the other, a text being the reason of an empty answer; then as ever."""
+    start, left = world.compute.start_sessions, list(errors)
+
+    def answered(request: str, *, sent_before: bool) -> Started:
+        if not left:
+            return start(request, sent_before=sent_before)
+        found = left.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return Started((), (found,))
+
+    world.compute.start_sessions = answered  # type: ignore[method-assign]
+
+
+def launch(world: World) -> Launch:
+    return next(iter(sorted(world.records.launches(), key=lambda one: one.created_at)))
+
+
+def ended(world: World, name: str) -> list[object]:
+    return [fields.get("hint", fields.get("why")) for told, fields in world.journal.events if told == name]
+
+
+def test_a_quota_of_spot_is_no_reason_to_ask_for_more_spot() -> None:
+    world = World()
+    answering(world, "MaxSpotInstanceCountExceeded: 5")
+
+    world.told(an_event())
+
+    assert [one.step for one in launch(world).tries] == [0, 2] and world.compute.launched == 1
+    assert world.session.market == "on-demand"
+
+
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "InvalidLaunchTemplateId.VersionNotFound"])
+def test_what_ec2_refuses_is_asked_for_once_and_said_with_what_to_do(code: str) -> None:
+    world = World()
+    answering(world, ServiceFailed("ec2:CreateFleet", code))
+
+    world.told(an_event())
+    (refused,) = world.records.launches()
+
+    assert (refused.state, len(refused.tries)) == (LaunchState.CLOSED, 1)
+    (hint,), (why,) = ended(world, "launch.refused"), ended(world, "level.refused")
+    assert "permissions, the launch template" in str(hint) and why == f"EC2 refuses what is asked ({code})"
+
+    world.ticks(until_s=40.0)
+    assert world.compute.launched == 1, "it is tried again later, from the beginning: somebody may have mended it"
+
+
+@pytest.mark.parametrize("error", [Throttled("ec2:CreateFleet", "RequestLimitExceeded"), Unanswered("ec2:CreateFleet")])
+def test_a_launch_that_is_never_answered_well_is_given_up_after_ten_minutes(error: ServiceFailed) -> None:
+    world = World()
+    answering(world, *[error] * 1000)
+    with pytest.raises(ServiceFailed):
+        world.told(an_event())
+
+    world.ticks(until_s=560.0)
+    waiting = launch(world).state
+    world.ticks(until_s=120.0)
+
+    assert (waiting, launch(world).state) == (LaunchState.INTENDED, LaunchState.CLOSED)
+    assert any("EC2 asks to be left alone" in str(why) for why in ended(world, "level.refused"))
+
+
+def test_what_an_unanswered_launch_made_after_all_is_found_before_it_is_given_up() -> None:
+    world = World()
+    start = world.compute.start_sessions
+
+    def lost(request: str, *, sent_before: bool) -> Started:
+        start(request, sent_before=sent_before)
+        raise Unanswered("ec2:CreateFleet")
+
+    world.compute.start_sessions = lost  # type: ignore[method-assign]
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    world.ticks(until_s=700.0)
+
+    assert world.compute.launched == len(world.sessions) == 1 and world.session.instance_id in world.compute.instances
+
+
+def test_ec2_that_asks_for_less_in_its_answer_is_left_alone_and_nothing_dearer_is_asked_for() -> None:
+    world = World()
+    answering(world, "RequestLimitExceeded: slow down")
+
+    world.told(an_event())
+    at_first = world.compute.launched
+    world.ticks(until_s=40.0)
+
+    assert (at_first, world.compute.launched, world.session.market) == (0, 1, "spot")
+
+
+def test_a_job_that_waits_long_for_capacity_is_told_so_once_on_its_commit() -> None:
+    world = World()
+    world.compute.full = {"*"}
+    world.told(an_event(head_sha="0f"))
+    at_first = len(world.github.notes)
+
+    world.ticks(until_s=1800.0)
+
+    assert at_first == 0 and len(world.github.notes) == 1
+    assert "waits: EC2 has no capacity. It is tried again" in world.github.notes[0]
+
+
+def test_a_job_that_would_rather_fail_does_not_because_ec2_is_busy_or_we_have_no_permission() -> None:
+    world = World()
+    answering(world, "RequestLimitExceeded: slow down", ServiceFailed("ec2:CreateFleet", "UnauthorizedOperation"))
+
+    world.told(an_event(labels=("runs-fleet/fallback=fail",)))
+    world.ticks(until_s=200.0)
+
+    job = world.records.job("1")
+    assert job is not None and not job.refused and world.compute.launched == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "grade"),
+    [
+        (Throttled("ec2:TerminateInstances", "RequestLimitExceeded"), "retry"),
+        (ServiceFailed("ec2:TerminateInstances", "InternalError"), "retry"),
+        (ServiceFailed("ec2:TerminateInstances", "UnauthorizedOperation"), "error"),
+    ],
+)
+def test_a_machine_that_cannot_be_stopped_is_told_by_how_grave_it_is_and_tried_again(error: ServiceFailed, grade: str) -> None:
+    world = World()
+    session = world.launched()
+    world.hear_the_end()
+    stop = world.compute.stop_session
+
+    def fails(_: object) -> bool:
+        raise error
+
+    world.compute.stop_session = fails  # type: ignore[method-assign,assignment]
+    world.tick(after_s=61.0)
+    world.compute.stop_session = stop  # type: ignore[method-assign]
+    world.tick(after_s=6.0 if isinstance(error, Throttled) else 61.0)
+
+    assert [fields["grade"] for name, fields in world.journal.events if name == "machine.stop"] == [grade]
+    assert world.compute.instances[session.instance_id] == "terminated"
+
+
+def test_a_machine_that_is_gone_already_is_no_error() -> None:
+    world = World()
+    session = world.launched()
+    del world.compute.instances[session.instance_id]
+
+    world.turns.dismiss(session.session_id)
+
+    assert [fields["grade"] for name, fields in world.journal.events if name == "machine.stop"] == ["info"]
