@@ -13,7 +13,7 @@ from typing import Any
 from agent import verdict as verdicts
 from agent.cache import Upload
 from agent.contract.config import RunnerConfig
-from agent.contract.messages import Busy, Interrupting, Started
+from agent.contract.messages import OUT_OF_MEMORY, Busy, Interrupting, Started
 from agent.desk import Desk, Overdue
 from agent.errors import AgentError, Exit, MetadataExposed, ServiceError, SettingsError
 from agent.executor import SWEEP_S, Executor, ask
@@ -229,6 +229,7 @@ class _Witness:
         self._envelope = Envelope(facts.instance_id or "", config.job_id, config.session_id, config.attempt, config.traceparent)
         self._told_hazards: frozenset[Hazard] = frozenset()
         self._over = False
+        self._oom_kills = self._killed_so_far()
 
     def ready(self, release: Release) -> None:
         rooms = self._rooms
@@ -264,7 +265,15 @@ class _Witness:
     def last_look(self) -> tuple[str, str, str]:
         """Which job it was, now that nobody will say more."""
         self._over = True
+        killed = self._killed_so_far() - self._oom_kills
+        if killed > 0:
+            self._facts.degraded.append(f"{OUT_OF_MEMORY}: the kernel killed {killed} process{'es' * (killed > 1)}")
+            self._rooms.transcript.event("safety.oom_kill", {"processes": killed})
         return self.job_identity()
+
+    def _killed_so_far(self) -> int:
+        """For want of memory, by the kernel's count; 0 where it does not tell."""
+        return self._rooms.meters.read(self._rooms.settings.work_dir).oom_kills or 0
 
     def job_identity(self) -> tuple[str, str, str]:
         """What the started hook wrote: untrusted, so only short printable lines are passed on."""

@@ -29,6 +29,8 @@ class Reading:
 
     disk_free_bytes: int | None
     memory_available_bytes: int | None
+    oom_kills: int | None = None
+    """Processes that the kernel killed since the machine started because there was no memory left."""
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,6 @@ class Cleaning:
                 self.journal.event("registration.reaped", runner=runner.name)
 
     def _depths(self) -> None:
-        """How much waits in each queue, for whoever watches."""
+        """How much waits in each queue, and how long what was received lately had waited, for whoever watches."""
         for name, queue in self.queues.items():
-            self.journal.event("queue.depth", queue=name, messages=queue.depth())
+            self.journal.event("queue.depth", queue=name, messages=queue.depth(), age_s=round(queue.age_s(), 1))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from agent.contract import CONTRACT_VERSION
 from agent.contract.errors import ContractError
 from agent.contract.messages import BootstrapFailed, Busy, FinalWord, Interrupting, Started, Status, read_message
 from orchestrator import demand
@@ -13,6 +14,7 @@ from orchestrator.circuits import after_a_reclaim
 from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
 from orchestrator.model import JobState, Session, SessionState, changed, is_over
+from orchestrator.notes import cause_of
 from orchestrator.ports import Clock, Compute, Configurations, GitHub, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
@@ -28,6 +30,10 @@ INFERRED = frozenset({"instance_gone", "deadline"})
 """Reasons that nobody told us: a final word that arrives late knows better."""
 LOOK_AGAIN_S = 5.0
 """How soon an ended session whose instance still lives is looked at again, until its farewell is over."""
+
+
+class _Versioned(msgspec.Struct):
+    contract_version: int = 0
 
 
 class _Detail(msgspec.Struct):
@@ -65,7 +71,7 @@ class Endings:
         try:
             message = read_message(received.body)
         except ContractError as error:
-            self.journal.event("agent_message.unusable", error=str(error))
+            self._unusable(received.body, str(error))
             return
         if self._is_forged(received.sender, message.instance_id):
             self.journal.event("agent_message.forged", sender=received.sender, instance_id=message.instance_id)
@@ -88,6 +94,15 @@ class Endings:
                 self._spoken(session, message)
             case BootstrapFailed():
                 self.sessions.ended(session, "failure", "bootstrap_failed", message.error)
+
+    def _unusable(self, body: str, error: str) -> None:
+        """Dropped: what its session comes to is learned from EC2 and GitHub. One of a newer agent says what to do about it."""
+        try:
+            version = msgspec.json.decode(body, type=_Versioned).contract_version
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            version = 0
+        newer = {"contract_version": version, "hint": f"we know version {CONTRACT_VERSION}: update the orchestrator first"}
+        self.journal.event("agent_message.unusable", error=error, **(newer if version > CONTRACT_VERSION else {}))
 
     def _is_forged(self, sender: str, instance_id: str) -> bool:
         """Whether AWS itself does not say that this instance sent it, in the role of our machines if that is known.
@@ -198,6 +213,7 @@ class Endings:
             "log_outcome": word.log_outcome[:64],
             "log_lines": max(0, min(word.log_lines_shipped, COUNTABLE)),
             "ran_job": (word.ran_job or session.ran_job)[:SHORT],
+            "cause": cause_of(word),
         }
         if not is_over(session):
             worked = word.status in (Status.SUCCESS, Status.TIMEOUT) or bool(word.ran_job)
@@ -214,7 +230,9 @@ class Endings:
     def _rescued(self, session: Session) -> None:
         """Its job is run again if both were told that it was taken away; whichever is told second gets here with both."""
         if session.bound_job:
-            self.rescues.consider(self.records.job(session.bound_job), session)
+            job = self.records.job(session.bound_job)
+            self.rescues.consider(job, session)
+            self.rescues.notes.say_cause(job, session)
 
     def _last_words(self, session: Session) -> str:
         """What a machine printed that died without a word; that it cannot be had keeps nothing from ending."""

@@ -137,6 +137,7 @@ class Intake:
         session = self._runner_of(job) if job is not None else None
         if session is not None:
             self.rescues.consider(job, session)
+            self.notes.say_cause(job, session)
 
     def _refusal(self, job: Job, event: JobEvent) -> str:
         """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""

@@ -244,6 +244,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     log_outcome: str = ""
     log_lines: int = 0
     ran_job: str = ""
+    cause: str = ""
+    """Why its machine was too small for its job, in words; empty: it was not, as far as its agent saw."""
     ran_run: str = ""
     """The run that its job is of, by the job's own word: a hint where to ask."""
     troubles: tuple[Told, ...] = ()

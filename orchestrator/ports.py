@@ -290,6 +290,8 @@ class Received:
     receipt: str
     sender: str = ""
     """SQS's own word for who sent it (`AROA…:i-…`); empty where the queue does not say."""
+    waited_s: float = 0.0
+    """How long it lay there before this; 0: the queue does not say."""
 
 
 class Queue(Protocol):
@@ -306,3 +308,6 @@ class Queue(Protocol):
 
     def depth(self) -> int:
         """How many messages wait, about. Raises: ServiceFailed."""
+
+    def age_s(self) -> float:
+        """How long the longest-lying message had waited of those received here since this was asked last; 0: none was."""

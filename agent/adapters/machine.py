@@ -13,8 +13,11 @@ from agent.safety import Reading
 class PosixMeters:
     """Meters (ports)."""
 
+    def __init__(self, vmstat: Path = Path("/proc/vmstat")) -> None:
+        self._vmstat = vmstat
+
     def read(self, path: Path) -> Reading:
-        """statvfs of the nearest directory that exists, and MemAvailable."""
+        """statvfs of the nearest directory that exists, MemAvailable, and the kernel's own count of kills (proc(5), vmstat)."""
         import psutil
 
         while not path.exists() and path != path.parent:
@@ -27,7 +30,15 @@ class PosixMeters:
             available = psutil.virtual_memory().available
         except (OSError, psutil.Error):
             available = None
-        return Reading(free, available)
+        return Reading(free, available, self._oom_kills())
+
+    def _oom_kills(self) -> int | None:
+        """Those of control groups count, too. Source: `oom_kill` in mm/vmstat.c, since Linux 4.13."""
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._vmstat.read_text(encoding="ascii").splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        return None
 
 
 def is_amazon_ec2(dmi: Path = Path("/sys/class/dmi/id"), hypervisor: Path = Path("/sys/hypervisor/uuid")) -> bool:

@@ -21,6 +21,10 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+OUT_OF_MEMORY = "out-of-memory"
+"""The part of `degraded` that says that the kernel killed processes while the job ran."""
+
+
 class _Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     instance_id: str
     job_id: str

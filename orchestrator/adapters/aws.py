@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -80,6 +81,7 @@ class SqsQueue:
 
     def __init__(self, clients: Clients, url: str) -> None:
         self._clients, self._url = clients, url
+        self._age_s = 0.0
 
     def send(self, body: str, group: str, deduplication: str) -> None:
         """FIFO parameters for a FIFO queue only."""
@@ -91,12 +93,16 @@ class SqsQueue:
         """A long poll."""
         with translated("sqs:ReceiveMessage"):
             answer = self._clients.get("sqs").receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s, AttributeNames=["SenderId"]
+                QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s, AttributeNames=["SenderId", "SentTimestamp"]
             )
-        return [
-            Received(m["Body"], m["ReceiptHandle"], m.get("Attributes", {}).get("SenderId", ""))
-            for m in answer.get("Messages", [])
-        ]
+        now = time.time()
+        received = []
+        for told in answer.get("Messages", []):
+            words = told.get("Attributes", {})
+            waited_s = max(0.0, now - int(words.get("SentTimestamp", now * 1000)) / 1000)
+            received.append(Received(told["Body"], told["ReceiptHandle"], words.get("SenderId", ""), waited_s))
+        self._age_s = max([self._age_s, *(one.waited_s for one in received)])
+        return received
 
     def delete(self, receipt: str) -> None:
         """After the work is done, never before."""
@@ -109,6 +115,11 @@ class SqsQueue:
         with translated("sqs:GetQueueAttributes"):
             told = self._clients.get("sqs").get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
         return sum(int(told[name]) for name in names)
+
+    def age_s(self) -> float:
+        """By the time at which SQS took each message; SQS tells no age of what nobody received."""
+        age_s, self._age_s = self._age_s, 0.0
+        return age_s
 
 
 class Ec2Api:

@@ -339,7 +339,18 @@ def test_a_user_who_does_not_exist_is_named_with_the_setting() -> None:
 def test_meters_of_a_path_that_is_not_there_yet_are_those_of_its_nearest_parent(tmp_path: Path) -> None:
     reading = PosixMeters().read(tmp_path / "not" / "yet")
 
-    assert reading == type(reading)(*(value for value in vars(reading).values() if value is not None and value > 0))
+    assert reading.disk_free_bytes and reading.memory_available_bytes and reading.oom_kills is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "kills"), [("pgfault 7\noom_kill 3\noom_kill_x 9\n", 3), ("pgfault 7\n", None), ("oom_kill ?", None)]
+)
+def test_the_kernels_count_of_kills_for_want_of_memory_is_read(tmp_path: Path, text: str, kills: int | None) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text(text)
+
+    assert PosixMeters(vmstat).read(tmp_path).oom_kills == kills
+    assert PosixMeters(tmp_path / "absent").read(tmp_path).oom_kills is None
 
 
 @pytest.mark.parametrize(

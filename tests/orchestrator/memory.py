@@ -523,7 +523,7 @@ class MemoryQueue:
         self._in_flight: set[str] = set()
         self._seen: set[str] = set()
         self._serial = 0
-        self.refuses = False
+        self.refuses, self.age = False, 0.0
 
     def send(self, body: str, group: str, deduplication: str) -> None:
         """Durable on return."""
@@ -555,6 +555,10 @@ class MemoryQueue:
     def depth(self) -> int:
         """All of them."""
         return len(self._messages)
+
+    def age_s(self) -> float:
+        """As the test says."""
+        return self.age
 
     def forget(self) -> None:
         """Empty, and as if nothing had ever been sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -67,6 +68,18 @@ def test_a_message_carries_the_queues_word_for_who_sent_it(moto: Moto) -> None:
     (message,) = queue.receive(0)
 
     assert message.sender
+
+
+def test_the_longest_wait_of_what_was_received_is_told_once(moto: Moto) -> None:
+    queue = queue_of("old")
+    queue.send("a", "", "")
+    time.sleep(1.1)
+    queue.send("b", "", "")
+
+    waited = sorted(message.waited_s for message in queue.receive(0))
+
+    assert 0.0 <= waited[0] < waited[1] and queue.age_s() == waited[1] >= 1.0
+    assert queue.age_s() == 0.0
 
 
 def test_a_queue_that_is_not_there_is_a_failure_in_our_words(moto: Moto) -> None:

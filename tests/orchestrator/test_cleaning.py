@@ -191,14 +191,17 @@ def test_two_replicas_do_not_clean_at_the_same_time() -> None:
     assert len(world.journal.events) > before
 
 
-def test_the_depth_of_every_queue_is_told() -> None:
+def test_the_depth_and_age_of_every_queue_are_told() -> None:
     world = World()
+    world.queue.age = 7.25
     world.turns.on_webhook(b"body", an_event())
 
     cleaned(world)
 
-    told = {fields["queue"]: fields["messages"] for name, fields in world.journal.events if name == "queue.depth"}
-    assert told == {"jobs": 1, "terminations": 0}
+    told = {
+        fields["queue"]: (fields["messages"], fields["age_s"]) for name, fields in world.journal.events if name == "queue.depth"
+    }
+    assert told == {"jobs": (1, 7.2), "terminations": (0, 0.0)}
 
 
 def test_a_session_that_was_closed_is_not_owned_any_more() -> None:

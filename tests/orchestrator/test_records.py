@@ -41,7 +41,7 @@ FULL_SESSION = a_session(
     configured_at=1.75, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
-    console="Kernel panic", cpus=2, usd=0.125, ran_run="7", troubles=(Told(at=2.5, what="no"),),
+    console="Kernel panic", cpus=2, usd=0.125, ran_run="7", cause="too small", troubles=(Told(at=2.5, what="no"),),
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
     firm=True, repositories=("octo/widgets",),

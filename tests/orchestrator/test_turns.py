@@ -305,6 +305,26 @@ def test_a_message_nobody_can_read_is_logged_and_dropped(body: str) -> None:
     assert world.session == before and world.journal.names[-1] == "agent_message.unusable"
 
 
+def test_a_message_of_a_newer_contract_is_understood_as_far_as_it_can_be() -> None:
+    world = World()
+    session = world.launched()
+
+    world.hear("started", contract_version=2, brand_new={"deep": [1]})
+
+    assert world.records.session(session.session_id).state is SessionState.READY  # type: ignore[union-attr]
+
+
+def test_a_word_that_only_a_newer_contract_knows_is_dropped_and_says_what_to_do() -> None:
+    world = World()
+    before = world.launched()
+
+    world.hear("migrated", contract_version=2)
+
+    name, told = world.journal.events[-1]
+    assert world.session == before and name == "agent_message.unusable"
+    assert told["contract_version"] == 2 and "update the orchestrator first" in str(told["hint"])
+
+
 fields = st.sampled_from(["status", "instance_id", "job_id", "session_id", "exit_code", "phases_ms", "error", "started_at"])
 values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 

@@ -9,7 +9,7 @@ from orchestrator.model import SessionState
 from orchestrator.planning import BOOT_S
 from orchestrator.reapers import UNSEEN_S, WORD_S
 from orchestrator.sessions import FAREWELL_S, FIRST_LOOK_S
-from tests.orchestrator.memory import MORNING, World
+from tests.orchestrator.memory import MORNING, World, an_event
 
 
 @pytest.mark.parametrize("word", ["terminated", "shutting-down", "stopped", "stopping"])
@@ -190,3 +190,43 @@ def test_a_closed_session_is_looked_after_no_more() -> None:
     world.tick(after_s=86_400.0)
 
     assert world.session == closed
+
+
+SMALL = {
+    "out of memory": ({"degraded": ["out-of-memory: the kernel killed 3 processes"]}, "the kernel killed 3 processes", "ram="),
+    "killed": ({"reason": "listener_killed"}, "it broke", "ram="),
+    "disk": ({"reason": "disk_full"}, "it broke", "disk="),
+}
+
+
+@pytest.mark.parametrize("told_first", ["agent", "github"])
+@pytest.mark.parametrize(("fields", "why", "remedy"), SMALL.values(), ids=SMALL)
+def test_a_job_whose_machine_was_too_small_is_told_once_on_its_commit_what_to_ask_for(
+    fields: dict[str, object], why: str, remedy: str, told_first: str
+) -> None:
+    world = World()
+    session = world.launched(head_sha="0f")
+    told = {"head_sha": "0f", "runner_name": session.runner_name}
+    world.told(an_event("in_progress", **told))
+    turns = [
+        lambda: world.hear_the_end("failure", **fields),
+        lambda: world.told(an_event("completed", conclusion="failure", **told)),
+    ]
+
+    for turn in turns if told_first == "agent" else reversed(turns):
+        turn()
+        turn()
+
+    (note,) = world.github.notes
+    assert why in note and remedy in note
+
+
+def test_a_green_job_beside_which_the_kernel_killed_is_told_nothing() -> None:
+    world = World()
+    session = world.launched(head_sha="0f")
+    told = {"head_sha": "0f", "runner_name": session.runner_name}
+    world.told(an_event("in_progress", **told))
+    world.hear_the_end(degraded=["out-of-memory: the kernel killed 3 processes"])
+    world.told(an_event("completed", conclusion="success", **told))
+
+    assert world.github.notes == []

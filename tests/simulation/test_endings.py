@@ -340,3 +340,20 @@ def test_a_forged_line_of_a_runner_that_gives_no_codes_makes_no_red_job_green(tm
     world.processes.plan = says(LISTENING, RUNNING, SUCCEEDED, completed("Failed"), HELPER_ENDED)
 
     assert world.live().word.status is Status.FAILURE
+
+
+def test_a_job_beside_which_the_kernel_killed_for_want_of_memory_says_so(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    before, after = (Reading(20 * GIGABYTE, 4 * GIGABYTE, kills) for kills in (2, 5))
+    world.meters.readings = [(0.0, before), (60.0, after)]
+    world.processes.plan = job(lasts_s=120.0)
+
+    assert world.live().word.degraded[-1] == "out-of-memory: the kernel killed 3 processes"
+
+
+def test_what_the_kernel_killed_before_is_not_this_jobs(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.meters.readings = [(0.0, Reading(20 * GIGABYTE, 4 * GIGABYTE, 2))]
+    world.processes.plan = job(lasts_s=120.0)
+
+    assert not any("out-of-memory" in part for part in world.live().word.degraded)
