@@ -66,6 +66,7 @@ def level(board: Board, now: float) -> Level:
     supply, demand = len(counted) + len(arriving) + len(told_of), len(waiting) + len(expected)
     looks = [*_looks(sessions, oldest, now), *told_of, *expected, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if _is_silent(card, now))
+    looks += [now + BUSY_S] if ask else []
     found = Level(
         waiting=waiting,
         supply=supply,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +14,7 @@ from orchestrator.cleaning import OFFLINE_S, SUSPECTED_S
 from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.model import LaunchState, SessionState, changed
 from tests.conftest import Moto
-from tests.orchestrator.memory import MORNING, ManualClock, MemoryJournal, Registration, World, a_launch, an_event
+from tests.orchestrator.memory import MORNING, Crash, ManualClock, MemoryJournal, Registration, World, a_launch, an_event
 
 STRANGER = "i-0123456789abcdef0"
 
@@ -254,6 +256,29 @@ def test_one_that_the_auditor_may_not_end_keeps_no_other_alive_and_is_counted() 
     failed = audit(account, ManualClock(), journal, "tests")
 
     assert (failed, account.terminated, journal.names) == (1, ["i-over"], ["audit.failed", "audit.terminated"])
+
+
+@pytest.mark.parametrize("failure", [Crash, Unanswered])
+@pytest.mark.parametrize("fatal", range(1, 5))
+@pytest.mark.parametrize("effect", [True, False], ids=["after", "before"])
+def test_an_audit_cut_short_at_any_call_is_made_up_for_by_the_next(fatal: int, failure: type[Exception], effect: bool) -> None:
+    account, calls = Account(*(machine(f"i-{n}", 1) for n in range(3)), machine("i-young", int(MORNING) + 60)), [0]
+    describe, terminate = account.describe, account.terminate
+
+    def cut(act: Callable[[Any], Any], what: Any) -> Any:
+        calls[0] += 1
+        answer = act(what) if effect or calls[0] != fatal else None
+        if calls[0] == fatal:
+            raise failure("cut")
+        return answer
+
+    account.describe = lambda filters: cut(describe, filters)  # type: ignore[method-assign]
+    account.terminate = lambda identity: cut(terminate, identity)  # type: ignore[method-assign]
+    with contextlib.suppress(Crash, Unanswered):
+        audit(account, ManualClock(), MemoryJournal(), "tests")
+    failed = audit(account, ManualClock(), MemoryJournal(), "tests")
+
+    assert failed == 0 and set(account.terminated) == {"i-0", "i-1", "i-2"}
 
 
 def test_the_auditor_on_aws_ends_only_machines_of_its_stack(moto: Moto) -> None:

@@ -250,7 +250,104 @@ def asks_nonsense(world: World) -> None:
     world.told(an_event(labels=("runs-fleet/cpu=many",), head_sha="0f"))
 
 
+def no_spot(world: World) -> None:
+    world.compute.full = {"spot"}
+
+
+def asks(world: World) -> None:
+    world.told(an_event())
+
+
+def one_on_demand(world: World) -> None:
+    assert (world.session.market, world.session.state, world.compute.launched) == ("on-demand", SessionState.CONFIGURED, 1)
+
+
+def half_of_them(world: World) -> None:
+    """Two jobs of two label sets that need the same machine; there is room for one, later for all."""
+    world.compute.room = 1
+    for number in (1, 2):
+        world.turns.on_job_event(an_event(job_id=str(number), labels=(f"runs-fleet={number}",)))
+
+
+def settles(world: World) -> None:
+    world.settle()
+
+
+def there_is_room_again(world: World) -> None:
+    world.compute.room, world.compute.full = None, set()
+
+
+def each_has_one(world: World) -> None:
+    sets = [session.set_key for session in world.sessions]
+    assert len(sets) == len(set(sets)) == 2 == world.compute.launched
+    assert {session.state for session in world.sessions} == {SessionState.CONFIGURED}
+
+
+def would_rather_wait(world: World) -> None:
+    world.told(an_event(labels=("runs-fleet/fallback=wait",)))
+
+
+def one_of_spot(world: World) -> None:
+    assert (world.session.market, world.session.state, world.compute.launched) == ("spot", SessionState.CONFIGURED, 1)
+
+
+def refuses(world: World) -> None:
+    """Every request, until somebody mends it."""
+    world.compute.answers = [ServiceFailed("ec2:CreateFleet", "UnauthorizedOperation")] * 3
+
+
+def a_quota(world: World) -> None:
+    world.compute.answers = [ServiceFailed("ec2:CreateFleet", "MaxSpotInstanceCountExceeded")]
+
+
+def one_machine(world: World) -> None:
+    assert (world.session.state, world.compute.launched) == (SessionState.CONFIGURED, 1)
+
+
+def too_small(world: World) -> None:
+    session = world.at_work()
+    world.hear("busy", session=session)
+    told = {"runner_name": session.runner_name, "head_sha": "0f", "conclusion": "failure"}
+    world.told(an_event("completed", **told))
+
+
+def says_that_it_was_too_small(world: World) -> None:
+    session = world.sessions[0]
+    world.compute.instances[session.instance_id] = "terminated"
+    world.hear_the_end("failure", session=session, degraded=["out-of-memory: the kernel killed 1 process"])
+
+
+def it_is_over_and_said_at_most_once(world: World) -> None:
+    assert (world.session.state, world.compute.launched) == (SessionState.CLOSED, 1) and len(world.github.notes) <= 1
+
+
+def stolen(world: World) -> None:
+    """A runner works for a job of another label set, of which no delivery told; its own job was cancelled."""
+    session = world.launched()
+    world.hear("busy", session=session, ran_run_id="8")
+    world.told(an_event("completed", conclusion="cancelled"))
+    taken = {"job_id": "2", "run_id": "8", "labels": ("runs-fleet=8",), "runner_name": session.runner_name}
+    world.github.jobs["2"] = an_event("in_progress", **taken)
+    world.clock.at += 121.0
+
+
+def looks_at_its_level(world: World) -> None:
+    world.turns.on_sweep()
+    world.settle()
+
+
+def it_is_bound(world: World) -> None:
+    assert (world.session.bound_job, world.compute.launched) == ("2", 1)
+
+
 PLAYS = {
+    "spot is full": Play(no_spot, asks, one_on_demand),
+    "half a launch is given": Play(half_of_them, settles, each_has_one, again=False, rounds=12, after=there_is_room_again),
+    "a job would rather wait": Play(no_spot, would_rather_wait, one_of_spot, rounds=12, after=there_is_room_again),
+    "ec2 refuses until it is mended": Play(refuses, asks, one_machine, rounds=30),
+    "a quota is used up": Play(a_quota, asks, one_machine, rounds=12),
+    "a machine was too small": Play(too_small, says_that_it_was_too_small, it_is_over_and_said_at_most_once, after=unregistered),
+    "a job was stolen and nobody told": Play(stolen, looks_at_its_level, it_is_bound, rounds=12),
     "cleaning": Play(strangers, ticks, only_ours_is_left, again=False, rounds=12, step_s=700.0),
     "recovery": Play(unheard, recovers, is_heard, again=False, rounds=2, step_s=301.0),
     "an idle machine is reclaimed": Play(idle, is_reclaimed, has_one_more_machine),
