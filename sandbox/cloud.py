@@ -1,7 +1,8 @@
 """Embedded AWS: moto on loopback, and in front of it what moto lacks and a fleet needs.
 
 Added here: a CreateFleet that is idempotent by its token, the launch template's user-data and shutdown behaviour on fleet
-instances, instances that really boot and really go, who it was that called, bad manners (`weather.py`), and S3's conditional put kept honest by moto itself.
+instances, instances that really boot and really go, who it was that called, bad manners (`weather.py`, `rates.py`), tokens of transactions
+(`store.py`), and S3's conditional put kept honest by moto itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -26,6 +28,7 @@ from botocore.config import Config
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
 from sandbox.imds import ROLE_ID, access_key
 from sandbox.instances import Instances
+from sandbox.store import Answer, Store
 from sandbox.weather import Weather
 
 REGION = "us-east-1"
@@ -238,7 +241,8 @@ class _Front:
 
     def __init__(self, behind: Any, cloud: Cloud) -> None:
         self._behind, self._cloud = behind, cloud
-        self._tables, self._senders = threading.Lock(), Senders()
+        self._tables, self._senders, self._store = threading.Lock(), Senders(), Store()
+        self._laid: dict[str, float] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         action = b""
@@ -269,9 +273,7 @@ class _Front:
         if action == b"DeleteFleets":
             return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], self._cloud.delete_fleets(body)))
         if action == b"DescribeInstances" and self._cloud.weather.unseen_s:
-            status, headers, content = self._called(environ)
-            headers = [h for h in headers if h[0].lower() != "content-length"]
-            return _sent(start_response, (status, headers, self._cloud.unseen(content)))
+            return _sent(start_response, _without_length(self._called(environ), self._cloud.unseen))
         if action == b"GetCallerIdentity":
             return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(who)))
         if name == "SendMessage":
@@ -281,12 +283,34 @@ class _Front:
             return _sent(start_response, answer)
         if name == "ReceiveMessage":
             status, headers, content = self._called(environ)
-            content = self._senders.received(content) if status.startswith("200") else content
-            return _sent(start_response, (status, [h for h in headers if h[0].lower() != "content-length"], content))
+            received = self._senders.received if status.startswith("200") else bytes
+            return _sent(start_response, _without_length((status, headers, content), received))
         if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
+            words = _read_json(environ)
             with self._tables:  # moto's transactions copy all tables, and fail if somebody writes meanwhile
-                return _sent(start_response, self._called(environ))
+                return _sent(start_response, self._store.called(name, words, partial(self._called, environ), self._cloud.weather))
+        if name in ("PutParameter", "DescribeParameters"):
+            return _sent(start_response, self._parameters(name, environ))
         return self._behind(environ, start_response)  # type: ignore[no-any-return]
+
+    def _parameters(self, name: str, environ: dict[str, Any]) -> Answer:
+        """SSM lists a parameter some time after it took it."""
+        asked, answer = _read_json(environ), self._called(environ)
+        weather, now = self._cloud.weather, time.monotonic()
+        if name == "PutParameter":
+            self._laid[str(asked.get("Name"))] = now
+            return answer
+        young = {laid for laid, at in self._laid.items() if now - at < weather.unseen_s}
+        if not young or not answer[0].startswith("200"):
+            return answer
+
+        def shown(content: bytes) -> bytes:
+            told = json.loads(content)
+            kept = [one for one in told["Parameters"] if one["Name"] not in young]
+            weather.counted("answers that lag", len(kept) < len(told["Parameters"]))
+            return json.dumps({**told, "Parameters": kept}).encode()
+
+        return _without_length(answer, shown)
 
     def _caller(self, environ: dict[str, Any]) -> str:
         return user_id(environ.get("HTTP_AUTHORIZATION", ""), list(self._cloud.instances.machines))
@@ -299,6 +323,18 @@ class _Front:
 
         content = b"".join(self._behind(environ, start_response))
         return told[0], told[1], content
+
+
+def _read_json(environ: dict[str, Any]) -> dict[str, Any]:
+    """The body, which can be read again."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return dict(json.loads(body or b"{}"))
+
+
+def _without_length(answer: Answer, changed: Callable[[bytes], bytes]) -> Answer:
+    status, headers, content = answer
+    return status, [h for h in headers if h[0].lower() != "content-length"], changed(content)
 
 
 def _sent(start_response: Any, answer: tuple[str, list[tuple[str, str]], bytes]) -> Iterable[bytes]:

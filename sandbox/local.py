@@ -34,7 +34,7 @@ from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import RunRecord
 from sandbox.stack import STACK, Stack, deploy
-from sandbox.storm import WORKFLOW, Storm
+from sandbox.storm import WORKFLOW, Storm, read_faults
 from sandbox.workflow import Unsupported, Workflow, read_workflow
 
 EXAMPLE = Path(__file__).parent / "example.yml"
@@ -226,20 +226,25 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
 def local(
     workflow: Annotated[Path | None, typer.Argument(help="A workflow file; default: an example of three jobs.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and print where.")] = False,
-    faults: Annotated[str, typer.Option("--faults", help="`storm`: everything goes wrong, in measure.")] = "",
+    faults: Annotated[
+        str,
+        typer.Option("--faults", help="What goes wrong, joined by commas; `storm`: everything, in measure; `?`: what there is."),
+    ] = "",
     config_source: Annotated[str, typer.Option(help="Where configurations are laid down: `ssm` or `s3`.")] = "ssm",
 ) -> None:
     """Show the whole fleet on this machine: the jobs of WORKFLOW from webhook to machines that no longer exist."""
-    if faults not in ("", "storm"):
-        raise SystemExit(f"--faults: expected storm, found {faults!r}")
+    try:
+        wrong = read_faults(faults)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     if config_source not in ("ssm", "s3"):
         raise SystemExit(f"--config-source: expected ssm or s3, found {config_source!r}")
-    path = workflow or (WORKFLOW if faults else EXAMPLE)
-    raise SystemExit(show(path, keep=keep, storm=bool(faults), config_source=config_source))
+    path = workflow or (WORKFLOW if wrong else EXAMPLE)
+    raise SystemExit(show(path, keep=keep, faults=wrong, config_source=config_source))
 
 
 def show(
-    path: Path, *, keep: bool = False, storm: bool = False, config_source: str = "ssm",
+    path: Path, *, keep: bool = False, faults: frozenset[str] = frozenset(), config_source: str = "ssm",
     before_proof: Callable[[World], None] = lambda up: None,
 ) -> int:  # fmt: skip
     """What `local` does; returns the exit code: 0 only if every job came to an end and nothing is left."""
@@ -257,8 +262,8 @@ def show(
     with world(root, config_source=config_source) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
-        raging = Storm(up.cloud, up.github, up.kill)
-        if storm:
+        raging = Storm(up.cloud, up.github, up.kill, faults)
+        if faults:
             raging.begin()
         try:
             with Live(console=console, refresh_per_second=8, transient=True) as live:
@@ -274,12 +279,12 @@ def show(
         raging.end()
         left = up.leftovers()
         console.print(_summary(run, sessions))
-        if storm:
+        if faults:
             _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)
         _show_skipped_steps(console, run)
         _show_red_jobs(console, run)
     ends = left.none and all(session.status for session in sessions)
-    ends = ends and (not storm or all(job.conclusion == "success" for job in run.jobs))
+    ends = ends and (not faults or all(job.conclusion == "success" for job in run.jobs))
     word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
     console.print(
         f"{word}: {left.instances} instances, {left.registrations} registrations, {left.configurations} configurations"

@@ -1,4 +1,4 @@
-"""Everything that may go wrong at once, in measure: what `--faults storm` switches on."""
+"""Everything that may go wrong, in measure: what `--faults` switches on, one by one or all at once (`storm`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
+from sandbox.rates import Rates
 
 WORKFLOW = Path(__file__).parent / "storm.yml"
 RECLAIMED, NOTICE_S = 4, 12.0
@@ -19,36 +20,79 @@ FULL = ("c7i.large", "m7i.large")
 """Instance types that nobody gets."""
 
 
+FAULTS = {
+    "capacity": "two types and a zone have none",
+    "partial": "half of all fleets are filled in part",
+    "throttling": "a share of AWS's calls is throttled",
+    "rates": "AWS's published rates, at a hundredth of their size",
+    "lost-answers": "a share of the fleets is made and never answered",
+    "lag": "lists and indexes show late what was made",
+    "reclaims": "machines are taken back in the middle of their jobs",
+    "webhooks": "deliveries are lost, late and repeated",
+    "github": "GitHub refuses a share of the calls as too many (429)",
+    "kill": "the orchestrator is killed and started again",
+}
+"""What can be switched on, each alone or with others; `storm` is all of them but `rates`, which leaves room for little else."""
+STORM = frozenset(FAULTS) - {"rates"}
+SMALL = 0.01
+"""Of AWS's rates: thirty machines meet them then as three thousand do in earnest."""
+
+
+def read_faults(text: str) -> frozenset[str]:
+    """`storm`, or names joined by commas. Raises: ValueError."""
+    named = frozenset(filter(None, text.split(",")))
+    if unknown := named - set(FAULTS) - {"storm"}:
+        told = "\n".join(f"  {name:14} {what}" for name, what in {**FAULTS, "storm": "all of these but rates"}.items())
+        raise ValueError(f"--faults: expected some of these, joined by commas, found {', '.join(sorted(unknown))}:\n{told}")
+    return (named - {"storm"}) | (STORM if "storm" in named else frozenset())
+
+
 class Storm:
     """Starts with `begin`; `kill` ends the orchestrator as kill -9 does and starts it again."""
 
-    def __init__(self, cloud: Cloud, github: StandInGitHub, kill: Callable[[], None]) -> None:
-        self._cloud, self._github, self._kill = cloud, github, kill
+    def __init__(self, cloud: Cloud, github: StandInGitHub, kill: Callable[[], None], faults: frozenset[str] = STORM) -> None:
+        self._cloud, self._github, self._kill, self._faults = cloud, github, kill, faults
         self._over = threading.Event()
         self._chance = random.Random(5)
         self.killed = 0
 
     def begin(self) -> None:
         """From now on."""
-        weather, manners = self._cloud.weather, self._github.deliveries.manners
-        weather.full |= {*FULL, self._cloud.client("ec2").describe_subnets()["Subnets"][1]["SubnetId"]}
-        weather.partial, weather.throttled, weather.lost, weather.unseen_s = 0.5, 0.05, 0.3, 3.0
-        state = self._github.state
+        weather, state, manners = self._cloud.weather, self._github.state, self._github.deliveries.manners
         state.lost_after_s, state.requeued_after_s = LOST_AFTER_S, REQUEUED_AFTER_S
-        manners.lost, manners.repeated, manners.late = 0.1, 0.1, 0.2
-        threading.Thread(target=self._rage, daemon=True, name="storm").start()
+        for fault in self._faults & set(FAULTS):
+            match fault:
+                case "capacity":
+                    weather.full |= {*FULL, self._cloud.client("ec2").describe_subnets()["Subnets"][1]["SubnetId"]}
+                case "partial":
+                    weather.partial = 0.5
+                case "throttling":
+                    weather.throttled = 0.05
+                case "rates":
+                    weather.rates = Rates(SMALL)
+                case "lost-answers":
+                    weather.lost = 0.3
+                case "lag":
+                    weather.unseen_s = 3.0
+                case "webhooks":
+                    manners.lost, manners.repeated, manners.late = 0.1, 0.1, 0.2
+                case "github":
+                    self._github.limits.refused, self._github.limits.status = 0.03, 429
+        if self._faults & {"reclaims", "kill"}:
+            threading.Thread(target=self._rage, daemon=True, name="storm").start()
 
     def end(self) -> None:
         """No more of it."""
         self._over.set()
         weather = self._cloud.weather
-        weather.partial = weather.throttled = weather.lost = weather.unseen_s = 0.0
+        weather.partial = weather.throttled = weather.lost = weather.unseen_s = self._github.limits.refused = 0.0
+        weather.rates = None
         weather.full.clear()
 
     def told(self) -> str:
         """What went wrong, for the last line."""
-        deliveries = self._github.deliveries
-        seen = {**self._cloud.weather.seen, **deliveries.seen, "orchestrator killed": self.killed}
+        seen = {**self._cloud.weather.seen, **self._github.deliveries.seen, **self._github.limits.seen}
+        seen["orchestrator killed"] = self.killed
         return ", ".join(f"{number} {what}" for what, number in sorted(seen.items()) if number)
 
     def _rage(self) -> None:
@@ -59,8 +103,9 @@ class Storm:
             at_work = [one for one in self._at_work(busy) if one not in taken]
             if at_work:
                 taken.add(chosen := self._chance.choice(at_work))
-                self._cloud.reclaim(chosen, NOTICE_S)
-                if len(taken) == RECLAIMED // 2:
+                if "reclaims" in self._faults:
+                    self._cloud.reclaim(chosen, NOTICE_S)
+                if len(taken) == RECLAIMED // 2 and "kill" in self._faults:
                     self._kill()
                     self.killed += 1
                 self._over.wait(2.0)

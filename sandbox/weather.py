@@ -12,11 +12,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
 
+from sandbox.rates import Rates
+
 OVERRIDE = re.compile(r"LaunchTemplateConfigs\.1\.Overrides\.(\d+)\.(.+)")
 CAPACITY, MARKET = "TargetCapacitySpecification.TotalTargetCapacity", "TargetCapacitySpecification.DefaultTargetCapacityType"
 ICE = "InsufficientInstanceCapacity"
 THROTTLED_EC2 = frozenset({"CreateFleet", "DescribeInstances", "TerminateInstances", "DescribeLaunchTemplates"})
 THROTTLED_SSM = frozenset({"PutParameter", "DeleteParameter"})
+SSM = THROTTLED_SSM | {"GetParameter", "DescribeParameters"}
+SLOW = "RequestLimitExceeded"
 
 
 @dataclass
@@ -29,8 +33,10 @@ class Weather:
     """Fleets for more than one that are filled only in part."""
     throttled: float = 0.0
     """Calls of those that AWS throttles first."""
+    rates: Rates | None = None
+    """The buckets that AWS tells of; None: it can be asked without end."""
     unseen_s: float = 0.0
-    """Seconds in which DescribeInstances does not show an instance that was just made."""
+    """Seconds in which lists and indexes do not show what was just made: instances, parameters, rows of a secondary index."""
     lost: float = 0.0
     """CreateFleet calls that take effect and are never answered."""
     chance: random.Random = field(default_factory=lambda: random.Random(11))
@@ -47,11 +53,18 @@ class Weather:
 
     def refused(self, action: str) -> str:
         """The throttling error that a call gets instead of its answer; empty: none."""
-        if action in THROTTLED_EC2 and self.happens("calls throttled", self.throttled):
-            return "RequestLimitExceeded"
-        if action in THROTTLED_SSM and self.happens("calls throttled", self.throttled):
-            return "ThrottlingException"
+        code = "RequestLimitExceeded" if action in THROTTLED_EC2 else "ThrottlingException"
+        if action in THROTTLED_EC2 | THROTTLED_SSM and self.happens("calls throttled", self.throttled):
+            return code
+        if self.rates is not None and not self.rates.allows(action):
+            self.counted("calls beyond the published rates")
+            return "ThrottlingException" if action in SSM else "RequestLimitExceeded"
         return ""
+
+    def counted(self, what: str, number: int = 1) -> None:
+        """It went wrong."""
+        with self._lock:
+            self.seen[what] += number
 
     def of_fleet(self, body: bytes) -> tuple[bytes, str]:
         """What of a CreateFleet request can be fulfilled (empty: nothing), and the errors to be told, as XML."""
@@ -68,11 +81,14 @@ class Weather:
         if wanted > 1 and self.happens("fleets half filled", self.partial):
             given = self.chance.randint(1, wanted - 1)
         if closed:
-            with self._lock:
-                self.seen["pools without capacity"] += len(closed)
+            self.counted("pools without capacity", len(closed))
         errors = [_error(pool, market) for pool in closed.values()] or ([_error({}, market)] if given < wanted else [])
+        allowed = given if self.rates is None else self.rates.instances(given)
+        if allowed < given:
+            self.counted("instances beyond the published rates", given - allowed)
+            errors, given = [*errors, _error({}, market, SLOW, "Request limit exceeded.")], allowed
         left = [pool for at, pool in sorted(pools.items(), key=lambda item: int(item[0])) if at not in closed]
-        if pools and not left:
+        if (pools and not left) or not given:
             return b"", "".join(errors)
         told[CAPACITY] = str(given)
         for at, pool in enumerate(left, 1):
@@ -80,11 +96,11 @@ class Weather:
         return urlencode(told).encode(), "".join(errors)
 
 
-def _error(pool: dict[str, str], market: str) -> str:
+def _error(pool: dict[str, str], market: str, code: str = ICE, words: str = "") -> str:
     kind, subnet = pool.get("InstanceType", ""), pool.get("SubnetId", "")
+    words = words or f"We currently do not have sufficient {kind} capacity ({market})."
     where = f"<instanceType>{kind}</instanceType><subnetId>{subnet}</subnetId>"
     return (
-        f"<item><errorCode>{ICE}</errorCode><errorMessage>We currently do not have sufficient {kind} capacity ({market})."
-        f"</errorMessage><lifecycle>{market}</lifecycle>"
+        f"<item><errorCode>{code}</errorCode><errorMessage>{words}</errorMessage><lifecycle>{market}</lifecycle>"
         f"<launchTemplateAndOverrides><overrides>{where}</overrides></launchTemplateAndOverrides></item>"
     )

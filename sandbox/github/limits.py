@@ -5,9 +5,10 @@ Source: "Rate limits for the REST API", GitHub docs; the figures for registratio
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 
 HOUR_S, MINUTE_S = 3600.0, 60.0
 CORE, REGISTRATIONS = "core", "actions_runner_registration"
@@ -20,6 +21,12 @@ class Limits:
     def __init__(self) -> None:
         self.hourly = {CORE: 5_000, REGISTRATIONS: 10_000}
         self.mints_a_minute = 180
+        self.refused = 0.0
+        """Share of all calls that are refused as too many, though they are not: GitHub's secondary limits tell no figures."""
+        self.status = 403
+        """Or 429: GitHub says that it may be either."""
+        self.seen: Counter[str] = Counter()
+        self._chance = random.Random(13)
         self._windows: dict[tuple[str, str], tuple[float, int]] = {}
         self._mints: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
@@ -34,6 +41,9 @@ class Limits:
             allowed = used < limit
             used += allowed
             self._windows[app, resource] = (began, used)
+            if self.refused and self._chance.random() < self.refused:
+                self.seen["calls refused by GitHub"] += 1
+                return False, (("retry-after", "1"),)
             told: Headers = (
                 ("x-ratelimit-limit", str(limit)), ("x-ratelimit-remaining", str(max(0, limit - used))), ("x-ratelimit-used", str(used)),
                 ("x-ratelimit-reset", str(int(began + HOUR_S))), ("x-ratelimit-resource", resource),

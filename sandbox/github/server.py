@@ -129,7 +129,9 @@ class StandInGitHub:
         allowed, told = self.limits.count(app, REGISTRATIONS if call.path[-1] == "generate-jitconfig" else CORE)
         if not allowed:
             secondary = any(name == "retry-after" for name, _ in told)
-            raise Refusal(403, f"You have exceeded {'a secondary' if secondary else 'the API'} rate limit", headers=told)
+            raise Refusal(
+                self.limits.status, f"You have exceeded {'a secondary' if secondary else 'the API'} rate limit", headers=told
+            )
         try:
             reply = handle(call)
         except Refusal as refusal:

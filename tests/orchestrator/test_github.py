@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from orchestrator.ports import Scope
 from sandbox.github.deliveries import Delivery
 from sandbox.github.server import StandInGitHub
@@ -258,3 +258,22 @@ def test_every_failed_delivery_is_listed_however_many_pages_they_fill(github: St
 
     github.deliveries.log.clear()
     assert found == [str(number) for number in range(250, 0, -1) if number != 7]
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_a_refusal_for_too_many_calls_is_one_whichever_status_github_gives_it(github: StandInGitHub, status: int) -> None:
+    app = app_of(github)
+    app.find(SCOPE, "x")
+    github.limits.refused, github.limits.status = 1.0, status
+    try:
+        with pytest.raises(Throttled, match=str(status)):
+            app.find(SCOPE, "x")
+    finally:
+        github.limits.refused, github.limits.status = 0.0, 403
+    asked = len(github.calls)
+
+    with pytest.raises(Throttled, match="BudgetSpent"):
+        app.find(SCOPE, "x")
+    assert len(github.calls) == asked, "nothing is asked before the time that GitHub named"
+    time.sleep(1.1)
+    assert app.find(SCOPE, "x") is None

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
+from orchestrator.adapters.dynamodb import table_definition
 from sandbox.cloud import Cloud
 from sandbox.imds import Metadata
+from sandbox.rates import Rates
+from sandbox.storm import FAULTS, STORM, read_faults
 from sandbox.weather import Weather
 
 
@@ -199,3 +203,120 @@ def test_instances_that_were_just_made_are_shown_late_and_those_of_before_at_onc
     assert late == before == {name for group in first["Instances"] for name in group["InstanceIds"]}
     assert shown() == before | {name for group in second["Instances"] for name in group["InstanceIds"]}
     assert cloud.weather.seen["answers that lag"] == 1
+
+
+def test_at_the_published_rates_a_bucket_empties_and_fills_again() -> None:
+    now = [0.0]
+    rates = Rates(clock=lambda: now[0])
+
+    at_once = sum(rates.allows("PutParameter") for _ in range(10))
+    now[0] = 1.0
+    later = sum(rates.allows("PutParameter") for _ in range(10))
+
+    assert (at_once, later, rates.instances(5000)) == (3, 3, 1000)
+    now[0] = 61.0
+    assert rates.instances(5000) == 120 and rates.allows("SomethingElse")
+
+
+def test_beyond_the_published_rates_calls_are_refused_in_the_services_own_words(cloud: Cloud) -> None:
+    cloud.weather.rates = Rates(scale=0.01)
+    ssm = cloud.client("ssm")
+    ssm.put_parameter(Name="/a", Value="v", Type="String")
+
+    with pytest.raises(ClientError, match="ThrottlingException"):
+        ssm.put_parameter(Name="/b", Value="v", Type="String")
+
+    assert cloud.weather.seen["calls beyond the published rates"] == 1
+
+
+def test_a_fleet_beyond_the_published_rates_is_filled_as_far_as_they_allow_and_says_why(cloud: Cloud) -> None:
+    cloud.weather.rates = Rates(scale=0.003)
+
+    answer = fleet(cloud, count=5)
+
+    assert len(given(answer)) == 3 and [error["ErrorCode"] for error in answer["Errors"]] == ["RequestLimitExceeded"]
+
+
+def put(cloud: Cloud, table: str, row: str, value: str, token: str) -> None:
+    item = {"id": {"S": "a"}, "row": {"S": row}, "shard": {"S": "0"}, "due": {"N": "1"}, "value": {"S": value}}
+    condition = {"ConditionExpression": "attribute_not_exists(id)"}
+    cloud.client("dynamodb").transact_write_items(
+        TransactItems=[{"Put": {"TableName": table, "Item": item, **condition}}], ClientRequestToken=token
+    )
+
+
+def a_table(cloud: Cloud) -> str:
+    name = f"table-{uuid.uuid4().hex[:8]}"
+    cloud.client("dynamodb").create_table(**table_definition(name))
+    return name
+
+
+def test_a_transaction_is_done_once_for_its_token_and_other_words_under_it_are_refused(cloud: Cloud) -> None:
+    table = a_table(cloud)
+    put(cloud, table, "1", "v", "token-1")
+
+    put(cloud, table, "1", "v", "token-1")  # else its own condition would refuse it
+    with pytest.raises(ClientError, match="IdempotentParameterMismatchException"):
+        put(cloud, table, "1", "other", "token-1")
+    with pytest.raises(ClientError, match="ConditionalCheckFailed"):
+        put(cloud, table, "1", "v", "token-2")
+
+
+def test_a_lost_answer_of_a_transaction_is_no_lost_race_for_our_own_client(cloud: Cloud) -> None:
+    """botocore sends it again by itself, with the token that it made for it."""
+    from boto3.session import Session
+    from botocore.config import Config
+
+    from sandbox.cloud import CREDENTIALS, REGION
+
+    table, sent = a_table(cloud), []
+    config = Config(retries={"total_max_attempts": 3, "mode": "standard"})
+    client = Session(**CREDENTIALS, region_name=REGION).client("dynamodb", endpoint_url=cloud.url, config=config)
+
+    def lost(request: Any, **_: Any) -> Any:
+        sent.append(request.body)
+        if len(sent) == 1:
+            with urllib.request.urlopen(urllib.request.Request(request.url, request.body, dict(request.headers.items()))):
+                raise EndpointConnectionError(endpoint_url=request.url)
+        return None
+
+    client.meta.events.register("before-send.dynamodb.TransactWriteItems", lost)
+    item = {"id": {"S": "a"}, "row": {"S": "1"}}
+    told = {"TableName": table, "Item": item, "ConditionExpression": "attribute_not_exists(id)"}
+
+    client.transact_write_items(TransactItems=[{"Put": told}])
+
+    assert len(sent) == 2 and sent[0] == sent[1]
+
+
+def test_an_index_and_a_list_show_late_what_was_written_and_the_table_itself_at_once(cloud: Cloud) -> None:
+    table, dynamodb, ssm = a_table(cloud), cloud.client("dynamodb"), cloud.client("ssm")
+    cloud.weather.unseen_s = 0.5
+    put(cloud, table, "1", "v", "token-3")
+    ssm.put_parameter(Name="/late", Value="v", Type="String")
+    asked = {"TableName": table, "ExpressionAttributeValues": {":k": {"S": "0"}}, "KeyConditionExpression": "shard = :k"}
+    key = {"id": {"S": "a"}, "row": {"S": "1"}}
+
+    def seen() -> tuple[int, bool, int]:
+        found = dynamodb.query(**asked, IndexName="due-index")["Count"]
+        return found, "Item" in dynamodb.get_item(TableName=table, Key=key), len(ssm.describe_parameters()["Parameters"])
+
+    at_first = seen()
+    time.sleep(0.6)
+
+    assert (at_first, seen()) == ((0, True, 0), (1, True, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", set()), ("lag", {"lag"}), ("lag,rates", {"lag", "rates"}), ("storm", STORM), ("storm,rates", set(FAULTS))],
+)
+def test_faults_are_switched_on_by_name(text: str, found: set[str]) -> None:
+    assert read_faults(text) == found
+
+
+def test_a_fault_that_nobody_knows_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="found hail") as refusal:
+        read_faults("lag,hail")
+
+    assert all(name in str(refusal.value) for name in (*FAULTS, "storm"))

@@ -1,0 +1,79 @@
+"""What DynamoDB does and moto does not: a transaction is done once for its token, and an index shows some rows late."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sandbox.weather import Weather
+
+Answer = tuple[str, list[tuple[str, str]], bytes]
+TOKEN_S = 600.0
+"""For how long a token is known. Source: TransactWriteItems in the DynamoDB API reference, ClientRequestToken: ten minutes."""
+MISMATCH = "IdempotentParameterMismatchException"
+KEYS = ("id", "row")
+
+
+class Store:
+    """In front of moto's tables; one call at a time."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, tuple[float, str, Answer]] = {}
+        self._written: dict[tuple[str, str], float] = {}
+
+    def called(self, name: str, asked: dict[str, Any], call: Callable[[], Answer], weather: Weather) -> Answer:
+        """The answer to one call."""
+        if name == "TransactWriteItems":
+            return self._once(asked, call)
+        if name == "Query" and asked.get("IndexName") and weather.unseen_s:
+            return self._late(call(), weather)
+        self._noted(asked)
+        return call()
+
+    def _once(self, asked: dict[str, Any], call: Callable[[], Answer]) -> Answer:
+        """The same token and words give the first answer again, if that was a success; other words are refused."""
+        token = str(asked.get("ClientRequestToken", ""))
+        words = hashlib.sha256(json.dumps(asked.get("TransactItems"), sort_keys=True).encode()).hexdigest()
+        now = time.monotonic()
+        self._done = {known: one for known, one in self._done.items() if now - one[0] < TOKEN_S}
+        if token in self._done:
+            _, first, answer = self._done[token]
+            return answer if first == words else _refused(MISMATCH, "the token was used with other items within ten minutes")
+        answer = call()
+        if answer[0].startswith("200"):
+            for one in asked.get("TransactItems", []):
+                for told in one.values():
+                    self._noted(told)
+            if token:
+                self._done[token] = (now, words, answer)
+        return answer
+
+    def _noted(self, asked: dict[str, Any]) -> None:
+        item = asked.get("Item") or asked.get("Key")
+        if isinstance(item, dict) and all(name in item for name in KEYS):
+            self._written[_key(item)] = time.monotonic()
+
+    def _late(self, answer: Answer, weather: Weather) -> Answer:
+        """Without what was written a moment ago: the index has not heard of it."""
+        if not answer[0].startswith("200"):
+            return answer
+        now = time.monotonic()
+        self._written = {key: at for key, at in self._written.items() if now - at < weather.unseen_s}
+        told = json.loads(answer[2])
+        kept = [item for item in told["Items"] if _key(item) not in self._written]
+        weather.counted("answers that lag", len(kept) < len(told["Items"]))
+        content = json.dumps({**told, "Items": kept, "Count": len(kept)}).encode()
+        headers = [one for one in answer[1] if one[0].lower() not in ("content-length", "x-amz-crc32")]
+        return answer[0], headers, content
+
+
+def _key(item: dict[str, Any]) -> tuple[str, str]:
+    return str(item[KEYS[0]].get("S")), str(item[KEYS[1]].get("S"))
+
+
+def _refused(code: str, message: str) -> Answer:
+    told = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": message}).encode()
+    return "400 Bad Request", [("Content-Type", "application/x-amz-json-1.0"), ("Content-Length", str(len(told)))], told
