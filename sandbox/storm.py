@@ -12,7 +12,7 @@ from sandbox.github.server import StandInGitHub
 from sandbox.rates import Rates
 
 WORKFLOW = Path(__file__).parent / "storm.yml"
-RECLAIMED, NOTICE_S = 4, 12.0
+RECLAIMED, NOTICE_S = 4, 3.0
 """Machines that EC2 takes back in the middle of their jobs, and how long before it says so (EC2: two minutes)."""
 LOST_AFTER_S, REQUEUED_AFTER_S = 30.0, 10.0
 """GitHub's ten minutes and one minute, so that a storm is over while somebody watches."""
