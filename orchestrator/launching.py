@@ -55,8 +55,7 @@ class Launching:
             ledgers = {key: self.records.ledger(key) for key in launch.sets}
             if launch.state is LaunchState.INTENDED:
                 launch = self._dealt(launch, sent_before=sent_before)
-            dealt = [planned for planned in launch.sessions if planned.session_id in launch.bodies]
-            made = [self._made(launch, planned, ledgers[planned.set_key]) for planned in dealt]
+            made = self._all_made(launch, ledgers)
             launch, sent_before = self._next(launch, ledgers), False
             report(self.journal, self.crew.each([partial(self._configure, session) for session in made]))
 
@@ -129,6 +128,19 @@ class Launching:
                 return
             except Conflict:
                 continue
+
+    def _all_made(self, launch: Launch, ledgers: dict[str, Ledger | None]) -> list[Session]:
+        """The records of all that have a body, side by side. Raises: Conflict; ServiceFailed; some of them may be made."""
+        made: dict[str, Session] = {}
+
+        def make(planned: Planned) -> None:
+            made[planned.session_id] = self._made(launch, planned, ledgers[planned.set_key])
+
+        dealt = [planned for planned in launch.sessions if planned.session_id in launch.bodies]
+        troubles = self.crew.each([partial(make, planned) for planned in dealt])
+        if troubles:
+            raise next((one for one in troubles if not isinstance(one, Conflict)), troubles[0])
+        return [made[planned.session_id] for planned in dealt]
 
     def _made(self, launch: Launch, planned: Planned, ledger: Ledger | None) -> Session:
         """The record of a session that has a body; if it is there already, somebody was cut off, and it is ours now."""

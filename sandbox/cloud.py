@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from botocore.config import Config
 
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
 from sandbox.imds import ROLE_ID, access_key
-from sandbox.instances import Instances
+from sandbox.instances import Idle, Instances
 from sandbox.store import Answer, Store
 from sandbox.weather import Weather
 
@@ -80,6 +81,8 @@ class Cloud:
         self._of_fleet: dict[str, list[str]] = {}
         self._born: dict[bytes, float] = {}
         self.fleet_calls = 0
+        self.calls: Counter[str] = Counter()
+        """By the API's own names; S3's have none."""
         self.weather = Weather()
         self.permissions: set[tuple[str, str]] = set()
         """Who has needed which: the machines' role by its id, everybody else by his access key, and IAM's word for the call."""
@@ -212,6 +215,9 @@ class Cloud:
         """What a real fleet takes over from its launch template and moto does not. Source: the moto notes in docs/operations.md."""
         import base64
 
+        if isinstance(self.instances, Idle):
+            self.instances.boot(instance_id, "")
+            return
         ec2 = self.client("ec2")
         version = ec2.describe_launch_template_versions(LaunchTemplateName=template, Versions=["$Latest"])
         data = version["LaunchTemplateVersions"][0]["LaunchTemplateData"]
@@ -256,6 +262,8 @@ class _Front:
         asked = permission(signed, name, environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
         who = self._caller(environ)
         self._cloud.permissions.add((ROLE_ID if who.startswith(ROLE_ID) else key_of(signed), asked))
+        self._cloud.calls[name] += 1
+        self._cloud.weather.dawdle(name)
         if code := self._cloud.weather.refused(name):
             return _sent(
                 start_response, _refusal(code, "Rate exceeded", "503 Service Unavailable" if action else "400 Bad Request")
@@ -287,11 +295,17 @@ class _Front:
             return _sent(start_response, _without_length((status, headers, content), received))
         if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
             words = _read_json(environ)
-            with self._tables:  # moto's transactions copy all tables, and fail if somebody writes meanwhile
-                return _sent(start_response, self._store.called(name, words, partial(self._called, environ), self._cloud.weather))
+            ask, weather = partial(self._asked, environ), self._cloud.weather
+            with self._tables:  # one after the other: a transaction is several calls to moto
+                return _sent(start_response, self._store.called(name, words, partial(self._called, environ), weather, ask))
         if name in ("PutParameter", "DescribeParameters"):
             return _sent(start_response, self._parameters(name, environ))
         return self._behind(environ, start_response)  # type: ignore[no-any-return]
+
+    def _asked(self, environ: dict[str, Any], name: str, told: dict[str, Any]) -> Answer:
+        """Another call of DynamoDB, in the name of whoever made this one."""
+        target = {"HTTP_X_AMZ_TARGET": f"DynamoDB_20120810.{name}"}
+        return self._called({**_with_body(environ, json.dumps(told).encode()), **target})
 
     def _parameters(self, name: str, environ: dict[str, Any]) -> Answer:
         """SSM lists a parameter some time after it took it."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sandbox.imds import Metadata
 from sandbox.runner import release
@@ -97,6 +98,29 @@ class Instances:
         }  # fmt: skip
         (directory / "home").mkdir()
         return environment
+
+
+class Idle:
+    """Instances that only exist: nothing boots."""
+
+    def __init__(self) -> None:
+        self.machines: dict[str, Any] = {}
+
+    def boot(self, instance_id: str, user_data: str) -> None:
+        """It is there."""
+        self.machines[instance_id] = user_data
+
+    def end(self, instance_id: str) -> None:
+        """It is not."""
+        self.machines.pop(instance_id, None)
+
+    def stop(self) -> None:
+        """None is."""
+        self.machines.clear()
+
+    def console(self, instance_id: str) -> str:
+        """Nothing was printed."""
+        return ""
 
 
 def boot_scripts() -> Path:

@@ -30,7 +30,7 @@ from orchestrator.adapters.processes import LocalBodies
 from orchestrator.model import RescueState, Session, SessionState
 from orchestrator.records import JOBS, SESSIONS, Records
 from orchestrator.strategies.local import LocalStrategy
-from sandbox.cloud import Cloud
+from sandbox.cloud import Bodies, Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import RunRecord
 from sandbox.stack import STACK, Stack, deploy
@@ -72,11 +72,15 @@ class World:
 
     def __init__(
         self, root: Path, *, agent: dict[str, str] | None = None, visibility_s: int = 30, config_source: str = "ssm", without_ec2: bool = False,
+        instances: Bodies | None = None,
     ) -> None:  # fmt: skip
-        """`config_source`: `ssm` or `s3`, for both sides. `without_ec2`: by the strategy whose bodies are processes."""
+        """`config_source`: `ssm` or `s3`, for both sides. `without_ec2`: by the strategy whose bodies are processes.
+
+        `instances`: what EC2 boots, if not real agents.
+        """
         self.root, self._config_source = root, config_source
         self.bodies = root / "local" if without_ec2 else None
-        self.cloud, self.github = Cloud(root), StandInGitHub()
+        self.cloud, self.github = Cloud(root, instances), StandInGitHub()
         self._agent, self._visibility_s = agent, visibility_s
         self.stack: Stack | None = None
         self.server: subprocess.Popen[bytes] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
@@ -37,6 +38,8 @@ class Weather:
     """The buckets that AWS tells of; None: it can be asked without end."""
     unseen_s: float = 0.0
     """Seconds in which lists and indexes do not show what was just made: instances, parameters, rows of a secondary index."""
+    slow: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and most seconds that calls of this name take, `*`: every other."""
     lost: float = 0.0
     """CreateFleet calls that take effect and are never answered."""
     chance: random.Random = field(default_factory=lambda: random.Random(11))
@@ -50,6 +53,13 @@ class Weather:
             wrong = share > 0 and self.chance.random() < share
             self.seen[what] += wrong
         return wrong
+
+    def dawdle(self, action: str) -> None:
+        """Take the time that such a call takes."""
+        if bounds := self.slow.get(action, self.slow.get("*")):
+            with self._lock:
+                pause_s = self.chance.uniform(*bounds)
+            time.sleep(pause_s)
 
     def refused(self, action: str) -> str:
         """The throttling error that a call gets instead of its answer; empty: none."""

@@ -68,7 +68,7 @@ class DynamoTables:
         """One UpdateItem, unconditional."""
         name = self._names[table]
         names = {f"#{at}": attribute for at, attribute in enumerate(also)}
-        values = {f":{at}": _written(value) for at, value in enumerate(also.values())}
+        values = {f":{at}": written(value) for at, value in enumerate(also.values())}
         told = ", ".join(f"#{at} = :{at}" for at in range(len(also)))
         with translated(f"dynamodb:UpdateItem on {name}"):
             answer = self._client.update_item(
@@ -87,7 +87,7 @@ class DynamoTables:
         wanted = {
             "IndexName": DUE_INDEX, "KeyConditionExpression": "#shard = :shard AND #due <= :before",
             "ExpressionAttributeNames": {"#shard": "shard", "#due": "due"},
-            "ExpressionAttributeValues": {":shard": {"S": shard}, ":before": _written(before)},
+            "ExpressionAttributeValues": {":shard": {"S": shard}, ":before": written(before)},
         }  # fmt: skip
         for item in self._pages("query", table, wanted):
             yield Due((item["id"], item["row"]), float(item["due"]))
@@ -121,7 +121,7 @@ class DynamoTables:
                 told["ExpressionAttributeValues"] = {":read": {"N": str(one.read)}}
         if one.item is None:
             return "Delete", {**told, "Key": _key(one.key)}
-        return "Put", {**told, "Item": {**{name: _written(value) for name, value in one.item.items()}, **_key(one.key)}}
+        return "Put", {**told, "Item": {**{name: written(value) for name, value in one.item.items()}, **_key(one.key)}}
 
     def _pages(self, verb: str, table: str, wanted: dict[str, Any], **extra: Any) -> Iterator[dict[str, Any]]:
         name = self._names[table]
@@ -150,7 +150,8 @@ def _conflict_or(error: ServiceFailed) -> Exception:
     return error
 
 
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
+    """A value as DynamoDB types it."""
     return TypeSerializer().serialize(_decimal(value))
 
 

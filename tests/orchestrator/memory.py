@@ -223,7 +223,8 @@ class MemoryTables:
             self._items.pop(place, None)
         else:
             self._items[place] = json.dumps({**item, "id": place[1][0], "row": place[1][1]})
-        entry = {"item": json.loads(self._items[place]), **{k: item[k] for k in ("shard", "due") if k in item}} if item else {}
+        sparse = item is not None and ("shard" in item or "instance_id" in item)
+        entry = {"item": json.loads(self._items[place]), **{k: item[k] for k in ("shard", "due") if k in item}} if sparse else {}
         self._coming.append((self._clock.now() + self.index_lag_s, place, entry))
 
     def _hear(self) -> None:

@@ -26,30 +26,12 @@ from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import SITE_S, Ec2Strategy
 from orchestrator.strategies.local import LocalStrategy
 from sandbox.cloud import Cloud
+from sandbox.instances import Idle
 from sandbox.local import CloudClients
 from tests.orchestrator.memory import ManualClock, MemoryCompute, some_settings
 
 KINDS = fitting(snapshot(SNAPSHOT.read_text("utf-8")), Ask(), "amd64")
 UNKNOWN = SessionHandle("ec2", "i-0123456789abcdef0")
-
-
-class NoBodies:
-    """Instances that need no process."""
-
-    def __init__(self) -> None:
-        self.machines: dict[str, Any] = {}
-
-    def boot(self, instance_id: str, user_data: str) -> None:
-        self.machines[instance_id] = user_data
-
-    def end(self, instance_id: str) -> None:
-        self.machines.pop(instance_id, None)
-
-    def stop(self) -> None:
-        self.machines.clear()
-
-    def console(self, instance_id: str) -> str:
-        return ""
 
 
 @dataclass
@@ -74,7 +56,7 @@ class Ground:
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    up = Cloud(tmp_path_factory.mktemp("cloud"), NoBodies()).start()
+    up = Cloud(tmp_path_factory.mktemp("cloud"), Idle()).start()
     yield up
     up.stop()
 
