@@ -41,6 +41,7 @@ image-validate:        ## the image template, and every script that lands in an 
 	@packer/validate.sh
 
 bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json and docs/benchmarks.md
+	$(BIN)/python -m benchmarks.burst
 	$(BIN)/python -m benchmarks
 
 clean:                 ## remove what the other words made

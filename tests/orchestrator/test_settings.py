@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import SettingsInvalid
-from orchestrator.settings import Alias, read_settings
+from orchestrator.settings import Alias, Caps, read_settings
 
 PEM = "-----BEGIN PRIVATE KEY-----\nhush-hush\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
 REQUIRED = {
@@ -189,3 +189,21 @@ def test_what_cannot_be_had_on_this_machine_is_named(name: str, raw: str) -> Non
     environment = {**REQUIRED, "RUNS_FLEET_STRATEGY": "local", f"RUNS_FLEET_{name}": raw}
 
     assert any(problem.startswith(f"RUNS_FLEET_{name}: expected") for problem in problems_of(environment))
+
+
+@pytest.mark.parametrize("scope", ["REPOSITORY", "LABEL_SET"])
+def test_each_limit_of_the_stack_is_there_for_a_repository_and_a_label_set_too(scope: str) -> None:
+    words = {"MAX_SESSIONS": "7", "MAX_VCPUS": "64", "MAX_USD_PER_HOUR": "2.5", "LAUNCHES_PER_MINUTE": "30"}
+    settings = read_settings({**REQUIRED, **{f"RUNS_FLEET_{name}_PER_{scope}": value for name, value in words.items()}})
+
+    found = settings.per_repository if scope == "REPOSITORY" else settings.per_label_set
+    assert found == Caps(sessions=7, cpus=64, usd_per_hour=2.5, launches_per_minute=30.0)
+    (problem,) = problems_of({**REQUIRED, f"RUNS_FLEET_MAX_VCPUS_PER_{scope}": "many"})
+    assert problem.startswith(f"RUNS_FLEET_MAX_VCPUS_PER_{scope}: expected a whole number")
+
+
+def test_without_a_word_only_a_label_sets_machines_are_limited() -> None:
+    settings = read_settings(REQUIRED)
+
+    assert (settings.per_repository, settings.per_label_set) == (Caps(), Caps(sessions=500))
+    assert (settings.ec2_at_once, settings.ec2_per_second) == (1000.0, 2.0)
