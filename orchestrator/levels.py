@@ -19,7 +19,7 @@ from orchestrator.intake import Intake
 from orchestrator.labels import Ask
 from orchestrator.launching import Launching, report
 from orchestrator.model import Board, Launch, Ledger, Pace, Planned, Stack, Told, changed, kind_of, repository_key
-from orchestrator.ports import Clock, Crew, Ids, Journal
+from orchestrator.ports import Body, Clock, Crew, Ids, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
 from orchestrator.settings import Caps, ServerSettings
@@ -60,6 +60,8 @@ class Levels:
     journal: Journal
     crew: Crew
     _asked: dict[str, float] = field(default_factory=dict)
+    _listed: tuple[float, tuple[Body, ...]] | None = None
+    """When EC2 was asked last what there is, and its answer."""
 
     def settle(self, set_keys: Iterable[str]) -> None:
         """Correct the level of each label set; sets that need the same kind of machine share a launch.
@@ -188,11 +190,13 @@ class Levels:
         return made
 
     def _counted(self, stack: Stack, now: float) -> Stack:
-        """With what there is by EC2's own word, if the last count is old."""
+        """With what there is by EC2's own word, if the last count is old; who loses the race to write it need not ask again."""
         if now - stack.counted_at < COUNTED_S:
             return stack
-        kinds = {kind.name: kind for kind in self.launching.catalogue}
-        return caps.counted(stack, self.launching.compute.list_sessions(), kinds, now)
+        if self._listed is None or now - self._listed[0] >= COUNTED_S:
+            self._listed = (now, tuple(self.launching.compute.list_sessions()))
+        at, bodies = self._listed
+        return caps.counted(stack, bodies, {kind.name: kind for kind in self.launching.catalogue}, at)
 
     def _put_off(self, want: Want, why: str, until: float | None) -> None:
         """Not now; looked at again then (None: when somebody wakes it)."""

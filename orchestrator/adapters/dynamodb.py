@@ -143,7 +143,7 @@ def _key(key: Key) -> dict[str, Any]:
 
 def _conflict_or(error: ServiceFailed) -> Exception:
     """A lost race in its own words. Source: CancellationReasons of TransactionCanceledException."""
-    answer = getattr(error.__cause__, "response", {})
+    answer = getattr(error.__cause__, "response", None) or {}  # a call without an answer has one, too: None
     reasons = {str(reason.get("Code")) for reason in answer.get("CancellationReasons", [])} - {"None"}
     if error.code in LOST or (error.code == "TransactionCanceledException" and reasons and reasons <= LOST_RACES):
         return Conflict("somebody wrote one of the items since it was read")

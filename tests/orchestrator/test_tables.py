@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables, table_definition
-from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.ports import Due, Tables, Write
 from sandbox.cloud import Cloud
 from sandbox.local import CloudClients
@@ -223,3 +226,25 @@ def test_the_twins_index_lags_as_long_as_it_is_told() -> None:
     clock.at += 5.0
 
     assert (at_once, list(tables.due("jobs", "0", 9.0))) == ([], [Due(("1", "job"), 1.0)])
+
+
+class Impatient(Clients):
+    """Clients of a service that takes every call and never answers."""
+
+    def __init__(self, port: int) -> None:
+        config = Config(read_timeout=0.2, retries={"total_max_attempts": 1})
+        keys = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
+        self._client = boto3.session.Session(**keys).client("dynamodb", endpoint_url=f"http://127.0.0.1:{port}", config=config)
+
+    def get(self, service: str, region: str | None = None) -> Any:
+        return self._client
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["one item", "a transaction"])
+def test_a_write_that_is_never_answered_is_unanswered(number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tables = DynamoTables(Impatient(silent.getsockname()[1]), {"jobs": "some-jobs"})
+        writes = [Write("jobs", (str(n), "job"), {"version": 1}, 0) for n in range(number)]
+
+        with pytest.raises(Unanswered):
+            tables.write(writes)
