@@ -157,7 +157,7 @@ class Levels:
         if ledger.holds and _reason(ledger.holds[-1].what) == _reason(why) and self.clock.now() - ledger.holds[-1].at < HELD_S:
             return ledger
         holds = (*ledger.holds, Told(at=self.clock.now(), what=why))[-HOLDS:]
-        return self.records.put(changed(ledger, holds=holds))
+        return self.records.put(changed(ledger, holds=holds, touched_at=ledger.touched_at or self.clock.now()))
 
     def _fresh(self, board: Board) -> Ledger | None:
         """A ledger for a label set that has none, from one of its jobs."""
