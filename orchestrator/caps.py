@@ -120,7 +120,9 @@ def _rooms(limits: Caps, each: Each, there: int, cpus: float, usd: float, may: s
     if limits.cpus:
         left = int((limits.cpus - cpus) // max(1, each.cpus))
         found.append(Room(left, f"the {limits.cpus} vCPUs that {may}, of which {cpus:.0f} are in use"))
-    if limits.usd_per_hour and each.usd:
+    if limits.usd_per_hour and not each.usd:
+        found.append(Room(0, f"prices that are not known yet: {limits.usd_per_hour:g} USD an hour {may}"))
+    elif limits.usd_per_hour:
         left = int((limits.usd_per_hour - usd) / each.usd + ROUNDING)
         found.append(Room(left, f"the {limits.usd_per_hour:g} USD an hour that {may}, of which {usd:.2f} are spent"))
     return found
@@ -132,5 +134,6 @@ def _least(rooms: list[Room]) -> Room:
 
 
 def _filled(tokens: float, at: float, now: float, per_second: float, most: float) -> float:
-    """A bucket that was so full at that time; one that nobody has used yet is full."""
+    """A bucket that was so full at that time; one that nobody has used yet is full. It holds one at least: it comes some time."""
+    most = max(1.0, most)
     return min(most, tokens + max(0.0, now - at) * per_second) if at else most

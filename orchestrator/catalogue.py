@@ -63,6 +63,8 @@ class Catalogue:
     kinds: tuple[Kind, ...]
     fresh: Callable[[], tuple[Kind, ...]] | None = None
     renew_at: float = 0.0
+    at_once: bool = False
+    """Whether the first time is now: nothing may be launched before prices are known."""
 
     def __iter__(self) -> Iterator[Kind]:
         return iter(self.kinds)
@@ -78,7 +80,7 @@ class Catalogue:
         """
         if self.fresh is None or now < self.renew_at:
             return None
-        if not self.renew_at:
+        if not self.renew_at and not self.at_once:
             self.renew_at = now + FIRST_S
             return None
         self.renew_at = now + AGAIN_S

@@ -7,18 +7,21 @@ and said so already some minutes ago. One reaper's failure keeps no other from i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from orchestrator import planning
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import LaunchState, SessionState, is_over
-from orchestrator.ports import Body, Clock, Compute, Configurations, GitHub, Journal, Queue, Scope
+from orchestrator.ports import Body, Clock, Compute, Configurations, GitHub, Journal, Queue, Registered, Scope
 from orchestrator.reapers import GONE
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 
+Thing = TypeVar("Thing")
 SUSPECTED_S = 600.0
 """How long something must look ownerless: longer than any launch takes to become records."""
 PAST_S = 30.0
@@ -67,21 +70,17 @@ class Cleaning:
 
     def _machines(self) -> None:
         """Those past the end that their tag names, and those of no session."""
+        self._each(self.compute.list_sessions(), self._machine)
+
+    def _machine(self, body: Body) -> None:
         now = self.clock.now()
-        troubles: list[OrchestratorError] = []
-        for body in self.compute.list_sessions():
-            try:
-                if body.expires_at is not None and now >= body.expires_at:
-                    if self.records.suspected(f"{body.handle.body}/past", now, PAST_S):
-                        self._terminated(body, "past its end")
-                elif self._is_owned(body):
-                    self.records.cleared(body.handle.body)
-                elif self.records.suspected(body.handle.body, now, SUSPECTED_S):
-                    self._terminated(body, "of no session")
-            except OrchestratorError as error:
-                troubles.append(error)
-        if troubles:
-            raise troubles[0]
+        if body.expires_at is not None and now >= body.expires_at:
+            if self.records.suspected(f"{body.handle.body}/past", now, PAST_S):
+                self._terminated(body, "past its end")
+        elif self._is_owned(body):
+            self.records.cleared(body.handle.body)
+        elif self.records.suspected(body.handle.body, now, SUSPECTED_S):
+            self._terminated(body, "of no session")
 
     def _is_owned(self, body: Body) -> bool:
         """Whether a session that is not closed has it, or a launch may still deal it."""
@@ -104,39 +103,47 @@ class Cleaning:
 
     def _secrets(self) -> None:
         """Configurations whose session is over, or never was."""
-        for instance_id in self.configurations.instances():
-            session = self.records.session_of(instance_id)
-            if session is not None and not is_over(session):
-                continue
-            if self.records.suspected(f"configuration/{instance_id}", self.clock.now(), SUSPECTED_S):
-                self.journal.event("secret.reaped", instance_id=instance_id)
-                self.configurations.delete(instance_id)
+        self._each(self.configurations.instances(), self._secret)
+
+    def _secret(self, instance_id: str) -> None:
+        session = self.records.session_of(instance_id)
+        if session is not None and not is_over(session):
+            return
+        if self.records.suspected(f"configuration/{instance_id}", self.clock.now(), SUSPECTED_S):
+            self.journal.event("secret.reaped", instance_id=instance_id)
+            self.configurations.delete(instance_id)
+
+    @staticmethod
+    def _each(things: Iterable[Thing], look_at: Callable[[Thing], None]) -> None:
+        """All of them; one that fails keeps no other from its turn. Raises: the first failure, in the end."""
+        troubles: list[OrchestratorError] = []
+        for thing in things:
+            try:
+                look_at(thing)
+            except OrchestratorError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
 
     def _registrations(self) -> None:
         """Runners of this stack's that are offline, and whose session is over or never was."""
         now = self.clock.now()
         if not self.records.leased("registrations", now, OFFLINE_S / 2):
             return
-        troubles: list[OrchestratorError] = []
-        for scope in self.records.repositories(now - LATELY_S):
-            try:
-                self._registrations_of(scope, now)
-            except OrchestratorError as error:
-                troubles.append(error)
-        if troubles:
-            raise troubles[0]
+        self._each(self.records.repositories(now - LATELY_S), self._registrations_of)
 
-    def _registrations_of(self, scope: Scope, now: float) -> None:
-        for runner in self.github.registered(scope):
-            name = planning.session_of(self.settings.stack_id, runner.name)
-            session = self.records.session(name) if name else None
-            what = f"runner/{scope.owner}/{scope.repo}/{runner.runner_id}"
-            if not name or runner.online or runner.busy or (session is not None and not is_over(session)):
-                if name:
-                    self.records.cleared(what)
-                continue
-            if self.records.suspected(what, now, OFFLINE_S) and self.github.remove(scope, runner.runner_id):
-                self.journal.event("registration.reaped", runner=runner.name)
+    def _registrations_of(self, scope: Scope) -> None:
+        self._each(self.github.registered(scope), partial(self._registration, scope))
+
+    def _registration(self, scope: Scope, runner: Registered) -> None:
+        name = planning.session_of(self.settings.stack_id, runner.name)
+        session = self.records.session(name) if name else None
+        what = f"runner/{scope.owner}/{scope.repo}/{runner.runner_id}"
+        if not name or runner.online or runner.busy or (session is not None and not is_over(session)):
+            if name:
+                self.records.cleared(what)
+        elif self.records.suspected(what, self.clock.now(), OFFLINE_S) and self.github.remove(scope, runner.runner_id):
+            self.journal.event("registration.reaped", runner=runner.name)
 
     def _depths(self) -> None:
         """How much waits in each queue, and how long what was received lately had waited, for whoever watches."""

@@ -24,6 +24,8 @@ EXPECTED_S = 180.0
 """For how long a job counts that an interruption will send back."""
 MOST_EXPECTED = 100
 """Jobs of one label set that are expected at one time."""
+HELD_S = 600.0
+"""The same reason for waiting is remembered anew after so long."""
 KINDS = 8
 """Kinds of machine and image of one label set whose idle ends are counted."""
 IDLE = frozenset({SessionState.LAUNCHED, SessionState.CONFIGURED, SessionState.READY})
@@ -63,8 +65,9 @@ def level(board: Board, now: float) -> Level:
     counted = {card.identity for card in sessions if _counts(card, oldest, now)}
     arriving = coming(board)
     told_of = [until for until in ledger.working.values() if until > now] if ledger else []
-    supply, demand = len(counted) + len(arriving) + len(told_of), len(waiting) + len(expected)
-    looks = [*_looks(sessions, oldest, now), *told_of, *expected, *([now + WAITING_S] if waiting else [])]
+    prepared = [until for until in ledger.prepared if until > now] if ledger else []
+    supply, demand = len(counted) + len(arriving) + len(told_of), len(waiting) + len(expected) + len(prepared)
+    looks = [*_looks(sessions, oldest, now), *told_of, *expected, *prepared, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if _is_silent(card, now))
     looks += [now + BUSY_S] if ask else []
     found = Level(

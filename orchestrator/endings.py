@@ -245,8 +245,13 @@ class Endings:
     def _is_at_work(self, session: Session) -> bool:
         """Whether GitHub says so: what we did not hear for long, because we were away, may lie in our queues."""
         scope = scope_of(session)
-        runner_id = self.github.find(scope, session.runner_name)
-        return runner_id is not None and not self.github.remove(scope, runner_id)
+        try:
+            runner_id = self.github.find(scope, session.runner_name)
+            return runner_id is not None and not self.github.remove(scope, runner_id)
+        except ServiceFailed as error:
+            if error.code != "404" and session.state is not SessionState.LAUNCHED:
+                raise
+            return False  # never configured, or the App is not there any more
 
     def _is_unregistered(self, session: Session) -> bool:
         """Whether GitHub has no runner of it any more; asked only where its job's end does not say so already: calls are few."""

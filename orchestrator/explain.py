@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator import caps, planning
 from orchestrator.catalogue import Kind
-from orchestrator.demand import level
+from orchestrator.demand import HELD_S, level
 from orchestrator.model import (
     Board,
     Job,
@@ -151,7 +151,8 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     ready = [s for s in counted if s.state is SessionState.READY]
     rooms = _rooms(facts, settings, caps.each_of(planning.serving(settings, catalogue, ask)), now)
     full = next((room for room in rooms if not room.machines), None)
-    lately = ledger.holds[-1] if ledger is not None and ledger.holds and now - ledger.holds[-1].at < settings.lease_s else None
+    told = ledger.holds[-1] if ledger is not None and ledger.holds else None
+    lately = told if told is not None and now - told.at < HELD_S + settings.lease_s else None  # it is not told again sooner
     conditions: list[tuple[bool, Callable[[], str]]] = [
         (bool(ask.complaints), lambda: "labels that can be understood: " + "; ".join(ask.complaints)),
         (

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from orchestrator import planning
 from orchestrator.catalogue import Catalogue
+from orchestrator.errors import ServiceFailed
 from orchestrator.labels import Ask, read_ask
 from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
 from orchestrator.notes import Notes
@@ -30,6 +31,8 @@ APPROVAL_S = 31 * 86_400.0
 """An approval may take thirty days. Source: GitHub documentation, "Reviewing deployments"."""
 UNHEARD = "unheard"
 """The conclusion of a job that we gave up; GitHub may know better later."""
+ASKED_AGAIN_S = 3600.0
+"""How soon GitHub is asked again about a job that must be over, if it did not answer."""
 QUEUED_S, RUNNING_S = 24 * 3600.0 + 600.0, 5 * 86_400.0 + 600.0
 """GitHub cancels a job that was queued for a day, and ends one that ran for five. Source: GitHub Actions usage limits."""
 
@@ -98,7 +101,9 @@ class Intake:
         job = self.records.job(job_id)
         if job is None or job.state is JobState.COMPLETED or (overdue and job.due > self.clock.now()):
             return
-        told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id) if overdue else None
+        if overdue:
+            job = self.records.put(changed(job, due=self.clock.now() + ASKED_AGAIN_S))
+        told = self._told(job) if overdue else None
         if told is not None:
             self.records.put(changed(job, due=self.clock.now() + QUEUED_S))
             self.apply(told)
@@ -106,6 +111,17 @@ class Intake:
         self.records.put(changed(job, state=JobState.COMPLETED, conclusion=UNHEARD, completed_at=self.clock.now()))
         self.journal.event("job.unheard", job_id=job_id, state=job.state.value)
         self.sessions.wake(job.set_key)
+
+    def _told(self, job: Job) -> JobEvent | None:
+        """What GitHub says of a job that must be over; None: nothing, or it will not say any more. Raises: ServiceFailed."""
+        try:
+            return self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id)
+        except ServiceFailed as error:
+            limit_s = RUNNING_S if job.state is JobState.IN_PROGRESS else QUEUED_S
+            long_over = self.clock.now() - (job.started_at or job.queued_at) > 2 * limit_s
+            if error.code != "404" and not long_over:
+                raise
+            return None  # the App is not there any more, or may not ask
 
     def _remember(self, job: Job, event: JobEvent, state: JobState) -> None:
         wait_s = APPROVAL_S if state is JobState.WAITING else QUEUED_S

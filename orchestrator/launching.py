@@ -189,7 +189,7 @@ class Launching:
         if ask is not None:
             wanted = planning.firm(ask) if launch.firm else ask
             row = planning.next_row(planning.steps(wanted, self.settings), launch.step, reasons)
-            if row is not None:
+            if row is not None and self._can_be_asked(wanted):
                 again = changed(launch, state=LaunchState.INTENDED, step=row, sessions=left, bodies={})
                 return self.records.put(self.requested(again, wanted))
         refused = [self.records.ledger(key) for key in sorted({one.set_key for one in left})]
@@ -206,6 +206,11 @@ class Launching:
         elif any(found.refusals >= REFUSALS for found in wiser):
             self._say_that_it_waits([one.job_id for one in left], why)
         return closed
+
+    def _can_be_asked(self, ask: Ask) -> bool:
+        """What there was when the launch was made may be gone: a template, types of the operator's list or of EC2's."""
+        there = ask.architecture in self.compute.site().templates
+        return there and bool(planning.serving(self.settings, self.catalogue, ask))
 
     def _say_that_it_waits(self, job_ids: list[str], why: str) -> None:
         """Once for each job: whoever waits for it shall not wonder. It goes on being tried."""

@@ -6,6 +6,7 @@ message that comes again and an index that lags make one launch: whoever commits
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from orchestrator import caps, planning
-from orchestrator.demand import Level, level, without_backoff
-from orchestrator.errors import Conflict, OrchestratorError
+from orchestrator.demand import HELD_S, Level, level, without_backoff
+from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed
 from orchestrator.intake import Intake
 from orchestrator.labels import Ask
 from orchestrator.launching import Launching, report
-from orchestrator.model import Board, Launch, Ledger, Pace, Planned, Stack, Told, changed, kind_of, repository_key
+from orchestrator.model import Board, Launch, Ledger, Pace, Planned, Session, Stack, Told, changed, kind_of, repository_key
 from orchestrator.ports import Body, Clock, Crew, Ids, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
@@ -28,8 +29,8 @@ ASKED_S, ASKED_JOBS = 60.0, 5
 """How often GitHub is asked about a label set's jobs, and about how many, if a runner works on something it has not told of."""
 COUNTED_S = 10.0
 """How long a count of all machines is believed."""
-HOLDS, HELD_S = 20, 600.0
-"""Reasons remembered; the same one is told again after so long."""
+HOLDS = 20
+"""Reasons remembered."""
 PACED_S = 2.0
 """How long what the pace does not allow now waits before it is asked again."""
 
@@ -44,6 +45,18 @@ class Want:
     firm: bool = False
     asked: int = 0
     """How many have been asked for already."""
+    put_off: bool = False
+    """The rest must wait: others may still be served now."""
+
+    @property
+    def age(self) -> float:
+        """Since when its oldest job waits."""
+        return self.found.waiting[0].since if self.found.waiting else math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be asked for, now."""
+        return self.asked < self.found.lacking and not self.put_off
 
 
 @dataclass
@@ -78,11 +91,8 @@ class Levels:
             except OrchestratorError as error:
                 troubles.append(error)
         launches: list[Launch] = []
-        for spec, wants in sorted(wanted.items()):
-            try:
-                launches += self._intended(spec, wants)
-            except OrchestratorError as error:
-                troubles.append(error)
+        for spec, wants in sorted(wanted.items(), key=lambda one: (min(want.age for want in one[1]), one[0])):
+            launches += self._intended(spec, sorted(wants, key=lambda want: want.age), troubles)
         troubles += self.crew.each([partial(self.launching.carry, launch) for launch in launches])
         report(self.journal, troubles)
 
@@ -116,8 +126,15 @@ class Levels:
         """GitHub is asked what it has not told: of the runs that silent sessions say they work for, and of jobs that wait."""
         for session in filter(None, map(self.records.session, found.ask)):
             if session.ran_run and not session.bound_job:
-                self.intake.ask_run(scope_of(session), session.ran_run, session.runner_name)
+                self._ask_run(session)
         self.intake.ask(key, max(ASKED_JOBS, len(found.ask)))
+
+    def _ask_run(self, session: Session) -> None:
+        """That it cannot be asked now keeps nobody from asking about the jobs that wait."""
+        try:
+            self.intake.ask_run(scope_of(session), session.ran_run, session.runner_name)
+        except ServiceFailed as error:
+            self.journal.event("level.unasked", session_id=session.session_id, error=str(error))
 
     def _has_a_new_image(self, ledger: Ledger) -> bool:
         """Whether a launch would now be of another kind, or use another template version, than those that did no work."""
@@ -169,25 +186,31 @@ class Levels:
                 )  # fmt: skip
         return None
 
-    def _intended(self, spec: str, wants: Sequence[Want]) -> list[Launch]:
-        """Commit the wishes, as many as the pace allows."""
-        ask = wants[0].ask
-        why = "; ".join(ask.complaints) or self._unservable(ask)
-        if why:
-            for want in wants:
-                self.journal.event("level.unservable", set_key=want.ledger.set_key, labels=want.ledger.labels, why=why)
-            return []
+    def _intended(self, spec: str, wants: Sequence[Want], troubles: list[Exception]) -> list[Launch]:
+        """Commit the wishes, as many as may be, longest waiting first; what was committed is returned whatever follows."""
         made: list[Launch] = []
         try:
-            while any(want.asked < want.found.lacking for want in wants):
+            ask = wants[0].ask
+            if why := "; ".join(ask.complaints) or self._unservable(ask):
+                for want in wants:
+                    self._said_unservable(want, why)
+                return []
+            while any(want.is_open for want in wants):
                 launch = self._committed(spec, wants)
-                if launch is None:
-                    break
-                made.append(launch)
+                made += [launch] if launch is not None else []
         except Conflict:
             for want in wants:
                 self.sessions.wakes.wake(want.ledger.set_key)
+        except OrchestratorError as error:
+            troubles.append(error)
         return made
+
+    def _said_unservable(self, want: Want, why: str) -> None:
+        """What a label asks for is not there, as far as we have it: whoever waits is told, once each."""
+        self.journal.event("level.unservable", set_key=want.ledger.set_key, labels=want.ledger.labels, why=why)
+        want.ledger = self._held(want.ledger, want.found, why)
+        for job in filter(None, (self.records.job(card.identity) for card in want.found.waiting)):
+            self.launching.notes.say(job, "This job waits for what is not there", f"waits: {why}.")
 
     def _counted(self, stack: Stack, now: float) -> Stack:
         """With what there is by EC2's own word, if the last count is old; who loses the race to write it need not ask again."""
@@ -200,6 +223,7 @@ class Levels:
 
     def _put_off(self, want: Want, why: str, until: float | None) -> None:
         """Not now; looked at again then (None: when somebody wakes it)."""
+        want.put_off = True
         want.ledger = self._held(want.ledger, want.found, why)
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
@@ -260,9 +284,9 @@ class Levels:
         each = self._each(wants[0].ask)
         whole = caps.room(stack, self.settings, each)
         room = min(planning.AT_ONCE, whole.machines)
-        sharing = self._fitting([want for want in wants if want.asked < want.found.lacking])
+        sharing = self._fitting([want for want in wants if want.is_open])
         if stack.paused or not room:
-            for want in sharing:
+            for want in filter(lambda one: one.is_open, wants):
                 self._put_off(want, "paused" if stack.paused else whole.why, None if stack.paused else now + PACED_S)
             return None
         sessions: list[Planned] = []

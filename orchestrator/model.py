@@ -306,6 +306,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Launches in a row for which EC2 had no machine of any kind that would do."""
     expected: tuple[float, ...] = ()
     """Until when each job counts that an interruption will send back to us."""
+    prepared: tuple[float, ...] = ()
+    """Until when each machine counts as wanted that an operator asked for."""
     working: dict[str, float] = {}
     """Sessions that ended having had a job, of which GitHub has not told yet: until when each counts as if it still worked."""
     touched_at: float = 0.0

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from orchestrator.errors import Conflict, OrchestratorError
-from orchestrator.intake import Intake
+from orchestrator.intake import UNHEARD, Intake
+from orchestrator.model import JobState
 from orchestrator.ports import Clock, GitHub, Journal, Scope
 from orchestrator.records import Records
 from orchestrator.settings import ServerSettings
@@ -74,7 +75,7 @@ class Recovery:
     def _found_in(self, scope: Scope) -> int:
         found = 0
         for event in self.github.waiting_jobs(scope):
-            if not self.settings.are_ours(event.labels) or self.records.job(event.job_id) is not None:
+            if not self.settings.are_ours(event.labels) or self._is_known(event.job_id):
                 continue
             try:
                 self.intake.apply(event)
@@ -83,6 +84,11 @@ class Recovery:
             self.journal.event("job.found", job_id=event.job_id, repository=f"{scope.owner}/{scope.repo}")
             found += 1
         return found
+
+    def _is_known(self, job_id: str) -> bool:
+        """As one that GitHub lets run; an approval that was never told, or an end that was only inferred, is not that."""
+        job = self.records.job(job_id)
+        return job is not None and job.state is not JobState.WAITING and job.conclusion != UNHEARD
 
     def _turn(self) -> list[Scope]:
         """The repositories whose turn it is: all of them one after the other, by the clock alone."""

@@ -49,14 +49,18 @@ class Sessions:
         try:
             session, runner_id = self._configured(session)
         except ServiceFailed as error:
-            self.records.noted(session, self.clock.now(), str(error))
+            self.records.noted(self._again(session), self.clock.now(), str(error))
             raise
         except Unlaunchable as error:
-            return self.ended(session, "failure", "unconfigurable", str(error))
+            return self.ended(self._again(session), "failure", "unconfigurable", str(error))
         deadline = self.clock.now() + planning.BOOT_S
         return self.moved(
             session, SessionState.CONFIGURED, runner_id=runner_id, deadline=deadline, configured_at=self.clock.now()
         )
+
+    def _again(self, session: Session) -> Session:
+        """As written last: what failed may have written it before. Raises: ServiceFailed."""
+        return self.records.session(session.session_id) or session
 
     def release(self, session_id: str) -> None:
         """Take an idle session back, if GitHub agrees that it is idle: then nobody can give it a job any more.
@@ -160,6 +164,7 @@ class Sessions:
         except ContractError as error:
             raise Unlaunchable(str(error)) from error
         if not self.configurations.put(session.instance_id, written):
+            session = self.records.put(changed(session, due=now.timestamp() + self.settings.lease_s))  # if it is still ours
             self.configurations.delete(session.instance_id)  # laid down for a registration that is gone
             self.configurations.put(session.instance_id, written)
         return session, minted.runner_id

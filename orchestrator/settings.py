@@ -141,6 +141,11 @@ class ServerSettings:
     poll_s: int = 10
     """Seconds of one long poll, at most 20; short enough that stopping does not take long."""
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether prices must be known: something is limited by money."""
+        return any((self.max_usd_per_hour, self.per_repository.usd_per_hour, self.per_label_set.usd_per_hour))
+
     def ask_of(self, owner: str, repo: str, labels: tuple[str, ...]) -> Ask:
         """What labels ask for in this repository, held to what the policy allows it, and of one architecture."""
         ask = bounded(self.policy.rule_of(owner, repo), read_ask(labels, self.spec_of))
@@ -257,6 +262,9 @@ class _Reader:
         hint = f"expected nothing with {PREFIX}STRATEGY=local: processes have no role of their own"
         if self.text("CONFIG_SOURCE", "") == "s3":
             self.problems.append(f"{PREFIX}CONFIG_SOURCE: {hint}")
+        for name in ("MAX_USD_PER_HOUR", "MAX_USD_PER_HOUR_PER_REPOSITORY", "MAX_USD_PER_HOUR_PER_LABEL_SET"):
+            if self.text(name, "0") != "0":
+                self.problems.append(f"{PREFIX}{name}: expected nothing with {PREFIX}STRATEGY=local: nobody bills for processes")
         if self.text("RUNNER_ROLE_ID", ""):
             self.problems.append(f"{PREFIX}RUNNER_ROLE_ID: {hint}")
         kept = {name: value for name, value in self._environment.items() if name.startswith("AWS_") or name in PASSED_ON}

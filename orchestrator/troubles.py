@@ -23,6 +23,7 @@ class Trouble(StrEnum):
 
 
 NO_CAPACITY = frozenset({"InsufficientInstanceCapacity", "UnfulfillableCapacity", "InsufficientCapacity", "Unsupported"})
+BROKEN = NO_CAPACITY | {"InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"}
 """A pool that says so is left alone for a while."""
 _CAPACITY = NO_CAPACITY | {
     "InsufficientHostCapacity", "InsufficientReservedInstanceCapacity", "InsufficientFreeAddressesInSubnet",
@@ -52,11 +53,11 @@ def trouble(code: str) -> Trouble | None:
 def gravest(reasons: Iterable[str]) -> Trouble:
     """Of several (`code: message`) the one that decides.
 
-    A refusal only if there is nothing else: where one pool is refused and another has no capacity, a third may give. What nobody
-    knows is as no capacity: something else is asked for, and it is never given up for good.
+    A refusal or "later" only if there is nothing else: where one pool is refused or broken and another has no capacity, a third
+    may give. What nobody knows is as no capacity: something else is asked for, and it is never given up for good.
     """
     found = {trouble(reason.partition(":")[0].strip()) or Trouble.CAPACITY for reason in reasons}
-    order = (Trouble.LATER, Trouble.QUOTA, Trouble.CAPACITY, Trouble.REFUSED)
+    order = (Trouble.QUOTA, Trouble.CAPACITY, Trouble.LATER, Trouble.REFUSED)
     return next((kind for kind in order if kind in found), Trouble.CAPACITY)
 
 

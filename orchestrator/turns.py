@@ -126,8 +126,8 @@ class Turns:
 
         def wanted() -> None:
             known = self.records.ledger(key) or Ledger(set_key=key, owner=owner, repo=repo, installation_id="", labels=names)
-            more = (*known.expected, *[until] * count)[-MOST_EXPECTED:]
-            self.records.put(changed(known, expected=more, touched_at=self.clock.now()))
+            more = (*known.prepared, *[until] * count)[-MOST_EXPECTED:]
+            self.records.put(changed(known, prepared=more, touched_at=self.clock.now()))
 
         self.records.seen(Scope("", owner, repo), self.clock.now())
         self.sessions.wake(key)  # before, for the case that we are cut off; and after, to be looked at now
@@ -153,7 +153,10 @@ class Turns:
         self._again(lambda: self.records.put(changed(self.records.stack(), paused=paused)))
         soon = () if paused else self.records.overdue(self.clock.now() + self.settings.lease_s, AT_A_RESUME)
         for asleep in [identity for identity, row in soon if row == WAKE]:
-            self.sessions.wake(asleep)  # whatever waits is looked at within a lease anyway: now instead
+            self.records.wake(
+                asleep, self.clock.now()
+            )  # whatever waits is looked at within a lease anyway: now instead, by anybody
+            self.sessions.wakes.wake(asleep)
         return paused
 
     def drain(self) -> list[Session]:

@@ -75,7 +75,8 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     sessions = Sessions(
         settings, records, world.compute, world.github, world.configurations, world.clock, world.journal, world.wakes
     )
-    kinds = catalogue.Catalogue(catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8")), world.kinds)
+    shipped = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
+    kinds = catalogue.Catalogue(shipped, world.kinds, at_once=settings.is_priced)
     notes = Notes(records, world.github, world.clock, world.journal)
     launching = Launching(settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew)
     rescues = Rescues(records, notes, world.github, world.clock, world.journal, settings.watch_s)
@@ -136,7 +137,7 @@ def _compute(settings: ServerSettings, clients: Clients, clock: Clock) -> Comput
 
 
 def _market(settings: ServerSettings, clients: Clients, compute: Compute) -> tuple[catalogue.Kind, ...]:
-    return Market(clients, clients.region, compute.site().subnets, priced=settings.max_usd_per_hour > 0).kinds()
+    return Market(clients, clients.region, compute.site().subnets, priced=settings.is_priced).kinds()
 
 
 def _configurations(settings: ServerSettings, clients: Clients) -> Configurations:

@@ -30,6 +30,8 @@ BACKDATED_S, JWT_S = 60, 540
 """The JWT's clock is set back a minute for skewed machines; its life stays below GitHub's ten minutes."""
 RENEW_BEFORE_S = 300.0
 PAGE, DELIVERY_PAGES = 100, 10
+SHUT_OUT, SHUT_OUT_S = frozenset({403, 404}), 600.0
+"""An installation that was removed or suspended answers so; for how long nothing is registered there then."""
 APP = ""
 """The account of calls that the App makes as itself."""
 NOTE = 60_000
@@ -47,6 +49,7 @@ class GitHubApp:
         )
         self.budgets = Budgets()
         self._tokens: dict[str, tuple[str, float]] = {}
+        self._shut_out: dict[str, float] = {}
         self._renewing = threading.Lock()
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
@@ -60,7 +63,9 @@ class GitHubApp:
             return Minted(int(answer["runner"]["id"]), Secret(str(answer["encoded_jit_config"])))
 
     def registrations_left(self, scope: Scope) -> int | None:
-        """By the headers of the last answer."""
+        """By the headers of the last answer; none while the App is not let in there."""
+        if self._shut_out.get(_token_key(scope), 0.0) > time.time():
+            return 0
         return self.budgets.left(_token_key(scope), Need.REGISTRATION, time.time())
 
     def find(self, scope: Scope, name: str) -> int | None:
@@ -226,6 +231,8 @@ class GitHubApp:
             installation = scope.installation_id or self._installation(scope)
             url = f"{self._api_url}/app/installations/{installation}/access_tokens"
             status, answer = self._exchange("POST", url, self._jwt(), APP, Need.REGISTRATION)
+            if status in SHUT_OUT:
+                self._shut_out[key] = time.time() + SHUT_OUT_S
             self._expect(status, 201, "installation token", answer)
             with _readable("installation token"):
                 token = str(answer["token"])

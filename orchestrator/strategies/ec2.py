@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from orchestrator.circuits import pool_name
 from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
-from orchestrator.troubles import NO_CAPACITY
+from orchestrator.troubles import BROKEN
 
 NAME = "ec2"
 GONE = frozenset({"InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed"})
@@ -89,7 +89,7 @@ class Ec2Strategy:
             for identity in group.get("InstanceIds", [])
         ]
         reasons = tuple(sorted({f"{e.get('ErrorCode')}: {e.get('ErrorMessage')}" for e in answer.get("Errors", [])}))
-        refused = {_pool(error) for error in answer.get("Errors", []) if error.get("ErrorCode") in NO_CAPACITY}
+        refused = {_pool(error) for error in answer.get("Errors", []) if error.get("ErrorCode") in BROKEN}
         return Started(tuple(bodies), reasons, tuple(sorted(refused - {""})))
 
     def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:

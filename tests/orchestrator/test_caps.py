@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator import caps
-from orchestrator.catalogue import Kind
+from orchestrator.catalogue import Catalogue, Kind
 from orchestrator.model import Stack, repository_key
 from orchestrator.settings import Caps
-from tests.orchestrator.memory import World, an_event, some_settings
+from tests.orchestrator.memory import MORNING, World, an_event, some_settings
 from tests.orchestrator.test_explain import explanation
 
 EACH = caps.Each(4, 0.2)
@@ -48,8 +48,64 @@ def test_the_narrowest_limit_decides_and_is_named(settings: dict[str, object], m
     assert caps.room(Stack(tokens=given.launches_per_minute, ec2=1000.0), given, EACH) == caps.Room(machines, why)
 
 
-def test_without_a_price_money_limits_nothing_but_the_number() -> None:
-    assert caps.room(Stack(tokens=500.0, ec2=1000.0), some_settings(max_usd_per_hour=0.01), caps.Each(4, 0.0)).machines > 0
+@pytest.mark.parametrize("scope", ["stack", "per_repository", "per_label_set"])
+def test_what_is_limited_by_money_waits_until_prices_are_known(scope: str) -> None:
+    limit: dict[str, object] = {"max_usd_per_hour": 1.0} if scope == "stack" else {scope: Caps(usd_per_hour=1.0)}
+    world = World(settings=some_settings(**limit))
+    world.turns.launching.catalogue.kinds = tuple(replace(kind, usd=0.0) for kind in world.turns.launching.catalogue)
+    queue(world, 3)
+    world.settle()
+    at_first = world.compute.launched
+
+    assert at_first == 0 and "prices that are not known yet" in explanation(world, "1").waits_for
+    priced(world, 0.05)
+    world.ticks(until_s=70.0)
+    assert world.compute.launched == 3
+
+
+def test_with_a_limit_of_money_prices_are_asked_for_at_once() -> None:
+    asked: list[str] = []
+    catalogue = Catalogue((), lambda: (asked.append("now"), ())[1], at_once=True)
+
+    catalogue.renew(1000.0)
+
+    assert asked == ["now"]
+
+
+@pytest.mark.parametrize("scope", ["per_repository", "per_label_set"])
+def test_a_pace_below_one_a_minute_still_comes_to_one(scope: str) -> None:
+    world = World(settings=some_settings(**{scope: Caps(launches_per_minute=0.5)}))
+    queue(world, 3)
+    world.settle()
+    at_first = world.compute.launched
+
+    world.ticks(until_s=150.0)
+
+    assert (at_first, world.compute.launched) == (1, 2)
+
+
+def test_label_sets_at_their_limit_hide_no_other_however_many_there_are() -> None:
+    world = World(settings=some_settings(per_repository=Caps(sessions=1)))
+    world.turns.pause(paused=True)
+    for n in range(120):
+        world.told(an_event(job_id=str(n), labels=(f"runs-fleet={n}",)))
+    world.told(an_event(job_id="victim", repo="other", labels=("runs-fleet=victim",), at=MORNING + 100.0))
+
+    world.turns.pause(paused=False)
+    world.settle()
+    world.tick()
+
+    assert sorted(session.repo for session in world.sessions) == ["other", "widgets"]
+
+
+def test_under_a_limit_of_the_stack_who_waits_longest_comes_first() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    for n in range(20):
+        world.turns.on_job_event(an_event(job_id=f"young-{n}", labels=(f"runs-fleet={n}",), at=MORNING + 10.0))
+    world.turns.on_job_event(an_event(job_id="oldest", labels=("runs-fleet=oldest/cpu=8",), at=MORNING - 10.0))
+    world.settle()
+
+    assert [session.launched_for for session in world.sessions] == ["oldest"]
 
 
 def test_what_ec2_may_not_show_yet_is_added_to_its_count_and_what_it_shows_is_not() -> None:

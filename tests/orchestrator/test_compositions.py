@@ -203,7 +203,7 @@ def prepares(world: World) -> None:
 
 def all_or_none_is_prepared(world: World) -> None:
     ledger = world.records.ledger(set_key("octo", "widgets", 1, LABELS))
-    assert world.compute.launched == (2 if ledger is not None and ledger.expected else 0)
+    assert world.compute.launched == (2 if ledger is not None and ledger.prepared else 0)
 
 
 def vanishes(world: World) -> None:

@@ -277,3 +277,12 @@ def test_a_refusal_for_too_many_calls_is_one_whichever_status_github_gives_it(gi
     assert len(github.calls) == asked, "nothing is asked before the time that GitHub named"
     time.sleep(1.1)
     assert app.find(SCOPE, "x") is None
+
+
+def test_where_the_app_is_not_let_in_nothing_is_registered_for_a_while(github: StandInGitHub) -> None:
+    app, gone = app_of(github), Scope("999999", "octo", "sandbox")
+    with pytest.raises(ServiceFailed, match="installation token answered 404"):
+        app.find(gone, "x")
+
+    assert app.registrations_left(gone) == 0
+    assert app.registrations_left(SCOPE) != 0

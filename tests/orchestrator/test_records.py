@@ -52,7 +52,7 @@ FULL_LAUNCH = a_launch(
 )  # fmt: skip
 FULL_LEDGER = a_ledger(
     surplus_since=1.5, barren={"amd64 t:3": 7}, backoff_until=9.25, backoff_why="why", backoff_of="amd64 t:3", refusals=2,
-    expected=(3.5, 4.5), holds=(Told(at=1.5, what="why"),),
+    expected=(3.5, 4.5), prepared=(6.5,), holds=(Told(at=1.5, what="why"),),
     touched_at=2.0,
     working={"s-1": 5.5},
 )  # fmt: skip

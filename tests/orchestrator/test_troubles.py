@@ -48,6 +48,12 @@ def test_each_code_says_what_is_to_be_done(code: str, kind: Trouble | None) -> N
         (["UnauthorizedOperation: no"], Trouble.REFUSED, "EC2 refuses what is asked (UnauthorizedOperation)"),
         (
             [NONE, "VcpuLimitExceeded: 32", "RequestLimitExceeded: slow down"],
+            Trouble.QUOTA,
+            "a quota of this AWS account is used up (VcpuLimitExceeded)",
+        ),
+        ([NONE, "InternalError: this zone"], Trouble.CAPACITY, "EC2 has no capacity"),
+        (
+            ["RequestLimitExceeded: slow down"],
             Trouble.LATER,
             "EC2 asks to be left alone for a while (RequestLimitExceeded)",
         ),
