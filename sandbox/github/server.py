@@ -178,6 +178,8 @@ class StandInGitHub:
 
     def _installation_token(self, call: Call) -> Reply:
         app, token = self._insist_on_app(call), self.state.token("ghs_")
+        if app in self.uninstalled:
+            raise Refusal(404, "Not Found")
         self._app_of_token[token] = app
         answer = {
             "token": token, "expires_at": views.moment(time.time() + 3600),

@@ -280,9 +280,13 @@ def test_a_refusal_for_too_many_calls_is_one_whichever_status_github_gives_it(gi
 
 
 def test_where_the_app_is_not_let_in_nothing_is_registered_for_a_while(github: StandInGitHub) -> None:
-    app, gone = app_of(github), Scope("999999", "octo", "sandbox")
-    with pytest.raises(ServiceFailed, match="installation token answered 404"):
-        app.find(gone, "x")
+    app = app_of(github)
+    github.uninstalled.add(github.app_id)
+    try:
+        with pytest.raises(ServiceFailed, match="installation token answered 404"):
+            app.find(SCOPE, "x")
+    finally:
+        github.uninstalled.clear()
 
-    assert app.registrations_left(gone) == 0
-    assert app.registrations_left(SCOPE) != 0
+    assert app.registrations_left(SCOPE) == 0
+    assert app.registrations_left(Scope("4", "octo", "sandbox")) is None
