@@ -31,6 +31,8 @@ from sandbox.workflow import read_workflow
 from tests.orchestrator import memory
 
 FLEET_S, CALL_S = (2.0, 5.0), (0.02, 0.02)
+PATIENT_S = 300.0
+"""For how long an agent waits for its configuration; machines here would wait for ever."""
 SENDERS, MATRIX = 16, 250
 POLLS = ("ReceiveMessage", "Query")
 """Asked all the time, whether there is work or not: long polls, and what is due."""
@@ -79,12 +81,15 @@ def _played(up: World, number: int, within_s: float) -> dict[str, float]:
     configured_s = time.monotonic() - began_s
     calls, github = Counter(up.cloud.calls) - before, len(up.github.calls) - github_before
     sessions = up.sessions()
-    unconfigured = sum(one.state is not SessionState.CONFIGURED for one in sessions)
+    waited = [(one.configured_at or time.time()) - (one.launched_at or 0.0) for one in sessions]
+    unconfigured = sum(wait_s > PATIENT_S for wait_s in waited) + sum(
+        one.state is not SessionState.CONFIGURED for one in sessions
+    )
     work = sum(times for name, times in calls.items() if name not in POLLS)
     return {
-        "machines": len(sessions), "unconfigured": unconfigured, "told_s": told_s, "launched_s": launched_s,
-        "configured_s": configured_s, "fleet_calls": calls["CreateFleet"], "github_calls_per_job": github / number,
-        "aws_calls_per_job": work / number,
+        "machines": len(sessions), "unconfigured": unconfigured, "longest_s": max(waited, default=0.0), "told_s": told_s,
+        "launched_s": launched_s, "configured_s": configured_s, "fleet_calls": calls["CreateFleet"],
+        "github_calls_per_job": github / number, "aws_calls_per_job": work / number,
     }  # fmt: skip
 
 
