@@ -33,7 +33,8 @@ from tests.orchestrator import memory
 FLEET_S, CALL_S = (2.0, 5.0), (0.02, 0.02)
 PATIENT_S = 300.0
 """For how long an agent waits for its configuration; machines here would wait for ever."""
-SENDERS, MATRIX = 16, 250
+SENDERS, MATRIX = 16, 50
+"""Jobs of one label set: moto writes out its whole board anew for each look at it."""
 POLLS = ("ReceiveMessage", "Query")
 """Asked all the time, whether there is work or not: long polls, and what is due."""
 ONE_APP = {"RUNS_FLEET_MAX_SESSIONS": "5000", "RUNS_FLEET_MAX_SESSIONS_PER_LABEL_SET": "5000", "RUNS_FLEET_WATCH_SECONDS": "60"}
@@ -104,7 +105,7 @@ def _deliveries(up: World, number: int) -> list[bytes]:
     url, up.github.webhook_url = up.github.webhook_url, None
     jobs = {
         f"part{part}": {
-            "runs-on": "runs-fleet=burst", "steps": [{"run": "true"}],
+            "runs-on": f"runs-fleet=burst-{part}", "steps": [{"run": "true"}],
             "strategy": {"matrix": {"number": list(range(min(MATRIX, number - at)))}},
         }
         for part, at in enumerate(range(0, number, MATRIX))
