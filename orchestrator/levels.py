@@ -82,19 +82,19 @@ class Levels:
         Raises: OrchestratorError.
         """
         wanted: dict[str, list[Want]] = defaultdict(list)
-        troubles: list[Exception] = []
-        for key in sorted(set(set_keys)):
-            try:
-                self._weigh(key, wanted)
-            except Conflict:
-                self.sessions.wake(key)
-            except OrchestratorError as error:
-                troubles.append(error)
+        troubles = self.crew.each([partial(self._weighed, key, wanted) for key in sorted(set(set_keys))])
         launches: list[Launch] = []
         for spec, wants in sorted(wanted.items(), key=lambda one: (min(want.age for want in one[1]), one[0])):
-            launches += self._intended(spec, sorted(wants, key=lambda want: want.age), troubles)
+            launches += self._intended(spec, sorted(wants, key=lambda want: (want.age, want.ledger.set_key)), troubles)
         troubles += self.crew.each([partial(self.launching.carry, launch) for launch in launches])
         report(self.journal, troubles)
+
+    def _weighed(self, key: str, wanted: dict[str, list[Want]]) -> None:
+        """Beside others; who loses a race is looked at again. Raises: ServiceFailed."""
+        try:
+            self._weigh(key, wanted)
+        except Conflict:
+            self.sessions.wake(key)
 
     def _weigh(self, key: str, wanted: dict[str, list[Want]]) -> None:
         board, now = self.records.board(key), self.clock.now()

@@ -34,9 +34,9 @@ def test_jobs_of_an_app_that_was_taken_away_end_and_machines_are_not_bought_for_
     world.launched()
     unplugged(world)
 
-    world.ticks(until_s=DAY_S + 7200.0, every_s=60.0)
+    world.ticks(until_s=DAY_S + 7200.0, every_s=600.0)
     bought, asked = world.compute.launched, world.calls.made.count("github.refused")
-    world.ticks(until_s=4 * 3600.0, every_s=60.0)
+    world.ticks(until_s=4 * 3600.0, every_s=600.0)
 
     job = world.records.job("1")
     assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "unheard")
@@ -55,7 +55,7 @@ def test_a_job_that_github_will_not_tell_of_is_asked_about_once_an_hour_and_give
         raise ServiceFailed("github:installation token", "403", "This installation has been suspended")
 
     world.github.job = suspended  # type: ignore[method-assign,assignment]
-    world.ticks(until_s=DAY_S + 3 * 3600.0, every_s=60.0)
+    world.ticks(until_s=DAY_S + 3 * 3600.0, every_s=600.0)
     after_a_day = len(asked)
     world.ticks(until_s=DAY_S, every_s=600.0)
 
