@@ -75,6 +75,7 @@ class Levels:
     _asked: dict[str, float] = field(default_factory=dict)
     _listed: tuple[float, tuple[Body, ...]] | None = None
     """When EC2 was asked last what there is, and its answer."""
+    _listing_at: float = 0.0
 
     def settle(self, set_keys: Iterable[str]) -> None:
         """Correct the level of each label set; sets that need the same kind of machine share a launch.
@@ -216,7 +217,8 @@ class Levels:
         """With what there is by EC2's own word, if the last count is old; who loses the race to write it need not ask again."""
         if now - stack.counted_at < COUNTED_S:
             return stack
-        if self._listed is None or now - self._listed[0] >= COUNTED_S:
+        if self._listed is None or now - self._listing_at >= COUNTED_S:
+            self._listing_at = now  # who comes while EC2 lists goes on with the last list, and with what was launched since
             self._listed = (now, tuple(self.launching.compute.list_sessions()))
         at, bodies = self._listed
         return caps.counted(stack, bodies, {kind.name: kind for kind in self.launching.catalogue}, at)
