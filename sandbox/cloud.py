@@ -249,6 +249,7 @@ class _Front:
         self._behind, self._cloud = behind, cloud
         self._tables, self._senders, self._store = threading.Lock(), Senders(), Store()
         self._laid: dict[str, float] = {}
+        self._listing = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         action = b""
@@ -298,7 +299,7 @@ class _Front:
             ask, weather = partial(self._asked, environ), self._cloud.weather
             with self._tables:  # one after the other: a transaction is several calls to moto
                 return _sent(start_response, self._store.called(name, words, partial(self._called, environ), weather, ask))
-        if name in ("PutParameter", "DescribeParameters"):
+        if name in ("PutParameter", "DeleteParameter", "DescribeParameters"):
             return _sent(start_response, self._parameters(name, environ))
         return self._behind(environ, start_response)  # type: ignore[no-any-return]
 
@@ -309,13 +310,15 @@ class _Front:
 
     def _parameters(self, name: str, environ: dict[str, Any]) -> Answer:
         """SSM lists a parameter some time after it took it."""
-        asked, answer = _read_json(environ), self._called(environ)
+        asked = _read_json(environ)
+        with self._listing:  # moto fails if one is laid down while it lists them
+            answer = self._called(environ)
         weather, now = self._cloud.weather, time.monotonic()
         if name == "PutParameter":
             self._laid[str(asked.get("Name"))] = now
             return answer
         young = {laid for laid, at in self._laid.items() if now - at < weather.unseen_s}
-        if not young or not answer[0].startswith("200"):
+        if name != "DescribeParameters" or not young or not answer[0].startswith("200"):
             return answer
 
         def shown(content: bytes) -> bytes:
