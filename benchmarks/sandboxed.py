@@ -57,7 +57,7 @@ def paced(number: int) -> dict[str, float]:
     """So many jobs at once with what one App, SSM and EC2 really allow: their published rates, and 180 registrations a minute."""
     with tempfile.TemporaryDirectory(prefix="runs-fleet-") as root, world(Path(root), instances=Idle()) as up:
         up.cloud.weather.rates = Rates()
-        up.serve(**ONE_APP, **QUIET)
+        up.serve(**ONE_APP, **QUIET, RUNS_FLEET_CONFIG_WRITES_PER_SECOND="3")
         return {"jobs": number, **_played(up, number, 900.0)}
 
 

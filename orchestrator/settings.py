@@ -97,6 +97,8 @@ class ServerSettings:
     config_source: str = "ssm"
     """`ssm` or `s3`: where configurations are laid down. The agents must be told the same."""
     config_bucket: str = ""
+    config_writes_per_second: float = 3.0
+    """What SSM takes. Source: Systems Manager quotas, PutParameter: 3 a second, 10 with higher throughput."""
     runner_role_id: str = ""
     """The id (`AROA…`) of the role of our machines; empty: not known."""
     runner_group_id: int = 1
@@ -195,6 +197,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         stack_id=reader.text("STACK_ID", "runs-fleet"),
         max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0, most=14_400.0),
         config_source=source,
+        config_writes_per_second=reader.number("CONFIG_WRITES_PER_SECOND", 3.0, least=0.1, most=1000.0),
         config_bucket=reader.needed_if(source == "s3", "CONFIG_BUCKET", "the bucket of the configurations"),
         runner_role_id=reader.needed_if(source == "s3", "RUNNER_ROLE_ID", "the id of the machines' role, AROA…"),
         runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0, least=1.0, whole=True)),

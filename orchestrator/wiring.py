@@ -143,4 +143,4 @@ def _market(settings: ServerSettings, clients: Clients, compute: Compute) -> tup
 def _configurations(settings: ServerSettings, clients: Clients) -> Configurations:
     if settings.config_source == "s3":
         return S3Configurations(clients, settings.stack_id, settings.config_bucket, settings.runner_role_id)
-    return SsmConfigurations(clients, settings.stack_id)
+    return SsmConfigurations(clients, settings.stack_id, settings.config_writes_per_second)

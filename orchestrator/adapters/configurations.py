@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 from agent.contract.names import CONFIG_OBJECTS, config_object, instance_of, instance_of_object, parameter_name
 from orchestrator.adapters.aws import Clients, pages, translated
-from orchestrator.errors import ServiceFailed
+from orchestrator.errors import ServiceFailed, Throttled
 
 TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
 
 
+WRITTEN_WITHIN_S = 40.0
+"""For how long a write that is throttled is tried again at once: well within a lease, and within what an agent waits."""
+
+
 class SsmConfigurations:
     """Configurations (ports) as SecureStrings. Source: the Systems Manager API reference."""
 
-    def __init__(self, clients: Clients, stack_id: str) -> None:
-        self._clients, self._stack_id = clients, stack_id
+    def __init__(self, clients: Clients, stack_id: str, writes_per_second: float = 3.0) -> None:
+        """`writes_per_second`: what SSM takes; who comes when more are under way waits for his turn."""
+        self._clients, self._stack_id, self._every_s = clients, stack_id, 1.0 / writes_per_second
+        self._next_s, self._turns = 0.0, threading.Lock()
 
     def put(self, instance_id: str, value: str) -> bool:
         """Tags and overwriting exclude each other; a tag-scoped policy needs the tags, so nothing is ever overwritten."""
         name = parameter_name(instance_id)
         tags = {"InstanceId": instance_id, "runs-fleet:managed": "true", "runs-fleet:stack": self._stack_id}
-        try:
-            with translated(f"ssm:PutParameter {name}"):
-                self._clients.get("ssm").put_parameter(
-                    Name=name, Value=value, Type="SecureString", Tags=[{"Key": key, "Value": text} for key, text in tags.items()]
-                )
-        except ServiceFailed as error:
-            if error.code == "ParameterAlreadyExists":
-                return False
-            raise
-        return True
+        until_s = time.monotonic() + WRITTEN_WITHIN_S
+        while True:
+            self._wait()
+            try:
+                with translated(f"ssm:PutParameter {name}"):
+                    self._clients.get("ssm").put_parameter(
+                        Name=name, Value=value, Type="SecureString", Tags=[{"Key": key, "Value": t} for key, t in tags.items()]
+                    )
+            except ServiceFailed as error:
+                if error.code == "ParameterAlreadyExists":
+                    return False
+                if not isinstance(error, Throttled) or time.monotonic() > until_s:
+                    raise
+                continue  # other replicas write, too
+            return True
+
+    def _wait(self) -> None:
+        """For our turn: as many a second as SSM takes, so that a hundred launched at once need not fail and come again."""
+        with self._turns:
+            turn_s = max(time.monotonic(), self._next_s)
+            self._next_s = turn_s + self._every_s
+        time.sleep(max(0.0, turn_s - time.monotonic()))
 
     def exists(self, instance_id: str) -> bool:
         """By a filter on its name."""

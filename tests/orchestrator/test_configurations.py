@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,10 @@ from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
 from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Configurations
+from sandbox.cloud import Cloud
+from sandbox.instances import Idle
+from sandbox.local import CloudClients
+from sandbox.rates import Rates
 from tests.conftest import Moto
 from tests.orchestrator.memory import MemoryConfigurations
 
@@ -25,7 +31,7 @@ Make = Callable[[str], Configurations]
 @pytest.fixture(params=["twin", "ssm", "s3"])
 def make(request: pytest.FixtureRequest, moto: Moto) -> Make:
     if request.param == "ssm":
-        return lambda stack: SsmConfigurations(CLIENTS, stack)
+        return lambda stack: SsmConfigurations(CLIENTS, stack, 1000.0)
     if request.param == "s3":
         CLIENTS.get("s3").create_bucket(Bucket=BUCKET)
         return lambda stack: S3Configurations(CLIENTS, stack, BUCKET, ROLE)
@@ -117,3 +123,19 @@ def test_a_bucket_that_is_not_there_is_a_failure_in_our_words(moto: Moto) -> Non
 def test_only_a_whole_key_names_an_instance(key: str) -> None:
     assert instance_of_object(key) == ""
     assert instance_of_object(config_object("AROAX:i-0a")) == "i-0a"
+
+
+@pytest.mark.parametrize("told", [3.0, 1000.0], ids=["as fast as SSM takes them", "faster than that"])
+def test_many_that_are_laid_down_at_once_are_all_there_though_ssm_takes_three_a_second(tmp_path: Path, told: float) -> None:
+    cloud = Cloud(tmp_path, Idle()).start()
+    cloud.weather.rates = Rates()
+    configurations = SsmConfigurations(CloudClients(cloud), "tests", told)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            laid = list(pool.map(lambda n: configurations.put(f"i-{n:017x}", "secret"), range(8)))
+    finally:
+        cloud.stop()
+
+    refused = cloud.weather.seen["calls beyond the published rates"]
+    assert laid == [True] * 8 and cloud.calls["PutParameter"] == 8 + refused
+    assert (refused > 0) is (told > 3.0)
