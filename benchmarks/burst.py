@@ -259,7 +259,7 @@ def section(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "At the default pace (150 a minute, one App's budget) the last of 1,000 is launched after"
+        "At the default pace (170 a minute, one App's budget) the last of 1,000 is launched after"
         f" **{found['paced_min']:.1f} min** (virtual time).",
         "",
     ]

@@ -15,7 +15,7 @@ from orchestrator.settings import Caps, ServerSettings
 SEEN_S = 30.0
 """How long a launch is added to EC2's own count: until EC2 surely shows its machines."""
 ROUNDING = 1e-6
-KEPT = 200
+MINUTE_S, KEPT = 60.0, 400
 """Launches remembered for that."""
 UNBOUNDED = 1 << 30
 OF_SET = "its label set"
@@ -47,11 +47,12 @@ def each_of(kinds: Iterable[Kind]) -> Each:
 def counted(stack: Stack, bodies: Iterable[Body], kinds: Mapping[str, Kind], now: float) -> Stack:
     """With what there is by EC2's own word; launches that it may not show yet are added."""
     there = [kinds.get(body.kind) for body in bodies]
-    lately = tuple(one for one in stack.lately if one[0] > now - SEEN_S)
-    cpus = sum(kind.cpus for kind in there if kind is not None) + sum(one[2] for one in lately)
-    usd = sum(kind.usd for kind in there if kind is not None) + sum(one[3] for one in lately)
+    unseen = tuple(one for one in stack.lately if one[0] > now - SEEN_S)
+    cpus = sum(kind.cpus for kind in there if kind is not None) + sum(one[2] for one in unseen)
+    usd = sum(kind.usd for kind in there if kind is not None) + sum(one[3] for one in unseen)
+    lately = tuple(one for one in stack.lately if one[0] > now - MINUTE_S)
     return changed(
-        stack, alive=len(there) + int(sum(one[1] for one in lately)), cpus=cpus, usd=usd, counted_at=now, lately=lately
+        stack, alive=len(there) + int(sum(one[1] for one in unseen)), cpus=cpus, usd=usd, counted_at=now, lately=lately
     )
 
 
@@ -86,6 +87,7 @@ def room(stack: Stack, settings: ServerSettings, each: Each) -> Room:
     own = Caps(cpus=settings.max_cpus, usd_per_hour=settings.max_usd_per_hour)
     rooms = [
         Room(int(stack.tokens), "the pace of launches"),
+        Room(int(settings.launches_per_minute) - _within_a_minute(stack), "the pace of launches"),
         Room(int(stack.ec2), f"EC2's own pace, {settings.ec2_per_second:g} instances a second"),
         *_rooms(own, each, stack.alive, stack.cpus, stack.usd, "are allowed"),
         Room(settings.max_sessions - stack.alive, f"the {settings.max_sessions} machines that are allowed"),
@@ -110,6 +112,11 @@ def room_in_pace(pace: Pace, whose: str) -> Room:
 def registrations(left: int | None, spoken_for: int) -> Room:
     """By GitHub's own count; None: it has not told."""
     return Room(UNBOUNDED if left is None else max(0, left - spoken_for), "GitHub's limit of registrations")
+
+
+def _within_a_minute(stack: Stack) -> int:
+    """Launched in the last one: GitHub counts registrations so, and a bucket that was full would allow twice as many."""
+    return int(sum(one[1] for one in stack.lately if one[0] > stack.at - MINUTE_S))
 
 
 def _rooms(limits: Caps, each: Each, there: int, cpus: float, usd: float, may: str) -> list[Room]:

@@ -333,7 +333,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     ec2: float = 0.0
     """Instances that EC2's own bucket allows at once, as of `at`."""
     lately: tuple[tuple[float, float, float, float], ...] = ()
-    """When how many were launched, that EC2 may not show yet; their vCPUs and price at most."""
+    """When how many were launched within a minute, which EC2 may not show yet; their vCPUs and price at most."""
     version: int = 0
 
 

@@ -129,7 +129,7 @@ class ServerSettings:
     """What the stack may cost at one time, counted on demand; 0: no such limit."""
     recovery_s: float = 300.0
     """How often GitHub is asked for deliveries that failed and jobs that we never heard of."""
-    launches_per_minute: float = 150.0
+    launches_per_minute: float = 170.0
     """No more than can be registered and configured within the minute."""
     ec2_at_once: float = 1000.0
     ec2_per_second: float = 2.0
@@ -231,7 +231,7 @@ def usual_pace(apps: int, config_source: str) -> float:
 
     Source: some 180 JIT configurations a minute for each GitHub App; 3 PutParameter a second.
     """
-    return min(150.0 * apps, 170.0 if config_source == "ssm" else 1000.0)
+    return min(170.0 * apps, 170.0 if config_source == "ssm" else 1000.0)
 
 
 class _Reader:

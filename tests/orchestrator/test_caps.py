@@ -246,3 +246,17 @@ def test_of_two_replicas_that_read_the_same_room_one_launches() -> None:
     world.settle()
 
     assert (len(list(real.sessions())), world.compute.launched) == (1, 1)
+
+
+def test_no_minute_sees_more_launches_than_are_allowed_in_one_though_the_bucket_was_full() -> None:
+    world = World(settings=some_settings(launches_per_minute=30.0))
+    queue(world, 120)
+    world.settle()
+    launched: list[tuple[float, int]] = [(world.clock.at, world.compute.launched)]
+    while world.compute.launched < 120:
+        world.ticks(until_s=5.0)
+        launched.append((world.clock.at, world.compute.launched))
+
+    worst = max(later - before for at, before in launched for then, later in launched if at < then < at + 60.0)
+    assert launched[0][1] == 30 and worst <= 30
+    assert launched[-1][0] - launched[0][0] <= 3 * 60.0 + 10.0

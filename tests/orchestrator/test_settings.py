@@ -149,7 +149,7 @@ def test_more_apps_make_a_faster_pace_as_far_as_ssm_can_follow() -> None:
 
     assert [(app.app_id, app.private_key.reveal()) for app in settings.more_apps] == [("7", PEM), ("8", PEM)]
     assert settings.launches_per_minute == 170.0
-    assert read_settings({**REQUIRED, **by_s3, "RUNS_FLEET_GITHUB_APPS": more}).launches_per_minute == 450.0
+    assert read_settings({**REQUIRED, **by_s3, "RUNS_FLEET_GITHUB_APPS": more}).launches_per_minute == 510.0
     assert read_settings({**REQUIRED, "RUNS_FLEET_LAUNCHES_PER_MINUTE": "20"}).launches_per_minute == 20.0
 
 
