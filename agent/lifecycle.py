@@ -36,7 +36,7 @@ from agent.preparation import Preparation, StoppedEarly
 from agent.registration import WITHIN_S as REGISTRATION_S
 from agent.registration import Registration
 from agent.release import Release
-from agent.safety import CHECK_EVERY_S, Floors, Hazard, hazards, runtime_limit_s
+from agent.safety import CHECK_EVERY_S, Floors, Hazard, Reading, hazards, runtime_limit_s
 from agent.settings import Settings
 from agent.supervision import Limits, Stop, StopRequested, Watch
 from agent.telemetry import Envelope, Telemetry
@@ -229,7 +229,8 @@ class _Witness:
         self._envelope = Envelope(facts.instance_id or "", config.job_id, config.session_id, config.attempt, config.traceparent)
         self._told_hazards: frozenset[Hazard] = frozenset()
         self._over = False
-        self._oom_kills = self._killed_so_far()
+        self._oom_kills: int | None = None
+        """The kernel's count at our first look: what it killed before is not this job's."""
 
     def ready(self, release: Release) -> None:
         rooms = self._rooms
@@ -240,7 +241,7 @@ class _Witness:
             rooms.desk.begin("cache upload", lambda: rooms.upload.run(release.version, archive, release.sha256))
 
     def checked(self, now_s: float) -> float:
-        reading = self._rooms.meters.read(self._rooms.settings.work_dir)
+        reading = self._read()
         for hazard in hazards(reading, self._rooms.floors):
             fields = {"disk_free": reading.disk_free_bytes, "memory_available": reading.memory_available_bytes}
             self._rooms.journal.event(f"safety.{hazard.value}", **fields)
@@ -265,15 +266,18 @@ class _Witness:
     def last_look(self) -> tuple[str, str, str]:
         """Which job it was, now that nobody will say more."""
         self._over = True
-        killed = self._killed_so_far() - self._oom_kills
+        before, after = self._oom_kills, self._read().oom_kills
+        killed = after - before if before is not None and after is not None else 0
         if killed > 0:
             self._facts.degraded.append(f"{OUT_OF_MEMORY}: the kernel killed {killed} process{'es' * (killed > 1)}")
             self._rooms.transcript.event("safety.oom_kill", {"processes": killed})
         return self.job_identity()
 
-    def _killed_so_far(self) -> int:
-        """For want of memory, by the kernel's count; 0 where it does not tell."""
-        return self._rooms.meters.read(self._rooms.settings.work_dir).oom_kills or 0
+    def _read(self) -> Reading:
+        reading = self._rooms.meters.read(self._rooms.settings.work_dir)
+        if self._oom_kills is None:
+            self._oom_kills = reading.oom_kills
+        return reading
 
     def job_identity(self) -> tuple[str, str, str]:
         """What the started hook wrote: untrusted, so only short printable lines are passed on."""

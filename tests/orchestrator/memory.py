@@ -257,8 +257,8 @@ class MemoryCompute:
         """How many more instances there is capacity for at all; None: no end."""
         self.broken: set[str] = set()
         """Instances that cannot be terminated now."""
-        self.answers: list[Exception] = []
-        """With which the next requests are refused."""
+        self.answers: list[Exception | str] = []
+        """Of the next requests, instead of bodies; a text is the reason of an empty answer."""
         self.version = "1"
         self.consoles: dict[str, str] = {}
         self.expires: dict[str, float] = {}
@@ -274,7 +274,10 @@ class MemoryCompute:
     def start_sessions(self, request: str, *, sent_before: bool) -> Started:
         """A replay gives the same bodies; other words under the same token are refused."""
         if self.answers:
-            raise self.answers.pop(0)
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return Started((), (answer,))
         told = json.loads(request)
         token = told["ClientToken"]
         if token in self._by_token and self._by_token[token][0] != request:

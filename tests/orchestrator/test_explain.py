@@ -7,7 +7,6 @@ import pytest
 from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.explain import Explanation, explained, gathered, job_id_of
 from orchestrator.model import SessionState
-from orchestrator.ports import Started
 from tests.orchestrator.memory import SET, World, an_event, some_settings
 
 
@@ -136,15 +135,9 @@ def test_what_kept_a_machine_from_its_configuration_is_told_with_its_time() -> N
 
 def test_a_launch_that_ec2_did_not_answer_is_told() -> None:
     world = World()
-    start = world.compute.start_sessions
-
-    def unanswered(request: str, *, sent_before: bool) -> Started:
-        raise Unanswered("ec2:CreateFleet", "timed out")
-
-    world.compute.start_sessions = unanswered  # type: ignore[method-assign]
+    world.compute.answers = [Unanswered("ec2:CreateFleet", "timed out")]
     with pytest.raises(Unanswered):
         world.told(an_event())
-    world.compute.start_sessions = start  # type: ignore[method-assign]
     world.tick(after_s=61.0)
 
     assert "ec2:CreateFleet answered NoAnswer: timed out" in story(world) and "gave 1" in story(world)

@@ -454,14 +454,8 @@ def test_a_turn_costs_the_same_whatever_lies_in_the_tables(turn: Callable[[World
 
 def test_a_launch_that_ec2_will_never_give_does_not_count_as_supply_for_ever() -> None:
     world = World()
-    start = world.compute.start_sessions
-
-    def refuses(request: str, *, sent_before: bool) -> Started:
-        raise ServiceFailed("ec2:CreateFleet", "InvalidLaunchTemplateId.VersionNotFound")
-
-    world.compute.start_sessions = refuses  # type: ignore[method-assign]
+    world.compute.answers = [ServiceFailed("ec2:CreateFleet", "InvalidLaunchTemplateId.VersionNotFound")]
     world.told(an_event())
-    world.compute.start_sessions = start  # type: ignore[method-assign]
     (given_up,) = world.records.launches()
 
     world.ticks(until_s=40.0)
@@ -472,18 +466,13 @@ def test_a_launch_that_ec2_will_never_give_does_not_count_as_supply_for_ever() -
 
 def test_an_outage_of_ec2_is_waited_out_for_ten_minutes_and_then_another_launch_is_made() -> None:
     world = World()
-    start = world.compute.start_sessions
-
-    def fails(request: str, *, sent_before: bool) -> Started:
-        raise ServiceFailed("ec2:CreateFleet", "InternalError")
-
-    world.compute.start_sessions = fails  # type: ignore[method-assign]
+    world.compute.answers = [ServiceFailed("ec2:CreateFleet", "InternalError")] * 1000
     with pytest.raises(ServiceFailed):
         world.told(an_event())
     world.ticks(until_s=500.0)
     waiting = next(world.records.launches()).state
     world.ticks(until_s=200.0)
-    world.compute.start_sessions = start  # type: ignore[method-assign]
+    world.compute.answers.clear()
     world.ticks(until_s=200.0)
 
     assert (waiting, world.compute.launched) == (LaunchState.INTENDED, 1)

@@ -76,21 +76,6 @@ def test_the_next_row_is_the_one_that_may_still_give(asked: int, reason: str, ro
     assert next_row(STEPS, asked, [reason]) == row
 
 
-def answering(world: World, *errors: Exception | str) -> None:
-    """EC2 answers so, one after the other, a text being the reason of an empty answer; then as ever."""
-    start, left = world.compute.start_sessions, list(errors)
-
-    def answered(request: str, *, sent_before: bool) -> Started:
-        if not left:
-            return start(request, sent_before=sent_before)
-        found = left.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return Started((), (found,))
-
-    world.compute.start_sessions = answered  # type: ignore[method-assign]
-
-
 def launch(world: World) -> Launch:
     return next(iter(sorted(world.records.launches(), key=lambda one: one.created_at)))
 
@@ -101,7 +86,7 @@ def ended(world: World, name: str) -> list[object]:
 
 def test_a_quota_of_spot_is_no_reason_to_ask_for_more_spot() -> None:
     world = World()
-    answering(world, "MaxSpotInstanceCountExceeded: 5")
+    world.compute.answers = ["MaxSpotInstanceCountExceeded: 5"]
 
     world.told(an_event())
 
@@ -112,7 +97,7 @@ def test_a_quota_of_spot_is_no_reason_to_ask_for_more_spot() -> None:
 @pytest.mark.parametrize("code", ["UnauthorizedOperation", "InvalidLaunchTemplateId.VersionNotFound"])
 def test_what_ec2_refuses_is_asked_for_once_and_said_with_what_to_do(code: str) -> None:
     world = World()
-    answering(world, ServiceFailed("ec2:CreateFleet", code))
+    world.compute.answers = [ServiceFailed("ec2:CreateFleet", code)]
 
     world.told(an_event())
     (refused,) = world.records.launches()
@@ -128,7 +113,7 @@ def test_what_ec2_refuses_is_asked_for_once_and_said_with_what_to_do(code: str) 
 @pytest.mark.parametrize("error", [Throttled("ec2:CreateFleet", "RequestLimitExceeded"), Unanswered("ec2:CreateFleet")])
 def test_a_launch_that_is_never_answered_well_is_given_up_after_ten_minutes(error: ServiceFailed) -> None:
     world = World()
-    answering(world, *[error] * 1000)
+    world.compute.answers = [error] * 1000
     with pytest.raises(ServiceFailed):
         world.told(an_event())
 
@@ -158,7 +143,7 @@ def test_what_an_unanswered_launch_made_after_all_is_found_before_it_is_given_up
 
 def test_ec2_that_asks_for_less_in_its_answer_is_left_alone_and_nothing_dearer_is_asked_for() -> None:
     world = World()
-    answering(world, "RequestLimitExceeded: slow down")
+    world.compute.answers = ["RequestLimitExceeded: slow down"]
 
     world.told(an_event())
     at_first = world.compute.launched
@@ -181,7 +166,7 @@ def test_a_job_that_waits_long_for_capacity_is_told_so_once_on_its_commit() -> N
 
 def test_a_job_that_would_rather_fail_does_not_because_ec2_is_busy_or_we_have_no_permission() -> None:
     world = World()
-    answering(world, "RequestLimitExceeded: slow down", ServiceFailed("ec2:CreateFleet", "UnauthorizedOperation"))
+    world.compute.answers = ["RequestLimitExceeded: slow down", ServiceFailed("ec2:CreateFleet", "UnauthorizedOperation")]
 
     world.told(an_event(labels=("runs-fleet/fallback=fail",)))
     world.ticks(until_s=200.0)
