@@ -91,15 +91,18 @@ class Cloud:
 
     def start(self) -> Cloud:
         """Serve on a free port of loopback."""
-        from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
+        from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT  # type: ignore[attr-defined]
+        from moto.ec2.models import ec2_backends
         from werkzeug.serving import make_server
 
+        from sandbox.quick import Dispatcher, quicken
+
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        behind = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, _Front(behind, self), threaded=True)
+        self._server = make_server("127.0.0.1", 0, _Front(Dispatcher(), self), threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True, name="cloud").start()
         urllib.request.urlopen(f"{self.url}/moto-api/reset", data=b"", timeout=30).close()  # moto's state is the process's
+        quicken(ec2_backends[ACCOUNT][REGION])
         return self
 
     def stop(self) -> None:

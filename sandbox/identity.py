@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from sandbox.imds import ROLE_ID, access_key
+from sandbox.imds import OF_ROLE, ROLE_ID, access_key
 
 USER_ID = "AIDASANDBOX"
 """Whoever calls with keys that are no instance's."""
@@ -23,7 +23,7 @@ _OF_BUCKETS = {"GET": "s3:ListBucket", "HEAD": "s3:ListBucket", "PUT": "s3:Creat
 def user_id(authorization: str, instances: Iterable[str]) -> str:
     """`AROA…:i-…` for an instance that lives, as STS and SQS say it. Source: "aws:userid" in the IAM user guide."""
     key = key_of(authorization)
-    owner = next((one for one in instances if access_key(one) == key), "")
+    owner = next((one for one in instances if access_key(one) == key), "") if key.startswith(OF_ROLE) else ""
     return f"{ROLE_ID}:{owner}" if owner else USER_ID
 
 

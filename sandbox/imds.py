@@ -10,11 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ROLE, ROLE_ID = "runs-fleet-agent", "AROASANDBOXROLE"
+OF_ROLE = "ASIA"
+"""How the access keys of a role begin. Source: "IAM identifiers", IAM user guide."""
 
 
 def access_key(instance_id: str) -> str:
     """Of the credentials that this instance's metadata service gives out."""
-    return f"ASIA{instance_id[-8:].upper()}"
+    return f"{OF_ROLE}{instance_id[-8:].upper()}"
 
 
 class Metadata:
