@@ -4,19 +4,18 @@ of each label set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.catalogue import Kind
-from orchestrator.model import Board, Pace, Stack, changed, coming
+from orchestrator.model import Board, Launch, LaunchState, Pace, Stack, changed, coming
 from orchestrator.ports import Body
 from orchestrator.settings import Caps, ServerSettings
 
 SEEN_S = 30.0
 """How long a launch is added to EC2's own count: until EC2 surely shows its machines."""
 ROUNDING = 1e-6
-MINUTE_S, KEPT = 60.0, 400
-"""Launches remembered for that."""
+MINUTE_S = 60.0
 UNBOUNDED = 1 << 30
 OF_SET = "its label set"
 
@@ -36,6 +35,8 @@ class Room:
 
     machines: int
     why: str
+    whose: str = ""
+    """Whose limit it is: `owner/repo`, `OF_SET`; empty: the stack's."""
 
 
 def each_of(kinds: Iterable[Kind]) -> Each:
@@ -44,24 +45,59 @@ def each_of(kinds: Iterable[Kind]) -> Each:
     return Each(max((kind.cpus for kind in found), default=0), max((kind.usd for kind in found), default=0.0))
 
 
-def counted(stack: Stack, bodies: Iterable[Body], kinds: Mapping[str, Kind], now: float) -> Stack:
-    """With what there is by EC2's own word; launches that it may not show yet are added."""
+def counted(stack: Stack, bodies: Iterable[Body], open_launches: Board, kinds: Mapping[str, Kind], now: float) -> Stack:
+    """With what there is by EC2's own word, and what it may still have to give: all that was launched lately, and older launches
+    that have no answer yet.
+    """
     there = [kinds.get(body.kind) for body in bodies]
-    unseen = tuple(one for one in stack.lately if one[0] > now - SEEN_S)
+    dearest = max((kind.usd / kind.cpus for kind in kinds.values()), default=0.0)
+    unseen = [one for one in stack.lately if one[0] > now - SEEN_S]
+    unseen += [
+        (card.since, float(len(card.sessions)), float(card.cpus * len(card.sessions)), card.usd * len(card.sessions))
+        for card in open_launches.cards
+        if card.state == LaunchState.INTENDED and card.since <= now - SEEN_S
+    ]
     cpus = sum(kind.cpus for kind in there if kind is not None) + sum(one[2] for one in unseen)
-    usd = sum(kind.usd for kind in there if kind is not None) + sum(one[3] for one in unseen)
+    usd = sum(kind.usd or dearest * kind.cpus for kind in there if kind is not None) + sum(one[3] for one in unseen)
     lately = tuple(one for one in stack.lately if one[0] > now - MINUTE_S)
-    return changed(
-        stack, alive=len(there) + int(sum(one[1] for one in unseen)), cpus=cpus, usd=usd, counted_at=now, lately=lately
-    )
+    alive = len(there) + int(sum(one[1] for one in unseen))
+    return changed(stack, alive=alive, cpus=cpus, usd=usd, counted_at=now, lately=lately)
 
 
 def launched(stack: Stack, number: int, each: Each) -> Stack:
     """After so many more were committed."""
     cpus, usd = float(number * each.cpus), number * each.usd
-    lately = (*stack.lately, (stack.at, float(number), cpus, usd))[-KEPT:]
     spent = {"tokens": stack.tokens - number, "ec2": stack.ec2 - number}
+    lately = _lately(stack, (stack.at, float(number), cpus, usd))
     return changed(stack, **spent, alive=stack.alive + number, cpus=stack.cpus + cpus, usd=stack.usd + usd, lately=lately)
+
+
+def given_back(stack: Stack, number: int, launch: Launch) -> Stack:
+    """After EC2 gave nothing for so many of a launch: others may have what was kept for them."""
+    cpus, usd = float(number * launch.cpus), number * launch.usd
+    unspent = {"tokens": stack.tokens + number, "ec2": stack.ec2 + number, "alive": max(0, stack.alive - number)}
+    known = any(int(one[0]) == int(launch.created_at) for one in stack.lately)
+    lately = _lately(stack, (launch.created_at, -float(number), -cpus, -usd)) if known else stack.lately
+    return changed(stack, **unspent, cpus=max(0.0, stack.cpus - cpus), usd=max(0.0, stack.usd - usd), lately=lately)
+
+
+def came_late(stack: Stack, number: int, launch: Launch, now: float) -> Stack:
+    """After EC2 answered long after it was asked: it may not show these machines yet, and they want their registration now."""
+    return changed(stack, lately=_lately(stack, (now, float(number), float(number * launch.cpus), number * launch.usd)))
+
+
+def _lately(stack: Stack, one: tuple[float, float, float, float]) -> tuple[tuple[float, float, float, float], ...]:
+    """What was launched within a minute, second by second, with this."""
+    seconds = {int(at): (at, number, cpus, usd) for at, number, cpus, usd in stack.lately if at > stack.at - MINUTE_S}
+    at, number, cpus, usd = seconds.get(int(one[0]), (one[0], 0.0, 0.0, 0.0))
+    seconds[int(at)] = (at, number + one[1], cpus + one[2], usd + one[3])
+    return tuple(seconds[second] for second in sorted(seconds))
+
+
+def shares(wanted: Sequence[Sequence[float]], room: int) -> tuple[int, ...]:
+    """How many of so many machines each gets that wants some, oldest first; `wanted`: since when each of its jobs waits."""
+    line = sorted((since, at) for at, jobs in enumerate(wanted) for since in jobs)[: max(0, room)]
+    return tuple(sum(at == mine for _, mine in line) for at in range(len(wanted)))
 
 
 def lately(stack: Stack) -> int:
@@ -101,12 +137,12 @@ def room_of(board: Board, limits: Caps, each: Each, whose: str) -> Room:
     mine = [card for card in board.cards if card.kind == "session"]
     mine += [card for card in board.cards if card.kind == "launch" for one in card.sessions if one in arriving]
     cpus, usd = float(sum(card.cpus for card in mine)), sum(card.usd for card in mine)
-    return _least([Room(UNBOUNDED, ""), *_rooms(limits, each, len(mine), cpus, usd, f"{whose} may have")])
+    return replace(_least([Room(UNBOUNDED, ""), *_rooms(limits, each, len(mine), cpus, usd, f"{whose} may have")]), whose=whose)
 
 
 def room_in_pace(pace: Pace, whose: str) -> Room:
     """As filled just now."""
-    return Room(max(0, int(pace.tokens)), f"the pace of launches that {whose} may have")
+    return Room(max(0, int(pace.tokens)), f"the pace of launches that {whose} may have", whose)
 
 
 def registrations(left: int | None, spoken_for: int) -> Room:
@@ -137,7 +173,7 @@ def _rooms(limits: Caps, each: Each, there: int, cpus: float, usd: float, may: s
 
 def _least(rooms: list[Room]) -> Room:
     least = min(rooms, key=lambda one: one.machines)
-    return Room(max(0, least.machines), least.why)
+    return replace(least, machines=max(0, least.machines))
 
 
 def _filled(tokens: float, at: float, now: float, per_second: float, most: float) -> float:

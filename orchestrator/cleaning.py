@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from orchestrator import planning
 from orchestrator.errors import OrchestratorError
-from orchestrator.model import LaunchState, SessionState, is_over
+from orchestrator.model import LaunchState, SessionState, is_over, session_of
 from orchestrator.ports import Body, Clock, Compute, Configurations, GitHub, Journal, Queue, Registered, Scope
 from orchestrator.reapers import GONE
 from orchestrator.records import Records
@@ -136,7 +135,7 @@ class Cleaning:
         self._each(self.github.registered(scope), partial(self._registration, scope))
 
     def _registration(self, scope: Scope, runner: Registered) -> None:
-        name = planning.session_of(self.settings.stack_id, runner.name)
+        name = session_of(self.settings.stack_id, runner.name)
         session = self.records.session(name) if name else None
         what = f"runner/{scope.owner}/{scope.repo}/{runner.runner_id}"
         if not name or runner.online or runner.busy or (session is not None and not is_over(session)):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from orchestrator.explain import explained, gathered, job_id_of
-from orchestrator.model import is_over
 
 if TYPE_CHECKING:
     import typer
 
+    from orchestrator.model import Job, Session
     from orchestrator.wiring import Orchestrator
 
 
@@ -71,13 +71,16 @@ def serve() -> None:
     server.serve(_orchestrator())
 
 
-def jobs(json: Json = False) -> None:
-    """List the jobs we know and the sessions launched for them."""
-    records = _orchestrator().records
-    of_job = {session.bound_job or session.launched_for: session for session in records.sessions()}
+def jobs(
+    everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
+) -> None:
+    """List the jobs that wait or run, and the sessions that run them or were launched for them."""
+    made = _orchestrator()
+    records = made.records
+    found = records.jobs() if everything else records.open_jobs()
     rows = []
-    for job in sorted(records.jobs(), key=lambda job: job.queued_at):
-        session = of_job.get(job.job_id)
+    for job in sorted(found, key=lambda job: job.queued_at):
+        session = _session_of(records.sessions_of(job, made.settings.stack_id), job)
         rows.append(
             {
                 "job": job.job_id, "name": job.name, "repository": f"{job.owner}/{job.repo}", "state": job.state.value,
@@ -89,9 +92,12 @@ def jobs(json: Json = False) -> None:
     _show(rows, json=json)
 
 
-def sessions(everything: Annotated[bool, _option("--all", "Also those that are over.")] = False, json: Json = False) -> None:
+def sessions(
+    everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
+) -> None:
     """List sessions: runners in bodies."""
-    found = sorted(_orchestrator().records.sessions(), key=lambda session: session.launched_at or 0.0)
+    records = _orchestrator().records
+    found = sorted(records.sessions() if everything else records.open_sessions(), key=lambda session: session.launched_at or 0.0)
     rows = [
         {
             "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market,
@@ -100,7 +106,6 @@ def sessions(everything: Annotated[bool, _option("--all", "Also those that are o
             "status": f"{one.status} {one.reason}".strip(),
         }
         for one in found
-        if everything or not is_over(one)
     ]  # fmt: skip
     _show(rows, json=json)
 
@@ -113,7 +118,12 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings),"
         " or its labels are not ours"
     )
-    told = explained(gathered(made.records, known), made.settings, made.turns.launching.catalogue, made.turns.clock.now())
+    told = explained(
+        gathered(made.records, known, made.settings.stack_id),
+        made.settings,
+        made.turns.launching.catalogue,
+        made.turns.clock.now(),
+    )
     if json:
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
         return
@@ -187,11 +197,10 @@ def logs(job: str) -> None:
     orchestrator = _orchestrator()
     group = orchestrator.settings.log_group or sys.exit("RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group")
     known = orchestrator.records.job(job) or sys.exit(f"no job {job} is known: `runs-fleet jobs` lists them")
-    ran = [s for s in orchestrator.records.sessions() if s.runner_name == known.runner_name or s.launched_for == job]
-    ran.sort(key=lambda s: s.runner_name != known.runner_name)
-    if not ran or not ran[0].instance_id:
+    ran = _session_of(orchestrator.records.sessions_of(known, orchestrator.settings.stack_id), known)
+    if ran is None or not ran.instance_id:
         sys.exit(f"no machine has run job {job} yet")
-    stream = log_stream_name(ran[0].instance_id, ran[0].launched_for)
+    stream = log_stream_name(ran.instance_id, ran.launched_for)
     client = boto3.client("logs")
     token: dict[str, str] = {}
     while True:
@@ -202,6 +211,12 @@ def logs(job: str) -> None:
         if token.get("nextToken") == page["nextForwardToken"]:
             return
         token = {"nextToken": page["nextForwardToken"]}
+
+
+def _session_of(sessions: list[Session], job: Job) -> Session | None:
+    """The one that ran it, else the youngest that was launched for it."""
+    ran = [one for one in sessions if one.bound_job == job.job_id or (job.runner_name and one.runner_name == job.runner_name)]
+    return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
 
 
 def _show(rows: list[dict[str, str]], *, json: bool) -> None:

@@ -28,6 +28,8 @@ HELD_S = 600.0
 """The same reason for waiting is remembered anew after so long."""
 KINDS = 8
 """Kinds of machine and image of one label set whose idle ends are counted."""
+BARRED = 10
+"""Launches of a label set remembered for which EC2 had nothing."""
 IDLE = frozenset({SessionState.LAUNCHED, SessionState.CONFIGURED, SessionState.READY})
 
 
@@ -42,6 +44,8 @@ class Level:
     """Ids of sessions to take back, youngest first."""
     ask: tuple[str, ...] = ()
     """Ids of sessions that say they work and of which GitHub has not told."""
+    doubtful: bool = False
+    """Whether machines were there for jobs that wait, and nobody took them: GitHub may know better."""
     waiting: tuple[Card, ...] = ()
     """The jobs that want a machine, oldest first."""
     supply: int = 0
@@ -63,10 +67,12 @@ def level(board: Board, now: float) -> Level:
     sessions = [card for card in board.cards if card.kind == "session"]
     oldest = waiting[0].since if waiting else None
     counted = {card.identity for card in sessions if _counts(card, oldest, now)}
+    stale = sorted((card for card in sessions if _is_stale(card, oldest, now)), key=_age)
+    counted |= {card.identity for card in stale[len(waiting) :]}  # one more for each job that waits, not one after the other
     arriving = coming(board)
     told_of = [until for until in ledger.working.values() if until > now] if ledger else []
     prepared = [until for until in ledger.prepared if until > now] if ledger else []
-    supply, demand = len(counted) + len(arriving) + len(told_of), len(waiting) + len(expected) + len(prepared)
+    supply, demand = len(counted) + len(arriving) + len(told_of), max(len(waiting) + len(expected), len(prepared))
     looks = [*_looks(sessions, oldest, now), *told_of, *expected, *prepared, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if _is_silent(card, now))
     looks += [now + BUSY_S] if ask else []
@@ -76,6 +82,7 @@ def level(board: Board, now: float) -> Level:
         counted=frozenset(counted),
         there=len(sessions) + len(arriving),
         ask=ask,
+        doubtful=oldest is not None and now - oldest > STALE_S and bool(stale or (ledger and ledger.barren)),
         look_at=_first(looks),
     )
     if supply < demand:
@@ -100,8 +107,9 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
 
     One that had a job of which GitHub has not told yet still counts for a while: else its job would get a second machine.
     """
-    if not worked and (ledger.backoff_until > now or session.launched_for == session.session_id):
-        return ledger  # launched before the backoff, or for nobody in particular: it proves nothing new
+    dismissed = session.reason == "dismissed"
+    if not worked and (ledger.backoff_until > now or session.launched_for == session.session_id or dismissed):
+        return ledger  # launched before the backoff, for nobody in particular, or ended by an operator: it proves nothing new
     if worked:
         ledger = without_backoff(ledger) if ledger.barren or ledger.refusals else ledger
         until = (session.busy_at if session.busy_at is not None else now) + BUSY_S
@@ -130,11 +138,14 @@ def expecting(ledger: Ledger, now: float) -> Ledger:
     return changed(ledger, expected=(*still, now + EXPECTED_S)[-MOST_EXPECTED:])
 
 
-def after_a_refusal(ledger: Ledger, why: str, now: float) -> Ledger:
+def after_a_refusal(ledger: Ledger, launch_id: str, why: str, now: float) -> Ledger:
     """The ledger after EC2 gave no machine of any kind that would do: wait, longer each time."""
     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(ledger.refusals, 10))
     until = max(ledger.backoff_until, now + wait_s)
-    return changed(ledger, refusals=ledger.refusals + 1, backoff_until=until, backoff_why=why, backoff_of="")
+    return changed(
+        ledger, refusals=ledger.refusals + 1, backoff_until=until, backoff_why=why, backoff_of="",
+        barred=(*ledger.barred, launch_id)[-BARRED:],
+    )  # fmt: skip
 
 
 def _counts(card: Card, oldest_job: float | None, now: float) -> bool:
@@ -142,8 +153,13 @@ def _counts(card: Card, oldest_job: float | None, now: float) -> bool:
         return False
     if card.state == SessionState.BUSY:
         return now - card.since < BUSY_S
-    stale = card.state == SessionState.READY and oldest_job is not None and now - oldest_job > STALE_S
-    return not (stale and now - card.since > STALE_S)
+    return not _is_stale(card, oldest_job, now)
+
+
+def _is_stale(card: Card, oldest_job: float | None, now: float) -> bool:
+    if card.bound or card.leaving or card.state != SessionState.READY or oldest_job is None:
+        return False
+    return now - oldest_job > STALE_S and now - card.since > STALE_S
 
 
 def _is_silent(card: Card, now: float) -> bool:

@@ -18,6 +18,7 @@ from orchestrator.model import (
     Launch,
     LaunchState,
     Pace,
+    Place,
     Rescue,
     Session,
     SessionState,
@@ -27,6 +28,9 @@ from orchestrator.model import (
 from orchestrator.records import Records
 from orchestrator.rescues import run_key
 from orchestrator.settings import ServerSettings
+
+CONSOLE_LINES = 6
+"""Shown of what a machine printed that died without a word; `sessions --json` has all that is kept."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -51,22 +55,30 @@ class Facts:
     job: Job
     board: Board
     sessions: tuple[Session, ...]
+    """Its own, and the open ones of its label set."""
     launches: tuple[Launch, ...]
+    """Those of these sessions, the open ones of its label set, and those for which EC2 had nothing lately."""
     stack: Stack
     repository: Board
+    line: tuple[Place, ...] = ()
+    """Who waits for a limit of the stack or of a repository."""
     rescue: Rescue | None = None
     paces: tuple[Pace, Pace] = (Pace(key=""), Pace(key=""))
     """Of the repository, of the label set."""
 
 
-def gathered(records: Records, job: Job) -> Facts:
-    """Read for one job; reads whole tables, for people. Raises: ServiceFailed."""
+def gathered(records: Records, job: Job, stack_id: str) -> Facts:
+    """Read for one job, without a look at what does not concern it. Raises: ServiceFailed."""
     key, repository = job.set_key, repository_key(job.owner, job.repo)
-    mine = (job.job_id,)
+    board = records.board(key)
+    own = {session.session_id: session for session in records.sessions_of(job, stack_id)}
+    there = [card.identity for card in board.cards if card.kind == "session" and card.identity not in own]
+    sessions = (*own.values(), *filter(None, map(records.session, there)))
+    made = [card.identity for card in board.cards if card.kind == "launch"]
+    made += [*(board.ledger.barred if board.ledger is not None else ()), *(session.launch_id for session in own.values())]
+    launches = tuple(filter(None, map(records.launch, dict.fromkeys(made))))
     return Facts(
-        job, records.board(key),
-        tuple(s for s in records.sessions() if s.set_key == key or s.launched_for in mine or s.bound_job in mine),
-        tuple(launch for launch in records.launches() if key in launch.sets), records.stack(), records.board(repository),
+        job, board, sessions, launches, records.stack(), records.board(repository), tuple(records.line()),
         records.rescue(run_key(job)), (records.pace(repository), records.pace(key)),
     )  # fmt: skip
 
@@ -80,7 +92,8 @@ def job_id_of(text: str) -> str:
 def explained(facts: Facts, settings: ServerSettings, catalogue: Iterable[Kind], now: float) -> Explanation:
     """The whole story."""
     job = facts.job
-    lines = [Line(job.queued_at, f"queued by GitHub, labels {', '.join(job.labels)}")]
+    how = "waits on GitHub for an approval" if job.state is JobState.WAITING else "queued by GitHub"
+    lines = [Line(job.queued_at, f"{how}, labels {', '.join(job.labels)}")]
     for launch in facts.launches:
         if any(one.job_id == job.job_id for one in launch.sessions) or _made_for(launch, facts.sessions, job):
             lines += _of_launch(launch)
@@ -132,6 +145,9 @@ def _of_session(session: Session, job: Job) -> list[Line]:
     ]
     told += [Line(at, what) for at, what in moments if at is not None]
     told += [Line(one.at, f"session {name} not configured: {one.what}") for one in session.troubles]
+    if session.console and (at := session.gone_at or session.ended_at) is not None:
+        last = [words for words in session.console.splitlines() if words.strip()][-CONSOLE_LINES:]
+        told += [Line(at, f"session {name}, the end of its console: {words[:160]}") for words in last]
     return told
 
 
@@ -145,6 +161,7 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
     ask = settings.ask_of(job.owner, job.repo, job.labels)
     found = level(facts.board, now)
     place = next((at for at, card in enumerate(found.waiting, 1) if card.identity == job.job_id), 0)
+    served = place <= found.supply
     launches = [launch for launch in facts.launches if launch.state is not LaunchState.CLOSED]
     counted = [s for s in facts.sessions if s.session_id in found.counted]
     coming = [s for s in counted if s.state in (SessionState.LAUNCHED, SessionState.CONFIGURED)]
@@ -162,24 +179,34 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
             ),
         ),
         (
-            bool(ready),
+            bool(ready) and served,
             lambda: f"GitHub to give it to one of {len(ready)} runners that listen; it is number {place} of those that wait",
         ),
-        (bool(coming), lambda: f"{len(coming)} machines that boot; it is number {place} of those that wait"),
-        (bool(launches), lambda: f"EC2's answer to {len(launches)} launches"),
+        (bool(coming) and served, lambda: f"{len(coming)} machines that boot; it is number {place} of those that wait"),
+        (bool(launches) and served, lambda: f"EC2's answer to {len(launches)} launches"),
         (facts.stack.paused and bool(found.lacking), lambda: "the stack to be resumed: `runs-fleet resume`"),
         (
             bool(found.lacking) and full is not None,
-            lambda: f"{full.why if full else ''}; it is number {place} of its label set",
+            lambda: f"{full.why}; {_place(facts, full, place)}" if full else "",
         ),
         (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
         (
             bool(found.lacking) and lately is not None,
-            lambda: f"{lately.what if lately else ''}; it is number {place} of its label set",
+            lambda: f"{lately.what if lately else ''}; {_place(facts, caps.Room(0, ''), place)}",
         ),
         (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
     ]
     return next((said() for unmet, said in conditions if unmet), "GitHub to tell that its runner took it")
+
+
+def _place(facts: Facts, room: caps.Room, in_its_set: int) -> str:
+    """Where it stands among all that wait for the same."""
+    if room.whose == caps.OF_SET:
+        return f"it is number {in_its_set} of its label set"
+    mine = next((place for place in facts.line if place.set_key == facts.job.set_key), None)
+    since = (mine.since, mine.set_key) if mine is not None else (facts.job.queued_at, facts.job.set_key)
+    before = [place for place in facts.line if place.whose == room.whose and (place.since, place.set_key) < since]
+    return f"it is number {sum(place.jobs for place in before) + in_its_set} of {room.whose or 'the stack'}"
 
 
 def _rooms(facts: Facts, settings: ServerSettings, each: caps.Each, now: float) -> list[caps.Room]:

@@ -7,11 +7,26 @@ from dataclasses import dataclass, field
 from orchestrator import planning
 from orchestrator.catalogue import Catalogue
 from orchestrator.errors import ServiceFailed
-from orchestrator.labels import Ask, read_ask
-from orchestrator.model import Job, JobState, Ledger, Record, Session, SessionState, changed, is_over, may_become, set_key
+from orchestrator.labels import read_ask
+from orchestrator.model import (
+    BY_ITS_WORD,
+    NAME_LIMIT,
+    Job,
+    JobState,
+    Ledger,
+    Origin,
+    Record,
+    Session,
+    SessionState,
+    changed,
+    is_over,
+    may_become,
+    session_of,
+    set_key,
+)
 from orchestrator.notes import Notes
 from orchestrator.policy import refusal
-from orchestrator.ports import Clock, GitHub, Journal, Run, Scope
+from orchestrator.ports import Clock, Crew, GitHub, Journal, Scope
 from orchestrator.records import Records
 from orchestrator.rescues import Rescues
 from orchestrator.sessions import Sessions
@@ -50,24 +65,43 @@ class Intake:
     catalogue: Catalogue
     clock: Clock
     journal: Journal
-    _runs: dict[tuple[str, str, str], Run] = field(default_factory=dict)
+    crew: Crew
+    _runs: dict[str, Origin] = field(default_factory=dict)
 
-    def apply(self, event: JobEvent) -> str:
+    def apply(self, event: JobEvent, *, asked: bool = False) -> str:
         """Remember what is news in it, bind the session it names, and wake the label set. Returns its key.
 
-        Safe to repeat, also after a part of it: the wake comes last and always. Raises: Conflict: read again; ServiceFailed.
+        `asked`: it is no delivery but GitHub's answer. Safe to repeat, also after a part of it: the wake comes last and always.
+        Raises: Conflict: read again; ServiceFailed.
         """
         state = STATES[event.action]
         known = self.records.job(event.job_id)
+        if known is not None and not asked and state in BY_ITS_WORD.get(known.state, ()):
+            told = self.github.job(Scope(known.installation_id, known.owner, known.repo), known.job_id)
+            event, asked = (told, True) if told is not None and STATES[told.action] is state else (event, False)
         key = known.set_key if known else set_key(event.owner, event.repo, self.settings.runner_group_id, event.labels)
         if known is None:
             self.records.seen(Scope(event.installation_id, event.owner, event.repo), self.clock.now())
-        if known is None or may_become(known, state) or known.conclusion == UNHEARD:
+        if known is None or may_become(known, state, asked=asked) or _names_its_runner(known, event, state):
             self._remember(known or _new(event, key), event, state)
         if state is JobState.COMPLETED and event.conclusion == "failure":
             self._rescued(event.job_id)
         self.sessions.wake(key)
         return key
+
+    def reconsidered(self, job: Job) -> bool:
+        """Whether a job that GitHub calls queued wants a machine; one that was refused is judged again by the policy of today.
+
+        Raises: Conflict; ServiceFailed.
+        """
+        if job.state is not JobState.QUEUED or not job.refused or job.given_up:
+            return job.state is JobState.QUEUED and not job.refused
+        why = self._refusal(job, public=False)
+        if why == job.refused:
+            return False
+        self.records.put(changed(job, refused=why))
+        self.journal.event("job.reconsidered", job_id=job.job_id, why=why)
+        return not why
 
     def ask(self, set_key: str, limit: int) -> None:
         """What GitHub says now of the jobs that wait in a label set, oldest first: a delivery may have been lost.
@@ -82,16 +116,16 @@ class Intake:
             told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id)
             if told is None:
                 self.forget(job.job_id, overdue=False)
-            elif may_become(job, STATES[told.action]):
+            elif may_become(job, STATES[told.action], asked=True):
                 self.journal.event("job.asked", job_id=job.job_id, state=told.action)
-                self.apply(told)
+                self.apply(told, asked=True)
 
     def ask_run(self, scope: Scope, run_id: str, runner_name: str) -> None:
         """Which job of a run that runner has by GitHub's word, if any. Raises: Conflict; ServiceFailed."""
         for told in self.github.jobs_of(scope, run_id):
             if told.runner_name == runner_name and self.settings.are_ours(told.labels):
                 self.journal.event("job.asked", job_id=told.job_id, state=told.action)
-                self.apply(told)
+                self.apply(told, asked=True)
 
     def forget(self, job_id: str, *, overdue: bool = True) -> None:
         """A job that GitHub must have ended by its own limits, or does not know, though we never heard of its end.
@@ -106,7 +140,7 @@ class Intake:
         told = self._told(job) if overdue else None
         if told is not None:
             self.records.put(changed(job, due=self.clock.now() + QUEUED_S))
-            self.apply(told)
+            self.apply(told, asked=True)
             return
         self.records.put(changed(job, state=JobState.COMPLETED, conclusion=UNHEARD, completed_at=self.clock.now()))
         self.journal.event("job.unheard", job_id=job_id, state=job.state.value)
@@ -127,10 +161,10 @@ class Intake:
         wait_s = APPROVAL_S if state is JobState.WAITING else QUEUED_S
         changes: dict[str, object] = {"state": state, "due": self.clock.now() + wait_s, "conclusion": event.conclusion}
         if event.runner_name:
-            changes["runner_name"] = event.runner_name[: planning.NAME_LIMIT]
+            changes["runner_name"] = event.runner_name[:NAME_LIMIT]
         if state is JobState.QUEUED:
             firm = self.rescues.was_tried(changed(job, run_attempt=event.run_attempt))
-            changes |= {"queued_at": event.at, "refused": self._refusal(job, event), "firm": firm}
+            changes |= {"queued_at": event.at, "refused": self._refusal(job, public=event.public), "firm": firm}
         if state is JobState.IN_PROGRESS:
             changes |= {"started_at": event.at, "due": self.clock.now() + RUNNING_S}
         if state is JobState.COMPLETED:
@@ -155,36 +189,34 @@ class Intake:
             self.rescues.consider(job, session)
             self.notes.say_cause(job, session)
 
-    def _refusal(self, job: Job, event: JobEvent) -> str:
+    def _refusal(self, job: Job, *, public: bool) -> str:
         """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""
         ask = read_ask(job.labels, self.settings.spec_of)
         if ask.complaints:
             return "; ".join(ask.complaints)
         rule = self.settings.policy.rule_of(job.owner, job.repo)
-        fork, public = False, event.public
+        fork = False
         if rule is not None and not (rule.forks and rule.public):
-            run = self._run(job)
-            fork, public = run.fork, public or run.public
-        return refusal(rule, ask, public=public, fork=fork) or self._unservable(
-            self.settings.ask_of(job.owner, job.repo, job.labels)
-        )
+            origin = self._origin(job)
+            fork, public = origin.fork, public or origin.public
+        wanted = self.settings.ask_of(job.owner, job.repo, job.labels)
+        return refusal(rule, ask, public=public, fork=fork) or planning.unservable(self.settings, self.catalogue, wanted)
 
-    def _run(self, job: Job) -> Run:
-        """Its run, asked for once; one that GitHub does not know is trusted with nothing."""
-        key = (job.owner, job.repo, job.run_id)
-        if key not in self._runs:
-            found = self.github.run(Scope(job.installation_id, job.owner, job.repo), job.run_id)
-            if found is None:
-                return Run(over=False, attempt=0, fork=True, public=True)
+    def _origin(self, job: Job) -> Origin:
+        """Where the code of its run comes from, asked for once; a run that GitHub does not know is trusted with nothing."""
+        key = f"{job.owner}/{job.repo}/{job.run_id}".casefold()
+        with self.crew.alone(key):
+            known = self._runs.get(key) or self.records.origin(key)
+            if known is None:
+                found = self.github.run(Scope(job.installation_id, job.owner, job.repo), job.run_id)
+                if found is None:
+                    return Origin(fork=True, public=True)
+                known = Origin(fork=found.fork, public=found.public)
+                self.records.known(key, known, self.clock.now())
             if len(self._runs) >= RUNS_KNOWN:
                 self._runs.clear()
-            self._runs[key] = found
-        return self._runs[key]
-
-    def _unservable(self, ask: Ask) -> str:
-        if planning.serving(self.settings, self.catalogue, ask):
-            return ""
-        return f"no instance type of {ask.architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked for"
+            self._runs[key] = known
+            return known
 
     def _say(self, job: Job) -> None:
         """Where whoever waits for the job looks, if we may write there; in our own log in any case."""
@@ -194,9 +226,9 @@ class Intake:
 
     def _runner_of(self, job: Job) -> Session | None:
         """The session whose runner GitHub names, if it is ours."""
-        name = planning.session_of(self.settings.stack_id, job.runner_name)
+        name = session_of(self.settings.stack_id, job.runner_name)
         session = self.records.session(name) if name else None
-        return session if session is not None and (session.owner, session.repo) == (job.owner, job.repo) else None
+        return session if session is not None and is_same(session, job) else None
 
     def _bound(self, session: Session, job: Job) -> Session | None:
         """It leaves supply as the job leaves demand. One that is over already keeps its end, and is told what it ran."""
@@ -223,11 +255,25 @@ class Intake:
         if session is not None and is_over(session) and (ledger := of(session.set_key)) and session.session_id in ledger.working:
             working = {name: at for name, at in ledger.working.items() if name != session.session_id}
             changes[session.set_key] = changed(ledger, working=working)
+        if session is not None and not session.bound_job and (ledger := of(session.set_key)) and ledger.prepared:
+            changes[session.set_key] = changed(ledger, prepared=ledger.prepared[1:])  # one that was made before is taken now
         is_back = job.state is JobState.QUEUED and job.run_attempt > 1
         will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", "failure")
         if (is_back or will_not_come) and (ledger := of(job.set_key)) and ledger.expected:
             changes[job.set_key] = changed(ledger, expected=ledger.expected[1:])
         return list(changes.values())
+
+
+def _names_its_runner(known: Job, event: JobEvent, state: JobState) -> bool:
+    """Whether it tells more than we know though the state is no news: the runner of a job that has none yet, or any end of one
+    that was given up.
+    """
+    return known.conclusion == UNHEARD or (known.state is state and bool(event.runner_name) and not known.runner_name)
+
+
+def is_same(session: Session, job: Job) -> bool:
+    """Whether both are of one repository; GitHub does not tell its names apart by case."""
+    return f"{session.owner}/{session.repo}".casefold() == f"{job.owner}/{job.repo}".casefold()
 
 
 def _new(event: JobEvent, key: str) -> Job:

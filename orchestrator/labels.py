@@ -78,17 +78,26 @@ def read_ask(labels: tuple[str, ...], spec_of: Callable[[str], str | None] = lam
             found[key.lower()] = value
     if len(plain) > 1:
         complaints.append("labels name both architectures: expected one")
+    if sum(map(_is_marker, labels)) > 1:
+        complaints.append("several labels begin with runs-fleet: expected one, whatever their order")
     reader = _Reader(found, complaints)
     cpu_min, cpu_max = reader.cpus()
     ram_min, ram_max = reader.memory()
-    if "arch" not in found and len(plain) == 1:
+    named = {ARCHITECTURES[found["arch"].lower()]} if found.get("arch", "").lower() in ARCHITECTURES else set()
+    if named and plain and named != plain:
+        complaints.append(f"arch={found['arch']} and the label {plain.pop()} contradict each other: expected one of them")
+    elif "arch" not in found and len(plain) == 1:
         found["arch"] = plain.pop()
+    price = reader.number("price", 0.0, 1000.0, whole=False)
+    spot = reader.word("spot", MARKET_WORDS, True)
+    if price and not spot:
+        complaints.append("price= bounds what spot may cost: expected no spot=false beside it")
     return Ask(
         cpu_min=cpu_min, cpu_max=cpu_max, ram_min_gib=ram_min, ram_max_gib=ram_max, families=reader.families(),
         generation=int(reader.number("gen", 0, 10)), architecture=reader.word("arch", ARCHITECTURES, ""),
-        spot=reader.word("spot", MARKET_WORDS, True), disk_gib=int(reader.number("disk", 0, LARGEST_DISK_GIB)),
-        pool=found.get("pool", ""), fallback=reader.word("fallback", {word: word for word in FALLBACKS}, "on-demand"),
-        price_limit=reader.number("price", 0.0, 1000.0, whole=False), complaints=tuple(complaints),
+        spot=spot, disk_gib=int(reader.number("disk", 0, LARGEST_DISK_GIB)),
+        pool=reader.pool(), fallback=reader.word("fallback", {word: word for word in FALLBACKS}, "on-demand"),
+        price_limit=price, complaints=tuple(complaints),
     )  # fmt: skip
 
 
@@ -114,11 +123,19 @@ class _Reader:
                 self._complaints.append(f"family={raw}: expected families like m7i or c, joined by +")
         return families
 
+    def pool(self) -> str:
+        raw = self._found.get("pool", "")
+        if raw and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", raw):
+            self._complaints.append(f"pool={raw}: expected up to 63 letters, digits, - and _")
+        return raw
+
     def number(self, key: str, least: float, most: float, *, whole: bool = True) -> float:
-        raw = self._found.get(key, "")
-        value = _number(raw or "0", whole=whole)
-        if value is None or not least <= value <= most:
-            self._complaints.append(f"{key}={raw}: expected {'a whole number' if whole else 'a number'} up to {most:g}")
+        """0: it is not given."""
+        raw = self._found.get(key)
+        value = _number(raw, whole=whole) if raw is not None else 0.0
+        if value is None or not least <= value <= most or (raw is not None and not value):
+            kind = "a whole number" if whole else "a number"
+            self._complaints.append(f"{key}={raw}: expected {kind} above 0, up to {most:g}")
             return 0
         return value
 

@@ -6,26 +6,39 @@ configured. It may be cut off anywhere and taken up again: a replay gives the sa
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator import demand, planning
+from orchestrator import caps, demand, planning
 from orchestrator.catalogue import Catalogue
 from orchestrator.circuits import after_an_answer, open_pools
-from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.labels import Ask
-from orchestrator.model import JobState, Launch, LaunchState, Ledger, Planned, Session, SessionState, Try, changed
+from orchestrator.model import (
+    JobState,
+    Launch,
+    LaunchState,
+    Ledger,
+    Planned,
+    Session,
+    SessionState,
+    Stack,
+    Try,
+    changed,
+    runner_name,
+)
 from orchestrator.notes import Notes
 from orchestrator.patience import LEARNED, REFUSALS, SENT_S
 from orchestrator.ports import Clock, Compute, Crew, Journal, Started
+from orchestrator.reapers import UNSEEN_S
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
-from orchestrator.troubles import Trouble, gravest, told, trouble
+from orchestrator.troubles import Trouble, compact, gravest, told, trouble
 
-REASONS_KEPT = 20
+REASON = 200
+"""Characters kept of what EC2 says of one code."""
 HINTS: dict[Trouble | None, str] = {
     Trouble.CAPACITY: "another row is tried, or another launch",
     Trouble.QUOTA: "ask AWS for a higher quota (Service Quotas, EC2)",
@@ -50,14 +63,27 @@ class Launching:
     crew: Crew
 
     def carry(self, launch: Launch, *, sent_before: bool = False) -> None:
-        """As far as it goes; safe to repeat from any point at which it was cut off. Raises: OrchestratorError."""
-        while launch.state is not LaunchState.CLOSED:
-            ledgers = {key: self.records.ledger(key) for key in launch.sets}
-            if launch.state is LaunchState.INTENDED:
-                launch = self._dealt(launch, sent_before=sent_before)
-            made = self._all_made(launch, ledgers)
-            launch, sent_before = self._next(launch, ledgers), False
-            report(self.journal, self.crew.each([partial(self._configure, session) for session in made]))
+        """As far as it goes; safe to repeat from any point at which it was cut off. Raises: OrchestratorError.
+
+        What one session's configuration fails with keeps no other from its machine: it is raised in the end.
+        """
+        troubles: list[Exception] = []
+        try:
+            while launch.state is not LaunchState.CLOSED:
+                ledgers = {key: self.records.ledger(key) for key in launch.sets}
+                if launch.state is LaunchState.INTENDED:
+                    held_back = sent_before and self.records.stack().paused
+                    started = self._found(launch) if held_back else self._started(launch, sent_before=sent_before)
+                    if started is None:
+                        break
+                    launch = self._dealt(launch, started)
+                made = self._all_made(launch, ledgers)
+                launch, sent_before = self._next(launch, ledgers), False
+                troubles += self.crew.each([partial(self._configure, session) for session in made])
+        except BaseException:
+            _journaled(self.journal, troubles)
+            raise
+        report(self.journal, troubles)
 
     def resume(self, launch: Launch) -> None:
         """A launch that somebody left lying: take it over, and go on. Raises: Conflict if they did not; OrchestratorError."""
@@ -77,27 +103,38 @@ class Launching:
             self.settings, site, ask, kinds, steps[step], launch_id=launch.launch_id, number=step, count=len(launch.sessions),
             spec=launch.spec, expires_at=launch.expires_at, shunned=shunned,
         )  # fmt: skip
-        return changed(launch, step=step, request=request, due=self.leased())
+        return changed(
+            launch, step=step, market=steps[step].market, request=request, due=self.leased(), asked_at=self.clock.now(),
+            lost=False,
+        )  # fmt: skip
 
     def leased(self) -> float:
         """Until when what we begin now is ours alone."""
         return self.clock.now() + self.settings.lease_s
 
-    def _dealt(self, launch: Launch, *, sent_before: bool) -> Launch:
-        """Ask EC2, and commit which session got what, in the order of both: instances first, then what EC2 complained of."""
-        started = self._started(launch, sent_before=sent_before)
+    def _found(self, launch: Launch) -> Started | None:
+        """While the stack is paused nothing is asked for: what was made before is looked for; None: EC2 may still show it."""
+        found = self.compute.look_up(launch.request)
+        if not found and self.clock.now() - launch.asked_at < UNSEEN_S:
+            self.records.noted(launch, self.clock.now(), "the stack is paused: not asked for")
+            return None
+        return Started(found)
+
+    def _dealt(self, launch: Launch, started: Started) -> Launch:
+        """Commit which session got what, in the order of both: instances first, then what EC2 complained of."""
         instances = sorted(body.handle.body for body in started.bodies)
         bodies = dict(zip((one.session_id for one in launch.sessions), instances, strict=False))
         now = self.clock.now()
-        market = json.loads(launch.request)["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
-        reasons = tuple(reason[:200] for reason in started.reasons[:REASONS_KEPT])
-        came = Try(at=now, step=launch.step, market=market, wanted=len(launch.sessions), got=len(bodies), reasons=reasons)
+        reasons = compact(started.reasons, REASON)
+        came = Try(at=now, step=launch.step, market=launch.market, wanted=len(launch.sessions), got=len(bodies), reasons=reasons)
         tries = (*launch.tries, came)
         pools = {body.handle.body: body.pool for body in started.bodies if body.pool}
         dealt = self.records.put(
             changed(launch, state=LaunchState.DEALT, bodies=bodies, pools=pools, tries=tries, due=self.leased())
         )
         self._learned(started.refused, pools.values())
+        if bodies and now - launch.created_at > caps.SEEN_S:
+            self._counted_anew(lambda stack: caps.came_late(stack, len(bodies), launch, now))
         fields = {"launch_id": launch.launch_id, "step": launch.step, "wanted": len(launch.sessions), "got": len(bodies)}
         self.journal.event("launch.dealt", **fields, reasons="; ".join(started.reasons))
         return dealt
@@ -107,10 +144,11 @@ class Launching:
         try:
             return self.compute.start_sessions(launch.request, sent_before=sent_before)
         except ServiceFailed as error:
-            kind = trouble(error.code)
-            if kind in (Trouble.LATER, None) and self.clock.now() - launch.created_at < SENT_S:
-                self.records.noted(launch, self.clock.now(), str(error))
-                raise
+            kind, lost = trouble(error.code), isinstance(error, Unanswered)
+            early = self.clock.now() - launch.asked_at < SENT_S
+            if kind in (Trouble.LATER, None) and (early or (lost and not launch.lost)):
+                self.records.noted(changed(launch, lost=launch.lost or lost), self.clock.now(), str(error))
+                raise  # what a lost answer made is asked for once more at least, however late it is
             fields = {"launch_id": launch.launch_id, "step": launch.step, "error": str(error)}
             self.journal.event("launch.refused", **fields, hint=HINTS.get(kind, HINTS[None]))
             found = self.compute.look_up(launch.request)  # whatever an unanswered call made after all
@@ -157,7 +195,7 @@ class Launching:
             instance_id=instance_id, spec=launch.spec, image=launch.image,
             market=launch.tries[-1].market, pool=pool, launched_at=now,
             cpus=kind.cpus if kind else launch.cpus, usd=kind.usd if kind else launch.usd,
-            runner_name=planning.runner_name(self.settings.stack_id, planned.session_id),
+            runner_name=runner_name(self.settings.stack_id, planned.session_id),
             deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         try:
@@ -186,7 +224,8 @@ class Launching:
         left, reasons = tuple(one for one in launch.sessions if one.session_id not in launch.bodies), launch.tries[-1].reasons
         ledger = ledgers[left[0].set_key] if left else None
         ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels) if ledger is not None else None
-        if ask is not None:
+        paused = bool(left) and self.records.stack().paused
+        if ask is not None and not paused:
             wanted = planning.firm(ask) if launch.firm else ask
             row = planning.next_row(planning.steps(wanted, self.settings), launch.step, reasons)
             if row is not None and self._can_be_asked(wanted):
@@ -194,9 +233,19 @@ class Launching:
                 return self.records.put(self.requested(again, wanted))
         refused = [self.records.ledger(key) for key in sorted({one.set_key for one in left})]
         why = told(reasons)
-        wiser = [demand.after_a_refusal(found, why, self.clock.now()) for found in refused if found is not None]
+        wiser = [
+            demand.after_a_refusal(found, launch.launch_id, why, self.clock.now())
+            for found in refused
+            if found is not None and not paused
+        ]
         closed: Launch
         closed, *_ = self.records.save(changed(launch, state=LaunchState.CLOSED), *wiser)
+        if paused:
+            for key in {one.set_key for one in left}:
+                self.sessions.wake(key)
+            return closed
+        if left:
+            self._counted_anew(lambda stack: caps.given_back(stack, len(left), launch))
         for found in wiser:
             fields = {"set_key": found.set_key, "until": found.backoff_until, "why": why, "times": found.refusals}
             self.journal.event("level.refused", **fields, reasons="; ".join(reasons))
@@ -207,10 +256,19 @@ class Launching:
             self._say_that_it_waits([one.job_id for one in left], why)
         return closed
 
+    def _counted_anew(self, change: Callable[[Stack], Stack]) -> None:
+        """In what the whole stack has. Where it cannot be written it costs others some seconds: EC2's list is read again soon."""
+        for _ in range(LEARNED):
+            try:
+                self.records.put(change(self.records.stack()))
+                return
+            except Conflict:
+                continue
+
     def _can_be_asked(self, ask: Ask) -> bool:
         """What there was when the launch was made may be gone: a template, types of the operator's list or of EC2's."""
         there = ask.architecture in self.compute.site().templates
-        return there and bool(planning.serving(self.settings, self.catalogue, ask))
+        return there and not planning.unservable(self.settings, self.catalogue, ask)
 
     def _say_that_it_waits(self, job_ids: list[str], why: str) -> None:
         """Once for each job: whoever waits for it shall not wonder. It goes on being tried."""
@@ -226,15 +284,19 @@ class Launching:
             if job is None or job.state is not JobState.QUEUED or job.refused:
                 continue
             why = f"EC2 has no machine for it ({'; '.join(reasons) or 'no reason given'}), and its label says fallback=fail"
-            refused = self.records.put(changed(job, refused=why))
+            refused = self.records.put(changed(job, refused=why, given_up=True))
             self.journal.event("job.refused", job_id=job_id, repository=f"{job.owner}/{job.repo}", why=why)
             self.notes.say(refused, "This job gets no machine", f"is not run: {why}. Cancel the run, or run it again later.")
 
 
-def report(journal: Journal, troubles: Sequence[Exception]) -> None:
-    """All of them are in the journal; the first that is more than a lost race is raised."""
+def _journaled(journal: Journal, troubles: Sequence[Exception]) -> None:
     for one in troubles:
         journal.event("launching.troubled", error=f"{type(one).__name__}: {one}")
+
+
+def report(journal: Journal, troubles: Sequence[Exception]) -> None:
+    """All of them are in the journal; the first that is more than a lost race is raised."""
+    _journaled(journal, troubles)
     serious = [one for one in troubles if not isinstance(one, Conflict)]
     if serious:
         raise serious[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,14 +19,33 @@ from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed
 from orchestrator.intake import Intake
 from orchestrator.labels import Ask
 from orchestrator.launching import Launching, report
-from orchestrator.model import Board, Launch, Ledger, Pace, Planned, Session, Stack, Told, changed, kind_of, repository_key
+from orchestrator.model import (
+    OPEN_LAUNCHES,
+    Board,
+    Launch,
+    Ledger,
+    Pace,
+    Place,
+    Planned,
+    Stack,
+    Told,
+    changed,
+    kind_of,
+    repository_key,
+)
 from orchestrator.ports import Body, Clock, Crew, Ids, Journal
 from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
 from orchestrator.settings import Caps, ServerSettings
 
-ASKED_S, ASKED_JOBS = 60.0, 5
-"""How often GitHub is asked about a label set's jobs, and about how many, if a runner works on something it has not told of."""
+ASKED_S, DOUBTED_S, ASKED_JOBS = 60.0, 300.0, 5
+"""How often GitHub is asked about a label set's jobs, and about how many: if a runner works on something it has not told of, and
+if nobody took the machines that were there for them.
+"""
+ASKED_KNOWN = 10_000
+"""Label sets of which a process remembers when it asked."""
+IN_LINE = 20
+"""Label sets that waited before, and are looked at with one that wants machines now."""
 COUNTED_S = 10.0
 """How long a count of all machines is believed."""
 HOLDS = 20
@@ -54,6 +73,13 @@ class Want:
         return self.found.waiting[0].since if self.found.waiting else math.inf
 
     @property
+    def left(self) -> list[float]:
+        """Since when each job waits for which nothing is asked for yet; nobody's come last."""
+        jobs = [card.since for card in self.found.waiting[self.found.supply + self.asked :]]
+        number = self.found.lacking - self.asked
+        return (jobs + [math.inf] * number)[:number]
+
+    @property
     def is_open(self) -> bool:
         """Whether something is still to be asked for, now."""
         return self.asked < self.found.lacking and not self.put_off
@@ -73,8 +99,10 @@ class Levels:
     journal: Journal
     crew: Crew
     _asked: dict[str, float] = field(default_factory=dict)
-    _listed: tuple[float, tuple[Body, ...]] | None = None
-    """When EC2 was asked last what there is, and its answer."""
+    _lined_up: dict[str, Place] = field(default_factory=dict)
+    """As this process wrote them last."""
+    _listed: tuple[float, Board, tuple[Body, ...]] | None = None
+    """When EC2 was asked last what there is, the launches that were open just before, and its answer."""
     _listing_at: float = 0.0
 
     def settle(self, set_keys: Iterable[str]) -> None:
@@ -83,12 +111,26 @@ class Levels:
         Raises: OrchestratorError.
         """
         wanted: dict[str, list[Want]] = defaultdict(list)
-        troubles = self.crew.each([partial(self._weighed, key, wanted) for key in sorted(set(set_keys))])
-        launches: list[Launch] = []
-        for spec, wants in sorted(wanted.items(), key=lambda one: (min(want.age for want in one[1]), one[0])):
-            launches += self._intended(spec, sorted(wants, key=lambda want: (want.age, want.ledger.set_key)), troubles)
+        own = sorted(set(set_keys))
+        troubles = self.crew.each([partial(self._weighed, key, wanted) for key in own])
+        before = self._before(own, wanted) if wanted else []
+        troubles += self.crew.each([partial(self._weighed, key, wanted) for key in before])
+        launches = self._intended({spec: sorted(wants, key=_age) for spec, wants in wanted.items()}, troubles)
+        troubles += self.crew.each([partial(self._step_out, key, wanted) for key in {*before, *self._lined_up} & {*before, *own}])
         troubles += self.crew.each([partial(self.launching.carry, launch) for launch in launches])
         report(self.journal, troubles)
+
+    def _before(self, own: Sequence[str], wanted: dict[str, list[Want]]) -> list[str]:
+        """The label sets that have waited for the stack's limits longer than any of these, and shall not be overtaken."""
+        youngest = max((want.age for wants in wanted.values() for want in wants), default=0.0)
+        line = [place for place in self.records.line() if not place.whose and place.since < youngest]
+        return [place.set_key for place in line if place.set_key not in own][:IN_LINE]
+
+    def _step_out(self, key: str, wanted: dict[str, list[Want]]) -> None:
+        """Out of the line, if nothing is to be waited for any more. Raises: ServiceFailed."""
+        if not any(want.put_off for wants in wanted.values() for want in wants if want.ledger.set_key == key):
+            self.records.let_go(key)
+            self._lined_up.pop(key, None)
 
     def _weighed(self, key: str, wanted: dict[str, list[Want]]) -> None:
         """Beside others; who loses a race is looked at again. Raises: ServiceFailed."""
@@ -100,7 +142,9 @@ class Levels:
     def _weigh(self, key: str, wanted: dict[str, list[Want]]) -> None:
         board, now = self.records.board(key), self.clock.now()
         found = level(board, now)
-        if found.ask and now - self._asked.get(key, 0.0) >= ASKED_S:
+        if (found.ask or found.doubtful) and now - self._asked.get(key, 0.0) >= (ASKED_S if found.ask else DOUBTED_S):
+            if len(self._asked) >= ASKED_KNOWN:
+                self._asked.clear()
             self._asked[key] = now
             self._ask(key, found)
             board = self.records.board(key)
@@ -127,15 +171,15 @@ class Levels:
         """GitHub is asked what it has not told: of the runs that silent sessions say they work for, and of jobs that wait."""
         for session in filter(None, map(self.records.session, found.ask)):
             if session.ran_run and not session.bound_job:
-                self._ask_run(session)
-        self.intake.ask(key, max(ASKED_JOBS, len(found.ask)))
+                self._asking(key, partial(self.intake.ask_run, scope_of(session), session.ran_run, session.runner_name))
+        self._asking(key, partial(self.intake.ask, key, max(ASKED_JOBS, len(found.ask))))
 
-    def _ask_run(self, session: Session) -> None:
-        """That it cannot be asked now keeps nobody from asking about the jobs that wait."""
+    def _asking(self, key: str, ask: Callable[[], None]) -> None:
+        """That it cannot be asked now keeps nobody from his machine."""
         try:
-            self.intake.ask_run(scope_of(session), session.ran_run, session.runner_name)
+            ask()
         except ServiceFailed as error:
-            self.journal.event("level.unasked", session_id=session.session_id, error=str(error))
+            self.journal.event("level.unasked", set_key=key, error=str(error))
 
     def _has_a_new_image(self, ledger: Ledger) -> bool:
         """Whether a launch would now be of another kind, or use another template version, than those that did no work."""
@@ -187,27 +231,32 @@ class Levels:
                 )  # fmt: skip
         return None
 
-    def _intended(self, spec: str, wants: Sequence[Want], troubles: list[Exception]) -> list[Launch]:
+    def _intended(self, wanted: dict[str, list[Want]], troubles: list[Exception]) -> list[Launch]:
         """Commit the wishes, as many as may be, longest waiting first; what was committed is returned whatever follows."""
         made: list[Launch] = []
-        try:
-            ask = wants[0].ask
-            if why := "; ".join(ask.complaints) or self._unservable(ask):
-                for want in wants:
-                    self._said_unservable(want, why)
-                return []
-            while any(want.is_open for want in wants):
-                launch = self._committed(spec, wants)
+        while waiting := [(wants, spec) for spec, wants in wanted.items() if any(want.is_open for want in wants)]:
+            wants, spec = min(waiting, key=lambda one: (min(map(_age, filter(_is_open, one[0]))), one[1]))
+            try:
+                ask = wants[0].ask
+                if why := "; ".join(ask.complaints) or self._unservable(ask):
+                    for want in filter(_is_open, wants):
+                        self._said_unservable(want, why)
+                    continue
+                launch = self._committed(spec, wants, [want for others in wanted.values() for want in others if want.is_open])
                 made += [launch] if launch is not None else []
-        except Conflict:
-            for want in wants:
-                self.sessions.wakes.wake(want.ledger.set_key)
-        except OrchestratorError as error:
-            troubles.append(error)
+            except Conflict:
+                for want in wants:
+                    want.put_off = True
+                    self.sessions.wakes.wake(want.ledger.set_key)
+            except OrchestratorError as error:
+                troubles.append(error)
+                for want in wants:
+                    want.put_off = True
         return made
 
     def _said_unservable(self, want: Want, why: str) -> None:
         """What a label asks for is not there, as far as we have it: whoever waits is told, once each."""
+        want.put_off = True
         self.journal.event("level.unservable", set_key=want.ledger.set_key, labels=want.ledger.labels, why=why)
         want.ledger = self._held(want.ledger, want.found, why)
         for job in filter(None, (self.records.job(card.identity) for card in want.found.waiting)):
@@ -219,14 +268,22 @@ class Levels:
             return stack
         if self._listed is None or now - self._listing_at >= COUNTED_S:
             self._listing_at = now  # who comes while EC2 lists goes on with the last list, and with what was launched since
-            self._listed = (now, tuple(self.launching.compute.list_sessions()))
-        at, bodies = self._listed
-        return caps.counted(stack, bodies, {kind.name: kind for kind in self.launching.catalogue}, at)
+            open_launches = self.records.board(OPEN_LAUNCHES)  # first: one that is answered meanwhile counts twice, not never
+            self._listed = (now, open_launches, tuple(self.launching.compute.list_sessions()))
+        at, open_launches, bodies = self._listed
+        kinds = {kind.name: kind for kind in self.launching.catalogue}
+        return caps.counted(stack, bodies, open_launches, kinds, at)
 
-    def _put_off(self, want: Want, why: str, until: float | None) -> None:
-        """Not now; looked at again then (None: when somebody wakes it)."""
+    def _put_off(self, want: Want, why: str, until: float | None, whose: str = "") -> None:
+        """Not now; looked at again then (None: when somebody wakes it). `whose`: as in its place."""
         want.put_off = True
         want.ledger = self._held(want.ledger, want.found, why)
+        key, now = want.ledger.set_key, self.clock.now()
+        place = Place(set_key=key, since=min(want.age, now), jobs=len(want.left), whose=whose, at=now)
+        known = self._lined_up.get(key)
+        if known is None or changed(known, at=now) != place or now - known.at > HELD_S:
+            self.records.lined_up(place)
+            self._lined_up[key] = place
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
 
@@ -245,7 +302,7 @@ class Levels:
         taken = sum(one.repository == name for one in planned)
         if settings.per_repository != Caps():
             mine = caps.room_of(self.records.board(repository_key(name)), settings.per_repository, self._each(want.ask), name)
-            rooms.append(caps.Room(max(0, mine.machines - taken), mine.why))
+            rooms.append(replace(mine, machines=max(0, mine.machines - taken)))
         places = {
             repository_key(name): (settings.per_repository, name),
             want.ledger.set_key: (settings.per_label_set, caps.OF_SET),
@@ -275,18 +332,20 @@ class Levels:
     def _unservable(self, ask: Ask) -> str:
         if ask.architecture not in self.launching.compute.site().templates:
             return f"there is no launch template for {ask.architecture}"
-        if not planning.serving(self.settings, self.launching.catalogue, ask):
-            return f"no instance type of {ask.architecture} has what it asks for"
-        return "" if planning.steps(ask, self.settings) else "spot is switched off, and it asks for nothing else"
+        return planning.unservable(self.settings, self.launching.catalogue, ask)
 
-    def _committed(self, spec: str, wants: Sequence[Want]) -> Launch | None:
-        """One launch for as many as go into one; None: not now. Raises: Conflict."""
+    def _committed(self, spec: str, wants: Sequence[Want], everybody: Sequence[Want]) -> Launch | None:
+        """One launch for as many of `wants` as go into one, as far as no older job of `everybody` needs the room; None: not now.
+
+        Either something is launched, or somebody is put off. Raises: Conflict.
+        """
         now, launch_id = self.clock.now(), f"l-{self.ids.fresh()}"
         stack = self._counted(caps.after_a_pause(self.records.stack(), self.settings, now), now)
         each = self._each(wants[0].ask)
         whole = caps.room(stack, self.settings, each)
         room = min(planning.AT_ONCE, whole.machines)
-        sharing = self._fitting([want for want in wants if want.is_open])
+        shares = dict(zip(map(id, everybody), caps.shares([want.left for want in everybody], whole.machines), strict=True))
+        sharing = self._fitting([want for want in wants if want.is_open and shares[id(want)]])
         if stack.paused or not room:
             for want in filter(lambda one: one.is_open, wants):
                 self._put_off(want, "paused" if stack.paused else whole.why, None if stack.paused else now + PACED_S)
@@ -294,11 +353,11 @@ class Levels:
         sessions: list[Planned] = []
         paces: dict[str, Pace] = {}
         for want in sharing:
-            number = min(want.found.lacking - want.asked, room - len(sessions))
+            number = min(shares[id(want)], room - len(sessions))
             own = self._room(want, stack, sessions, paces)
             allowed = min(number, own.machines)
             if allowed < number:
-                self._put_off(want, own.why, now + PACED_S)
+                self._put_off(want, own.why, now + PACED_S, own.whose)
             sessions += _planned(want, allowed, launch_id, len(sessions))
             want.asked += allowed
             for key in {repository_key(repository_of(want.ledger)), want.ledger.set_key} & set(paces):
@@ -324,6 +383,14 @@ class Levels:
             want.ledger = ledger
         self.journal.event("launch.intended", launch_id=launch_id, spec=spec, sessions=len(sessions), sets=len(sharing))
         return saved
+
+
+def _age(want: Want) -> tuple[float, str]:
+    return want.age, want.ledger.set_key
+
+
+def _is_open(want: Want) -> bool:
+    return want.is_open
 
 
 def _planned(want: Want, number: int, launch_id: str, first: int) -> list[Planned]:

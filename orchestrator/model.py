@@ -16,6 +16,12 @@ SHARDS = 16
 """Over how many keys the index of deadlines is spread. Source: 1,000 writes/s per partition key, DynamoDB quotas."""
 
 
+NAME_LIMIT = 64
+"""Characters of a runner's name. Source: actions/runner registration."""
+OPEN_LAUNCHES = "launches"
+"""The board on which every open launch of the stack has a card."""
+
+
 class JobState(StrEnum):
     """Where a job is, as far as GitHub told."""
 
@@ -90,6 +96,11 @@ TRANSITIONS: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     },
 }
 """Which state may follow which; what is not here does not happen. A launch is intended again for each step of its fallback."""
+BY_ITS_WORD: dict[StrEnum, frozenset[StrEnum]] = {JobState.QUEUED: frozenset({JobState.WAITING})}
+"""What may follow besides, if GitHub was asked and says so. Deliveries come in any order, and do not prove it.
+
+A job that an environment protects is told as queued first, then as waiting for its approval.
+"""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +121,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     head_sha: str = ""
     refused: str = ""
     """Why it is not run here, in words for whoever wrote its labels; empty: it is."""
+    given_up: bool = False
+    """It is refused whatever the policy says: its label asked for that rather than to wait."""
     firm: bool = False
     """An earlier attempt lost its machine: this one gets one that is not taken back, if its label lets it."""
     runner_name: str = ""
@@ -167,6 +180,12 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """And the repositories, `owner/repo`."""
     step: int = 0
     """Row of the fallback table; each has a token of its own."""
+    market: str = ""
+    """Of that row."""
+    asked_at: float = 0.0
+    """When that row was committed."""
+    lost: bool = False
+    """An answer to that row was lost: what it made is asked for again before anything else is."""
     state: LaunchState = LaunchState.INTENDED
     bodies: dict[str, str] = {}
     """Session id to instance id, as dealt in this step."""
@@ -304,6 +323,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing was launched though something lacked, each time that the reason was another."""
     refusals: int = 0
     """Launches in a row for which EC2 had no machine of any kind that would do."""
+    barred: tuple[str, ...] = ()
+    """The last launches of that kind."""
     expected: tuple[float, ...] = ()
     """Until when each job counts that an interruption will send back to us."""
     prepared: tuple[float, ...] = ()
@@ -346,6 +367,27 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """As of `at`."""
     at: float = 0.0
     version: int = 0
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A label set that waits for its turn. Times are epoch seconds."""
+
+    set_key: str
+    since: float
+    """Since when its oldest job waits."""
+    jobs: int
+    """How many of its jobs wait for it."""
+    at: float
+    """When it was put off last."""
+    whose: str = ""
+    """Whose limit it is: the repository's (`owner/repo`), or empty: the stack's."""
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the code of a run comes from."""
+
+    fork: bool
+    public: bool
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -443,6 +485,7 @@ def cards(record: Record) -> dict[str, Card | None]:
                 repository_key(name): tuple(one.session_id for one in record.sessions if one.repository == name)
                 for name in record.repositories
             }
+            of_set[OPEN_LAUNCHES] = tuple(one.session_id for one in record.sessions)
             return {
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()
@@ -505,11 +548,24 @@ def identity(record: Record) -> str:
             return record.name
 
 
-def may_become(record: Job | Launch | Session, state: StrEnum) -> bool:
-    """Whether the table allows it: a late or repeated event, which it does not, changes nothing."""
-    return state in TRANSITIONS[type(record.state)][record.state]
+def may_become(record: Job | Launch | Session, state: StrEnum, *, asked: bool = False) -> bool:
+    """Whether the table allows it: a late or repeated event, which it does not, changes nothing. `asked`: GitHub was."""
+    by_its_word = BY_ITS_WORD.get(record.state, frozenset()) if asked else frozenset()
+    return state in TRANSITIONS[type(record.state)][record.state] | by_its_word
 
 
 def changed(record: Kind, **changes: object) -> Kind:
     """A copy with these fields."""
     return msgspec.structs.replace(record, **changes)
+
+
+def runner_name(stack_id: str, session: str) -> str:
+    """Unique and at most 64 characters: the stack's part is shortened, the session's never."""
+    return f"{stack_id[: NAME_LIMIT - len(session) - 1]}-{session}"
+
+
+def session_of(stack_id: str, runner: str) -> str:
+    """The session whose runner has this name; empty if it is not one of this stack's."""
+    _, mark, session = runner.rpartition("-s-")
+    found = f"s-{session}" if mark else ""
+    return found if found and runner_name(stack_id, found) == runner else ""

@@ -25,8 +25,6 @@ BOOT_S = 900.0
 """Seconds between launch and a runner that listens, at worst; the agent's own bounds for getting ready add up to this."""
 REPORT_S = 300.0
 """Seconds between the end of the runtime and a machine that is gone: grace, flush, final word, death."""
-NAME_LIMIT = 64
-"""Characters of a runner's name. Source: actions/runner registration."""
 AT_ONCE = 100
 """Sessions of one launch. Issued in calls that EC2 answers within seconds, and few enough to lose with one."""
 ITEMS_AT_ONCE = 95
@@ -50,9 +48,9 @@ STEPS = (Step(SPOT, 10), Step(SPOT, 60), Step(ON_DEMAND, 4), Step(ON_DEMAND, 30)
 
 def steps(ask: Ask, settings: ServerSettings) -> tuple[Step, ...]:
     """The rows that an ask may use, in order."""
-    spot = ask.spot and settings.spot
-    allowed = {SPOT, ON_DEMAND} if may_be_firm(ask) else {SPOT}
-    return tuple(step for step in STEPS if step.market in (allowed if spot else {ON_DEMAND}))
+    allowed = {SPOT} if ask.spot and settings.spot else set()
+    allowed |= {ON_DEMAND} if not ask.spot or may_be_firm(ask) else set()
+    return tuple(step for step in STEPS if step.market in allowed)
 
 
 def next_row(rows: Sequence[Step], asked: int, reasons: Iterable[str]) -> int | None:
@@ -88,19 +86,16 @@ def spec_name(ask: Ask, architecture: str, settings: ServerSettings) -> str:
 def serving(settings: ServerSettings, catalogue: Iterable[Kind], ask: Ask) -> tuple[Kind, ...]:
     """The instance types that serve an ask whose architecture is known, the operator's own list respected."""
     own = settings.arm_instance_types if ask.architecture == "arm64" else settings.instance_types
-    return fitting(catalogue, ask, ask.architecture, frozenset(own))
+    found = fitting(catalogue, ask, ask.architecture, frozenset(own))
+    priced = tuple(kind for kind in found if kind.usd) if settings.is_priced else ()
+    return priced or found  # where money is limited, what nobody knows the price of is not asked for
 
 
-def runner_name(stack_id: str, session: str) -> str:
-    """Unique and at most 64 characters: the stack's part is shortened, the session's never."""
-    return f"{stack_id[: NAME_LIMIT - len(session) - 1]}-{session}"
-
-
-def session_of(stack_id: str, runner: str) -> str:
-    """The session whose runner has this name; empty if it is not one of this stack's."""
-    _, mark, session = runner.rpartition("-s-")
-    found = f"s-{session}" if mark else ""
-    return found if found and runner_name(stack_id, found) == runner else ""
+def unservable(settings: ServerSettings, catalogue: Iterable[Kind], ask: Ask) -> str:
+    """Why no machine will ever do for it as things stand, in words for whoever wrote the label; empty: one will."""
+    if not serving(settings, catalogue, ask):
+        return f"no instance type of {ask.architecture} has {ask.cpu_min} to {ask.cpu_max} vCPUs and what else is asked for"
+    return "" if steps(ask, settings) else "spot is switched off here, and it asks for nothing else"
 
 
 def launch_request(

@@ -22,7 +22,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_ram_gib: float = 256.0
     max_disk_gib: int = 500
     families: tuple[str, ...] = ()
-    """Beginnings of families that may be named; empty: any."""
+    """Beginnings of families that its machines may be of; empty: any that is named, the usual ones where none is."""
     on_demand: bool = True
     """Whether it may be asked for; as a fallback it is used all the same."""
     public: bool = False
@@ -56,11 +56,12 @@ def read_policy(text: str) -> Policy:
 
 
 def bounded(rule: Rule | None, ask: Ask) -> Ask:
-    """The ask with what it leaves open (the larger number of vCPUs, the memory) held to the rule."""
+    """The ask with what it leaves open (the larger number of vCPUs, the memory, the families) held to the rule."""
     if rule is None:
         return ask
     most_ram = min(ask.ram_max_gib or rule.max_ram_gib, rule.max_ram_gib)
-    return replace(ask, cpu_max=min(ask.cpu_max, max(rule.max_cpus, ask.cpu_min)), ram_max_gib=most_ram)
+    families = ask.families or rule.families
+    return replace(ask, cpu_max=min(ask.cpu_max, max(rule.max_cpus, ask.cpu_min)), ram_max_gib=most_ram, families=families)
 
 
 def refusal(rule: Rule | None, ask: Ask, *, public: bool, fork: bool) -> str:

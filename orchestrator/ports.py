@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +39,9 @@ class Crew(Protocol):
 
     def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
         """Do all, some at once; returns what failed, when all have ended."""
+
+    def alone(self, name: str) -> AbstractContextManager[object]:
+        """Within it nobody else of this process is within the same name. It must not be asked for twice by one task."""
 
 
 class Wakes(Protocol):

@@ -25,7 +25,9 @@ from orchestrator.model import (
     Launch,
     LaunchState,
     Ledger,
+    Origin,
     Pace,
+    Place,
     Record,
     Rescue,
     Session,
@@ -35,6 +37,8 @@ from orchestrator.model import (
     changed,
     identity,
     is_due_some_time,
+    is_over,
+    session_of,
 )
 from orchestrator.ports import Key, Scope, Tables, Write
 
@@ -52,6 +56,12 @@ TOLD = 12
 RESCUE_KEPT_S = 35 * 86_400
 """And a run that may still be run again. Source: GitHub lets a workflow run last 35 days."""
 WAKE, LEDGER, CARD = "wake", "ledger", "card#"
+TRAIL = "session#"
+"""Beside a job: which sessions were launched for it, for whoever asks why."""
+FOR_EVER = 1e11
+"""After every deadline, epoch seconds."""
+LINE, LINED_UP_S = "line", 86_400.0
+"""The partition of those who wait for a limit, and how long one stays whom nobody looks at."""
 REPOSITORIES = "repositories"
 """The partition that names every repository heard of lately."""
 SEEN_S, SEEN_KNOWN = 3600.0, 10_000
@@ -203,6 +213,20 @@ class Records:
         found = [item for item in self._tables.rows(SESSIONS, REPOSITORIES) if item["at"] >= since]
         return [Scope(item.get("installation_id", ""), item["owner"], item["repo"]) for item in found]
 
+    def lined_up(self, place: Place) -> None:
+        """Remember that a label set waits for what the whole stack, or its repository, lacks. Raises: ServiceFailed."""
+        item = {**_plain(place), "version": 1, "expires": int(place.at + LINED_UP_S)}
+        self._tables.write([Write(SESSIONS, (LINE, place.set_key), item, None)])
+
+    def let_go(self, set_key: str) -> None:
+        """It does not wait any more. Raises: ServiceFailed."""
+        self._tables.write([Write(SESSIONS, (LINE, set_key), None)])
+
+    def line(self) -> list[Place]:
+        """Who waits, longest first; some may not wait any more. Raises: ServiceFailed."""
+        found = [msgspec.convert(item, Place) for item in self._tables.rows(SESSIONS, LINE)]
+        return sorted(found, key=lambda place: (place.since, place.set_key))
+
     def once(self, what: str, now: float, kept_s: float) -> bool:
         """Whether it is the first time within so long that somebody asks. Raises: ServiceFailed."""
         key, item = (what, "once"), {"version": 1, "expires": int(now + kept_s)}
@@ -211,6 +235,24 @@ class Records:
         except Conflict:
             return False
         return True
+
+    def origin(self, run: str) -> Origin | None:
+        """Where a run's code comes from, if somebody asked before. Raises: ServiceFailed."""
+        item = self._tables.get(JOBS, (run, "origin"))
+        return msgspec.convert(item, Origin) if item is not None else None
+
+    def known(self, run: str, origin: Origin, now: float) -> None:
+        """Remember it for as long as the run may have jobs. Raises: ServiceFailed."""
+        item = {**msgspec.to_builtins(origin), "version": 1, "expires": int(now + RESCUE_KEPT_S)}
+        self._tables.write([Write(JOBS, (run, "origin"), item, None)])
+
+    def reached(self, task: str, name: str) -> None:
+        """Remember how far a task has come that goes through names in order. Raises: ServiceFailed."""
+        self._tables.write([Write(SESSIONS, (task, "cursor"), {"at": name, "version": 1}, None)])
+
+    def reached_last(self, task: str) -> str:
+        """Empty: it has not begun. Raises: ServiceFailed."""
+        return str((self._tables.get(SESSIONS, (task, "cursor")) or {}).get("at", ""))
 
     def happened(self, what: str) -> bool:
         """Whether somebody asked `once` already. Raises: ServiceFailed."""
@@ -234,6 +276,24 @@ class Records:
         """`what` is as it should be: whatever was suspected begins anew. Raises: ServiceFailed."""
         if self._tables.get(SESSIONS, (what, "suspect")) is not None:
             self._tables.write([Write(SESSIONS, (what, "suspect"), None)])
+
+    def sessions_of(self, job: Job, stack_id: str) -> list[Session]:
+        """Those that were launched for it, and the one whose runner took it. Raises: ServiceFailed."""
+        named = [row["row"].removeprefix(TRAIL) for row in self._tables.rows(JOBS, job.job_id) if row["row"].startswith(TRAIL)]
+        took = session_of(stack_id, job.runner_name)
+        return [one for one in map(self.session, dict.fromkeys(filter(None, [*named, took]))) if one is not None]
+
+    def open_sessions(self) -> Iterator[Session]:
+        """Those that are not over, as far as the index knows yet. Raises: ServiceFailed."""
+        return (one for one in map(self.session, self._open(SESSIONS, ROWS[Session][1])) if one is not None and not is_over(one))
+
+    def open_jobs(self) -> Iterator[Job]:
+        """Those that are not completed, as far as the index knows yet. Raises: ServiceFailed."""
+        return (one for one in map(self.job, self._open(JOBS, ROWS[Job][1])) if one is not None and not is_over(one))
+
+    def _open(self, table: str, row: str) -> Iterator[str]:
+        for shard in range(self._shards):
+            yield from (due.key[0] for due in self._tables.due(table, str(shard), FOR_EVER) if due.key[1] == row)
 
     def jobs(self) -> Iterator[Job]:
         """Every one, for people. Raises: ServiceFailed."""
@@ -267,6 +327,10 @@ class Records:
         if (kept_from := _touched_at(record)) is not None:
             item["expires"] = int(kept_from + KEPT_S)
         yield Write(table, (name, row), item, record.version - 1)
+        if isinstance(record, Session) and record.version == 1 and record.launched_for:
+            yield Write(
+                JOBS, (record.launched_for, f"{TRAIL}{name}"), {"version": 1, "expires": int(record.expires_at + KEPT_S)}, None
+            )
         for key, card in cards(record).items():
             if key != getattr(record, "set_key", key) and record.version > 1 and card is not None:
                 continue  # of a repository's open sessions only the number counts: written at the beginning, gone in the end

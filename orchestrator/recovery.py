@@ -2,8 +2,8 @@
 known.
 
 GitHub does not redeliver by itself. Each round asks for the failed deliveries of the last days, and looks through some of the
-repositories heard of lately, all of them in turn. So with the default round of five minutes and fifty
-repositories a round, a lost delivery is made up for within five minutes per fifty repositories.
+repositories heard of lately, one after the other, beginning where the last round ended. So with the default round of five minutes
+and fifty repositories a round, a lost delivery is made up for within five minutes (and the round's own time) for each fifty.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import UNHEARD, Intake
-from orchestrator.model import JobState
+from orchestrator.model import Job, JobState
 from orchestrator.ports import Clock, GitHub, Journal, Scope
 from orchestrator.records import Records
 from orchestrator.settings import ServerSettings
@@ -24,6 +24,7 @@ DELIVERIES_S = 3 * 86_400.0
 REDELIVERED, REPOSITORIES = 100, 50
 """Of a round: each costs a call or a few of the App's budget."""
 LATELY_S = 7 * 86_400.0
+CURSOR = "recovery/repositories"
 
 
 @dataclass
@@ -70,31 +71,44 @@ class Recovery:
 
     def _found(self) -> int:
         """Jobs that wait on GitHub, are ours, and that no delivery told of."""
-        return sum(self._attempted(f"{scope.owner}/{scope.repo}", partial(self._found_in, scope)) for scope in self._turn())
+        found = 0
+        for scope in self._turn():
+            found += self._attempted(_name(scope), partial(self._found_in, scope))
+            self.records.reached(CURSOR, _name(scope))
+        return found
 
     def _found_in(self, scope: Scope) -> int:
         found = 0
+        awake: set[str] = set()
         for event in self.github.waiting_jobs(scope):
-            if not self.settings.are_ours(event.labels) or self._is_known(event.job_id):
+            if not self.settings.are_ours(event.labels):
                 continue
             try:
-                self.intake.apply(event)
+                known = self.records.job(event.job_id)
+                if known is not None and _is_as_told(known):
+                    awake |= {known.set_key} if self.intake.reconsidered(known) else set()
+                    continue
+                self.intake.apply(event, asked=True)
             except Conflict:
                 continue  # its delivery came just now
-            self.journal.event("job.found", job_id=event.job_id, repository=f"{scope.owner}/{scope.repo}")
+            self.journal.event("job.found", job_id=event.job_id, repository=_name(scope))
             found += 1
+        for key in sorted(awake):
+            self.intake.sessions.wake(key)  # it waits, and GitHub says so: whatever kept its label set from being looked at
         return found
 
-    def _is_known(self, job_id: str) -> bool:
-        """As one that GitHub lets run; an approval that was never told, or an end that was only inferred, is not that."""
-        job = self.records.job(job_id)
-        return job is not None and job.state is not JobState.WAITING and job.conclusion != UNHEARD
-
     def _turn(self) -> list[Scope]:
-        """The repositories whose turn it is: all of them one after the other, by the clock alone."""
-        now = self.clock.now()
-        scopes = self.records.repositories(now - LATELY_S)
-        if len(scopes) <= REPOSITORIES:
-            return scopes
-        first = int(now // self.settings.recovery_s) * REPOSITORIES % len(scopes)
-        return (scopes + scopes)[first : first + REPOSITORIES]
+        """The repositories whose turn it is: those after the one that was looked through last, and then from the beginning."""
+        scopes = sorted(self.records.repositories(self.clock.now() - LATELY_S), key=_name)
+        last = self.records.reached_last(CURSOR)
+        first = next((at for at, scope in enumerate(scopes) if _name(scope) > last), 0)
+        return [*scopes[first:], *scopes[:first]][:REPOSITORIES]
+
+
+def _is_as_told(job: Job) -> bool:
+    """As one that GitHub lets run; an approval that was never told, or an end that was only inferred, is not that."""
+    return job.state is not JobState.WAITING and job.conclusion != UNHEARD
+
+
+def _name(scope: Scope) -> str:
+    return f"{scope.owner}/{scope.repo}".casefold()

@@ -119,7 +119,7 @@ class Sessions:
         over = self._in(session, SessionState.ENDED, {**end, "due": now + min(FIRST_LOOK_S, farewell_s), **(told or {})})
         worked = worked or bool(session.bound_job) or session.busy_at is not None
         ledger = self.records.ledger(session.set_key) if reason != "surplus" else None
-        wiser = ledger and demand.after_an_end(ledger, session, worked=worked, now=now)
+        wiser = ledger and demand.after_an_end(ledger, over, worked=worked, now=now)
         ended: Session
         ended, *_ = self.records.save(over, *([wiser] if wiser is not None and wiser is not ledger else []))
         self._told(ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -22,16 +23,19 @@ PASSED_ON = frozenset({"PATH", "LANG", "HTTPS_PROXY", "NO_PROXY"})
 
 @dataclass(frozen=True)
 class Alias:
-    """A label that counts as ours: `match` literally, or as a regular expression."""
+    """A label that counts as ours, compared without case: `match` literally, or as a regular expression of the whole label."""
 
     match: str
     regex: bool = False
     spec: str = ""
-    """What the label asks for, as segments of a marker: `cpu=4/ram=16`."""
+    """What the label asks for, as segments of a marker: `cpu=4/ram=16`; `${1}` stands for the expression's first group."""
 
-    def covers(self, label: str) -> bool:
-        """Whether `label` is meant."""
-        return bool(re.fullmatch(self.match, label)) if self.regex else self.match.lower() == label.lower()
+    def spec_of(self, label: str) -> str | None:
+        """What `label` asks for; None: it is not meant."""
+        if not self.regex:
+            return self.spec if self.match.lower() == label.lower() else None
+        found = re.fullmatch(self.match, label, re.IGNORECASE)
+        return found and re.sub(r"\$\{(\d+)\}", lambda group: found[int(group[1])] or "", self.spec)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ class ServerSettings:
 
     def spec_of(self, label: str) -> str | None:
         """What an aliased label asks for; None: it is no alias."""
-        return next((alias.spec for alias in self.aliases if alias.covers(label)), None)
+        return next((spec for alias in self.aliases if (spec := alias.spec_of(label)) is not None), None)
 
 
 def read_settings(environment: Mapping[str, str]) -> ServerSettings:
@@ -169,6 +173,12 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
     """
     reader = _Reader(environment)
     apps, source = reader.apps("GITHUB_APPS"), reader.one_of("CONFIG_SOURCE", ("ssm", "s3"))
+    writes = reader.number("CONFIG_WRITES_PER_SECOND", 3.0, least=0.1, most=1000.0)
+    pace = reader.number("LAUNCHES_PER_MINUTE", usual_pace(1 + len(apps), source, writes), least=1.0)
+    if pace > _written_a_minute(source, writes) + 1.0:
+        most = f"expected at most {_written_a_minute(source, writes):.0f}, or {PREFIX}CONFIG_SOURCE=s3"
+        why = f"cannot be configured by {writes:g} writes a second ({PREFIX}CONFIG_WRITES_PER_SECOND)"
+        reader.problems.append(f"{PREFIX}LAUNCHES_PER_MINUTE: {pace:g} machines a minute {why}: {most}")
     local = reader.local() if reader.one_of("STRATEGY", ("ec2", "local")) == "local" else None
     settings = ServerSettings(
         local=local,
@@ -194,10 +204,10 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         arm_instance_types=reader.listed("ARM_INSTANCE_TYPES"),
         root_device=reader.text("ROOT_DEVICE", "/dev/xvda"),
         spot=reader.switch("SPOT_ENABLED", default=True),
-        stack_id=reader.text("STACK_ID", "runs-fleet"),
+        stack_id=reader.stack_id("STACK_ID"),
         max_runtime_minutes=reader.number("MAX_RUNTIME_MINUTES", 360.0, most=14_400.0),
         config_source=source,
-        config_writes_per_second=reader.number("CONFIG_WRITES_PER_SECOND", 3.0, least=0.1, most=1000.0),
+        config_writes_per_second=writes,
         config_bucket=reader.needed_if(source == "s3", "CONFIG_BUCKET", "the bucket of the configurations"),
         runner_role_id=reader.needed_if(source == "s3", "RUNNER_ROLE_ID", "the id of the machines' role, AROA…"),
         runner_group_id=int(reader.number("RUNNER_GROUP_ID", 1.0, least=1.0, whole=True)),
@@ -213,7 +223,7 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
         lease_s=reader.number("LEASE_SECONDS", 60.0),
         watch_s=reader.number("WATCH_SECONDS", 60.0),
         more_apps=apps,
-        launches_per_minute=reader.number("LAUNCHES_PER_MINUTE", usual_pace(1 + len(apps), source), least=1.0),
+        launches_per_minute=pace,
         ec2_at_once=reader.number("EC2_INSTANCES_AT_ONCE", 1000.0, least=1.0),
         ec2_per_second=reader.number("EC2_INSTANCES_PER_SECOND", 2.0),
         drain_s=reader.number("SHUTDOWN_DRAIN_DELAY_SECONDS", 5.0, least=0.0, most=15.0),
@@ -226,12 +236,17 @@ def read_settings(environment: Mapping[str, str]) -> ServerSettings:
     return settings
 
 
-def usual_pace(apps: int, config_source: str) -> float:
+def usual_pace(apps: int, config_source: str, writes_per_second: float) -> float:
     """Launches a minute that can be registered and configured within it; EC2's own bucket is kept count of beside it.
 
-    Source: some 180 JIT configurations a minute for each GitHub App; 3 PutParameter a second.
+    Source: some 180 JIT configurations a minute for each GitHub App; 3 PutParameter a second, unless the quota was raised.
     """
-    return min(170.0 * apps, 170.0 if config_source == "ssm" else 1000.0)
+    return min(170.0 * apps, 1000.0, _written_a_minute(config_source, writes_per_second))
+
+
+def _written_a_minute(config_source: str, writes_per_second: float) -> float:
+    """Configurations, with a little left for those that are written twice."""
+    return math.inf if config_source == "s3" else max(1.0, writes_per_second * 170.0 / 3.0)
 
 
 class _Reader:
@@ -248,6 +263,13 @@ class _Reader:
         found = self.text(name, "")
         if not found:
             self.problems.append(f"{PREFIX}{name} is missing: expected {expected}")
+        return found
+
+    def stack_id(self, name: str) -> str:
+        """Runner names and tags begin with it: two stacks that share what is kept of it would take each other's runners."""
+        found = self.text(name, "runs-fleet")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,35}", found):
+            self.problems.append(f"{PREFIX}{name}: expected up to 36 letters, digits, -, _ and ., found {found!r}")
         return found
 
     def pem(self, name: str) -> str:
@@ -352,7 +374,9 @@ class _Reader:
                 Alias(str(item["match"]), bool(item.get("regex")), str(item.get("spec", ""))) for item in json.loads(raw or "[]")
             )
             for alias in aliases:
-                re.compile(alias.match if alias.regex else "")
+                groups = re.compile(alias.match).groups if alias.regex else 0
+                if any(int(number) > groups for number in re.findall(r"\$\{(\d+)\}", alias.spec)):
+                    raise ValueError(f"{alias.spec}: the expression has {groups} groups")
         except (ValueError, KeyError, TypeError, AttributeError, re.error) as error:
             self.problems.append(
                 f'{PREFIX}{name}: expected JSON like [{{"match": "ubuntu-.*", "regex": true}}], found {raw!r} ({error})'

@@ -22,7 +22,10 @@ class Trouble(StrEnum):
     """Whatever is asked for like this will be refused: somebody must mend a permission, a template, a subnet."""
 
 
-NO_CAPACITY = frozenset({"InsufficientInstanceCapacity", "UnfulfillableCapacity", "InsufficientCapacity", "Unsupported"})
+NO_CAPACITY = frozenset({
+    "InsufficientInstanceCapacity", "UnfulfillableCapacity", "InsufficientCapacity", "Unsupported", "InvalidFleetConfiguration",
+})  # fmt: skip
+"""The last one is what EC2 says of a type that a zone does not offer."""
 BROKEN = NO_CAPACITY | {"InternalError", "InternalFailure", "Unavailable", "ServiceUnavailable"}
 """A pool that says so is left alone for a while."""
 _CAPACITY = NO_CAPACITY | {
@@ -59,6 +62,14 @@ def gravest(reasons: Iterable[str]) -> Trouble:
     found = {trouble(reason.partition(":")[0].strip()) or Trouble.CAPACITY for reason in reasons}
     order = (Trouble.QUOTA, Trouble.CAPACITY, Trouble.LATER, Trouble.REFUSED)
     return next((kind for kind in order if kind in found), Trouble.CAPACITY)
+
+
+def compact(reasons: Iterable[str], longest: int) -> tuple[str, ...]:
+    """One of each code, cut to so many characters: however many pools say the same, no code is lost."""
+    of_code: dict[str, str] = {}
+    for reason in reasons:
+        of_code.setdefault(reason.partition(":")[0].strip(), reason[:longest])
+    return tuple(of_code.values())
 
 
 def told(reasons: Iterable[str]) -> str:

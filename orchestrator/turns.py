@@ -160,10 +160,21 @@ class Turns:
         return paused
 
     def drain(self) -> list[Session]:
-        """Take every idle session back; returns those that are left to end. Raises: OrchestratorError."""
-        for session in [one for one in self.records.sessions() if not is_over(one)]:
-            self._again(partial(self.sessions.release, session.session_id))
-        return [one for one in self.records.sessions() if not is_over(one)]
+        """Take every idle session back; returns those that are left to end. What fails keeps no other from its turn.
+
+        Raises: OrchestratorError: the first failure, in the end; what was throttled may be asked for again.
+        """
+        troubles: list[Exception] = []
+        for session in list(self.records.open_sessions()):
+            try:
+                self._again(partial(self.sessions.release, session.session_id))
+            except OrchestratorError as error:
+                self.journal.event("drain.failed", session_id=session.session_id, error=f"{type(error).__name__}: {error}")
+                troubles.append(error)
+        left = list(self.records.open_sessions())
+        if troubles:
+            raise troubles[0]
+        return left
 
     @property
     def _due(self) -> dict[str, Callable[[str], None]]:

@@ -80,7 +80,7 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     notes = Notes(records, world.github, world.clock, world.journal)
     launching = Launching(settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew)
     rescues = Rescues(records, notes, world.github, world.clock, world.journal, settings.watch_s)
-    intake = Intake(settings, records, sessions, rescues, notes, world.github, kinds, world.clock, world.journal)
+    intake = Intake(settings, records, sessions, rescues, notes, world.github, kinds, world.clock, world.journal, world.crew)
     levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
     endings = Endings(
         settings, records, world.compute, world.github, world.configurations, sessions, launching, rescues, world.clock,

@@ -7,6 +7,7 @@ import secrets
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,6 +20,10 @@ BATCH = 10
 """Messages of one ReceiveMessage. Source: SQS quotas."""
 COALESCED_S = 0.5
 """Wakes of one label set within this time are one; the first of a quiet time is not kept waiting."""
+
+
+ALONE = 64
+"""Locks for all names."""
 
 
 class SystemClock:
@@ -47,7 +52,8 @@ class TextJournal:
         """Time, name, fields."""
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
         line = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
-        with self._writing, contextlib.suppress(RuntimeError):  # a reentrant write is refused: that line is lost, nothing hangs
+        with self._writing, contextlib.suppress(RuntimeError, OSError, ValueError):
+            # a reentrant write is refused, a pipe is broken, a disk is full: that line is lost, nothing hangs and no work stops
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
@@ -64,6 +70,7 @@ class Hands:
     def __init__(self, number: int) -> None:
         self._outer, self._inner = (ThreadPoolExecutor(number, thread_name_prefix=name) for name in ("crew", "crew-inner"))
         self._within = threading.local()
+        self._alone = [threading.Lock() for _ in range(ALONE)]
 
     def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
         """All, some at once. Tasks may themselves ask for hands once: those are others, so that nobody waits for himself."""
@@ -72,6 +79,10 @@ class Hands:
         if getattr(self._within, "depth", 0):
             return [trouble for trouble in self._inner.map(_tried, tasks) if trouble is not None]
         return [trouble for trouble in self._outer.map(self._deeper, tasks) if trouble is not None]
+
+    def alone(self, name: str) -> threading.Lock:
+        """Some names share a lock."""
+        return self._alone[zlib.crc32(name.encode()) % ALONE]
 
     def stop(self) -> None:
         """When all have ended what they do."""

@@ -68,6 +68,7 @@ class StandInGitHub:
         self.app_keys = {str(n + 1): rsa.generate_private_key(public_exponent=65537, key_size=2048) for n in range(apps)}
         self.uninstalled: set[str] = set()
         """Apps that somebody took away again."""
+        self.permissions = dict(views.PERMISSIONS)
         self.limits = Limits()
         self._app_of_token: dict[str, str] = {}
         self.state = GitHubState(owner, repo, self._on_change)
@@ -159,6 +160,7 @@ class StandInGitHub:
             ("GET", (*repository, "actions", "runs", "*"), self._get_run),
             ("POST", (*repository, "actions", "runs", "*", "rerun-failed-jobs"), self._rerun_failed),
             ("POST", (*repository, "actions", "jobs", "*", "rerun"), self._rerun_job),
+            ("POST", (*repository, "check-runs"), self._create_check_run),
             ("GET", ("app", "hook", "deliveries"), self._list_deliveries),
             ("POST", ("app", "hook", "deliveries", "*", "attempts"), self._redeliver),
             ("GET", (*releases, "latest"), self._latest_release),
@@ -183,14 +185,14 @@ class StandInGitHub:
         self._app_of_token[token] = app
         answer = {
             "token": token, "expires_at": views.moment(time.time() + 3600),
-            "permissions": views.PERMISSIONS, "repository_selection": "selected",
+            "permissions": self.permissions, "repository_selection": "selected",
         }  # fmt: skip
         return Reply(201, answer)
 
     def _installation(self, call: Call) -> Reply:
         if self._insist_on_app(call) in self.uninstalled:
             raise Refusal(404, "Not Found")
-        return Reply(200, views.installation(self.state.owner, self.url))
+        return Reply(200, views.installation(self.state.owner, self.url, self.permissions))
 
     def _generate_jitconfig(self, call: Call) -> Reply:
         self._insist_on_token(call)
@@ -276,6 +278,17 @@ class StandInGitHub:
         run, job = self.state.job(_number(call.path[-2]))
         self.state.rerun(run.id, job.id)
         return Reply(201, {})
+
+    def _create_check_run(self, call: Call) -> Reply:
+        self._insist_on_token(call)
+        if self.permissions.get("checks") != "write":
+            raise Refusal(403, "Resource not accessible by integration")
+        asked = call.json()
+        for name in ("name", "head_sha"):
+            if name not in asked:
+                raise Refusal(422, f"Invalid request. {name} wasn't supplied.")
+        record = self.state.check(str(asked["head_sha"]), str(asked["name"]), asked)
+        return Reply(201, views.check_run(self.state, record, self.url))
 
     def _list_deliveries(self, call: Call) -> Reply:
         self._insist_on_app(call)

@@ -99,6 +99,20 @@ class RunRecord:
         return next((word for word in ("failure", "cancelled", "success") if word in ends), "skipped")
 
 
+@dataclass(frozen=True)
+class CheckRecord:
+    """A check run that an App wrote on a commit's page."""
+
+    id: int
+    head_sha: str
+    name: str
+    status: str
+    conclusion: str | None
+    title: str | None
+    summary: str | None
+    at: float
+
+
 class GitHubState:
     """Everything, behind one lock; `changed` is called with (action, job) for each webhook-worthy change."""
 
@@ -110,6 +124,7 @@ class GitHubState:
         self.lock = threading.Condition(threading.RLock())
         self.runners: dict[int, RunnerRecord] = {}
         self.runs: dict[int, RunRecord] = {}
+        self.checks: list[CheckRecord] = []
         self.tokens: dict[str, float] = {}
         self._serial = 1000
         self.closed = False
@@ -151,6 +166,15 @@ class GitHubState:
                 raise Refusal(422, f"Runner {runner.name} is currently running a job and cannot be deleted.")
             del self.runners[runner_id]
             self.lock.notify_all()
+
+    def check(self, head_sha: str, name: str, told: dict[str, Any]) -> CheckRecord:
+        """A check run more."""
+        status, end, output = str(told.get("status", "queued")), told.get("conclusion"), dict(told.get("output") or {})
+        title, summary = output.get("title"), output.get("summary")
+        with self.lock:
+            record = CheckRecord(self._next(), head_sha, name, status, end, title, summary, time.time())
+            self.checks.append(record)
+            return record
 
     def dispatch(self, workflow: Workflow) -> RunRecord:
         """Start a run: jobs without needs are queued at once."""

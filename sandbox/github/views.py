@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.github.deliveries import Delivery
-from sandbox.github.state import GitHubState, JobRecord, RunnerRecord, RunRecord
+from sandbox.github.state import CheckRecord, GitHubState, JobRecord, RunnerRecord, RunRecord
 from sandbox.runner.release import Archive
 
-PERMISSIONS = {"administration": "write", "actions": "write", "metadata": "read"}
-"""What the App was granted: to register runners, to read jobs, and to run reclaimed ones again."""
+PERMISSIONS = {"administration": "write", "actions": "write", "checks": "write", "metadata": "read"}
+"""What the App was granted: to register runners, to read jobs, to run reclaimed ones again, and to write on a commit's page."""
 
 
 def moment(at: float | None) -> str | None:
@@ -82,13 +82,13 @@ def user(login: str, base: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def installation(owner: str, base: str) -> dict[str, Any]:
+def installation(owner: str, base: str, permissions: dict[str, str]) -> dict[str, Any]:
     """The App's one installation, on `owner`."""
     now = "2026-07-20T00:00:00Z"
     return {
         "id": 1, "account": user(owner, base), "app_id": 1, "app_slug": "runs-fleet", "target_id": 1, "target_type": "User",
         "access_tokens_url": f"{base}/app/installations/1/access_tokens", "repositories_url": f"{base}/installation/repositories",
-        "html_url": f"{base}/settings/installations/1", "repository_selection": "selected", "permissions": PERMISSIONS,
+        "html_url": f"{base}/settings/installations/1", "repository_selection": "selected", "permissions": permissions,
         "events": ["workflow_job"], "single_file_name": None, "suspended_by": None, "suspended_at": None,
         "created_at": now, "updated_at": now,
     }  # fmt: skip
@@ -156,6 +156,22 @@ def run(state: GitHubState, record: RunRecord, base: str) -> dict[str, Any]:
         "created_at": begun, "updated_at": begun, "run_started_at": begun, "head_commit": None,
         "repository": repository(state, base), "head_repository": repository(state, base),
         **{f"{name}_url": f"{url}/{name}" for name in ("jobs", "logs", "check_suite", "artifacts", "cancel", "rerun", "workflow")},
+    }  # fmt: skip
+
+
+def check_run(state: GitHubState, record: CheckRecord, base: str) -> dict[str, Any]:
+    """A check run, as the answer to its creation has it."""
+    url = f"{base}/repos/{state.owner}/{state.repo}/check-runs/{record.id}"
+    return {
+        "id": record.id, "node_id": f"CR_{record.id}", "head_sha": record.head_sha, "name": record.name, "external_id": "",
+        "url": url, "html_url": f"{base}/{state.owner}/{state.repo}/runs/{record.id}", "details_url": None,
+        "status": record.status, "conclusion": record.conclusion, "started_at": moment(record.at),
+        "completed_at": moment(record.at) if record.status == "completed" else None, "check_suite": {"id": 1}, "app": None,
+        "pull_requests": [],
+        "output": {
+            "title": record.title, "summary": record.summary, "text": None, "annotations_count": 0,
+            "annotations_url": f"{url}/annotations",
+        },
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -103,6 +104,10 @@ class CountedIds:
 class OwnHands:
     """Crew (ports) that does one thing after the other. A crash is nobody's to catch."""
 
+    def alone(self, name: str) -> contextlib.AbstractContextManager[object]:
+        """It always is."""
+        return contextlib.nullcontext()
+
     def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
         """All."""
         troubles: list[Exception] = []
@@ -145,6 +150,11 @@ class MemoryTables:
         self._coming: list[tuple[float, tuple[str, Key], dict[str, Any]]] = []
         self.examined = 0
         """Items that reads have touched."""
+
+    def peek(self, table: str, key: Key) -> dict[str, Any] | None:
+        """What was written last, at no call."""
+        item = self._items.get((table, key))
+        return json.loads(item) if item is not None else None
 
     def get(self, table: str, key: Key) -> dict[str, Any] | None:
         """What was written last."""
@@ -259,6 +269,10 @@ class MemoryCompute:
         """Instances that cannot be terminated now."""
         self.answers: list[Exception | str] = []
         """Of the next requests, instead of bodies; a text is the reason of an empty answer."""
+        self.loses = 0
+        """Of the next requests, so many take effect and are never answered."""
+        self.sent = 0
+        """Requests that came, also again."""
         self.version = "1"
         self.consoles: dict[str, str] = {}
         self.expires: dict[str, float] = {}
@@ -273,6 +287,7 @@ class MemoryCompute:
 
     def start_sessions(self, request: str, *, sent_before: bool) -> Started:
         """A replay gives the same bodies; other words under the same token are refused."""
+        self.sent += 1
         if self.answers:
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
@@ -286,6 +301,9 @@ class MemoryCompute:
             self.requests.append(told)
             self._by_token[token] = (request, self._started(told))
         self._calls.note("compute.start_sessions")
+        if self.loses:
+            self.loses -= 1
+            raise Unanswered("ec2:CreateFleet")
         return self._by_token[token][1]
 
     def poll_sessions(self, handles: Iterable[SessionHandle]) -> dict[SessionHandle, Body]:
@@ -374,6 +392,8 @@ class MemoryGitHub:
         self.runners: dict[int, Registration] = {}
         self.jobs: dict[str, JobEvent] = {}
         """As a delivery would tell each now."""
+        self.agrees: Callable[[str], JobEvent | None] = lambda job_id: None
+        """What it says of a job that is not in `jobs`."""
         self.attempts: dict[str, int] = {}
         """Latest attempt of each run."""
         self.reruns: list[tuple[str, str]] = []
@@ -385,6 +405,9 @@ class MemoryGitHub:
         self.may_note = True
         self.notes: list[str] = []
         self.lost: list[str] = []
+        """Deliveries that failed, newest first."""
+        self.lost_at: dict[str, float] = {}
+        """When, of those that failed some time ago."""
         self.redelivered: list[str] = []
         self._serial = 0
 
@@ -423,9 +446,9 @@ class MemoryGitHub:
         return iter([Registered(number, r.name, r.online, r.busy) for number, r in self.runners.items()])
 
     def job(self, scope: Scope, job_id: str) -> JobEvent | None:
-        """As `jobs` says."""
+        """As `jobs` says, else as `agrees`."""
         self._calls.note("github.job")
-        return self.jobs.get(job_id)
+        return self.jobs.get(job_id) or self.agrees(job_id)
 
     def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
         """Those in `jobs`."""
@@ -455,9 +478,9 @@ class MemoryGitHub:
         )
 
     def failed_deliveries(self, since: float) -> list[str]:
-        """As `lost` says."""
+        """As `lost` and `lost_at` say."""
         self._calls.note("github.failed_deliveries")
-        return list(self.lost)
+        return [delivery for delivery in self.lost if self.lost_at.get(delivery, since) >= since]
 
     def redeliver(self, delivery_id: str) -> None:
         """It stays in the list, as on GitHub: the new try is another delivery."""
@@ -597,6 +620,7 @@ class World:
         self.ids, self.wakes = CountedIds(), GatheredWakes()
         self.turns = self.replica()
         self.records = Records(self.tables, self.settings.index_shards)
+        self.github.agrees = self._as_remembered
 
     def replica(self, wakes: GatheredWakes | None = None, tables: Tables | None = None) -> Turns:
         """A process more, on the same world."""
@@ -605,6 +629,19 @@ class World:
             self.ids, self.journal, OwnHands(), wakes or self.wakes,
         )  # fmt: skip
         return wiring.turns(self.settings, outside)
+
+    def forgotten(self) -> None:
+        """GitHub does not know any job any more."""
+        self.github.agrees = lambda _: None
+
+    def _as_remembered(self, job_id: str) -> JobEvent | None:
+        """What our own record says: GitHub knows nothing else, unless a test says so."""
+        item = self.tables.peek("jobs", (job_id, "job"))
+        if item is None:
+            return None
+        action, told = item["state"], {name: item[name] for name in ("conclusion", "runner_name", "head_sha") if name in item}
+        told |= {name: item[name] for name in ("job_id", "run_id", "run_attempt", "owner", "repo", "name", "installation_id")}
+        return an_event(action, at=item["queued_at"], labels=tuple(item["labels"]), **told)
 
     @property
     def session(self) -> Session:

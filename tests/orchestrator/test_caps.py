@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import caps
 from orchestrator.catalogue import Catalogue, Kind
-from orchestrator.model import Stack, repository_key
+from orchestrator.model import Board, Stack, repository_key
 from orchestrator.settings import Caps
 from tests.orchestrator.memory import MORNING, World, an_event, some_settings
 from tests.orchestrator.test_explain import explanation
@@ -112,7 +112,7 @@ def test_what_ec2_may_not_show_yet_is_added_to_its_count_and_what_it_shows_is_no
     kinds = {"m7i.large": Kind("m7i.large", "amd64", 2, 8.0, usd=0.1)}
     stack = caps.launched(Stack(at=100.0, tokens=10.0), 3, EACH)
 
-    early, late = (caps.counted(stack, [], kinds, now) for now in (110.0, 200.0))
+    early, late = (caps.counted(stack, [], Board(set_key=""), kinds, now) for now in (110.0, 200.0))
 
     assert (early.alive, early.cpus, round(early.usd, 6)) == (3, 12.0, 0.6)
     assert (late.alive, late.cpus, late.usd, late.lately) == (0, 0.0, 0.0, ())
@@ -161,7 +161,7 @@ def test_one_that_ends_makes_room_for_the_next_of_its_repository() -> None:
     first = world.session
     world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.runner_name))
     assert world.compute.launched == 1
-    assert explanation(world, "2").waits_for == "the 1 machines that octo/widgets may have; it is number 1 of its label set"
+    assert explanation(world, "2").waits_for == "the 1 machines that octo/widgets may have; it is number 1 of octo/widgets"
 
     world.hear_the_end(session=first)
     world.ticks(until_s=60.0)

@@ -175,10 +175,10 @@ def test_one_that_was_bound_does_not_count_after_its_end() -> None:
 
 
 def test_no_capacity_is_waited_out_longer_each_time() -> None:
-    first = demand.after_a_refusal(a_ledger(), "EC2 has no capacity", NOW)
+    first = demand.after_a_refusal(a_ledger(), "l-1", "EC2 has no capacity", NOW)
     many = first
     for _ in range(10):
-        many = demand.after_a_refusal(many, "EC2 has no capacity", NOW)
+        many = demand.after_a_refusal(many, "l-1", "EC2 has no capacity", NOW)
 
     assert (first.backoff_until, many.backoff_until) == (NOW + 30.0, NOW + 600.0)
     assert level(board(job(), ledger=first), NOW).held == "EC2 has no capacity"

@@ -138,6 +138,7 @@ def test_a_job_that_github_does_not_know_any_more_wants_nothing() -> None:
     world = World()
     world.launched()
     world.hear("busy")
+    world.forgotten()
 
     world.ticks(until_s=BUSY_S + 40.0)
 
@@ -195,6 +196,7 @@ def test_a_job_that_waited_two_days_for_its_approval_gets_its_machine() -> None:
 def test_a_job_that_was_given_up_and_is_heard_of_after_all_gets_its_machine() -> None:
     world = World()
     world.launched()
+    world.forgotten()
     world.clock.at += 2 * 86_400.0
     world.tick()
     given_up = world.records.job("1")

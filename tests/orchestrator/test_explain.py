@@ -13,7 +13,9 @@ from tests.orchestrator.memory import SET, World, an_event, some_settings
 def explanation(world: World, job_id: str = "1") -> Explanation:
     job = world.records.job(job_id)
     assert job is not None
-    return explained(gathered(world.records, job), world.settings, world.turns.launching.catalogue, world.clock.now())
+    return explained(
+        gathered(world.records, job, world.settings.stack_id), world.settings, world.turns.launching.catalogue, world.clock.now()
+    )
 
 
 def story(world: World) -> str:
@@ -112,7 +114,7 @@ def test_a_limit_of_githubs_that_only_the_server_knows_is_told_from_what_it_wrot
     world.told(an_event())
     world.github.left = None
 
-    assert waits_for(world) == "GitHub's limit of registrations; it is number 1 of its label set"
+    assert waits_for(world) == "GitHub's limit of registrations; it is number 1 of the stack"
     assert "nothing launched for its label set: GitHub's limit of registrations" in story(world)
 
 

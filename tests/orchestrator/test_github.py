@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -19,9 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.ports import Scope
+from orchestrator.ports import Run, Scope
+from sandbox.github import views
 from sandbox.github.deliveries import Delivery
 from sandbox.github.server import StandInGitHub
+from sandbox.github.state import GitHubState
+from tests.sandbox.visitors import single
 
 SCOPE = Scope("3", "octo", "sandbox")
 LABELS = ("runs-fleet=7", "linux")
@@ -42,6 +46,8 @@ def github(standing: StandInGitHub) -> StandInGitHub:
     """Without runners, tokens or memory of calls."""
     standing.state.runners.clear()
     standing.state.tokens.clear()
+    standing.state.checks.clear()
+    standing.permissions = dict(views.PERMISSIONS)
     standing.calls.clear()
     return standing
 
@@ -290,3 +296,48 @@ def test_where_the_app_is_not_let_in_nothing_is_registered_for_a_while(github: S
 
     assert app.registrations_left(SCOPE) == 0
     assert app.registrations_left(Scope("4", "octo", "sandbox")) is None
+
+
+@pytest.mark.parametrize(
+    ("repository", "head_repository", "fork", "public"),
+    [
+        ({"private": True}, {"full_name": "octo/sandbox"}, False, False),
+        ({"private": False}, {"full_name": "octo/sandbox"}, False, True),
+        ({"private": True}, {"full_name": "stranger/sandbox", "fork": True}, True, False),
+        ({"private": False}, {"full_name": "stranger/sandbox", "fork": True}, True, True),
+        ({"private": True}, None, True, False),
+    ],
+    ids=["its own code", "a public repository", "a fork", "a public repository's fork", "a fork that is gone"],
+)
+def test_a_run_says_whether_its_code_is_a_forks_and_whether_its_repository_is_public(
+    foreign_key: Secret, tmp_path: Path, repository: dict[str, Any], head_repository: Any, fork: bool, public: bool
+) -> None:
+    state = GitHubState("octo", "sandbox", lambda *_: None)
+    told = views.run(state, state.dispatch(single(tmp_path, "x")), "https://api.github.com")
+    told["repository"] |= repository
+    told["head_repository"] = head_repository and {**told["head_repository"], **repository, **head_repository}
+
+    with Strange(3600, json.dumps(told).encode()) as api:
+        run = GitHubApp(api.url, "1", foreign_key).run(SCOPE, "7")
+
+    assert run == Run(over=False, attempt=1, fork=fork, public=public)
+
+
+def test_a_note_stands_on_the_page_of_its_commit_and_as_long_as_github_takes_it(github: StandInGitHub) -> None:
+    said = app_of(github).note(SCOPE, "0f" * 20, "This job waits", "x" * 70_000)
+
+    (check,) = github.state.checks
+    assert said and (check.head_sha, check.name, check.title) == ("0f" * 20, "runs-fleet", "This job waits")
+    assert (check.status, check.conclusion, check.summary) == ("completed", "neutral", "x" * 60_000)
+
+
+def test_an_app_that_may_not_write_checks_says_nothing_and_that_is_no_failure(github: StandInGitHub) -> None:
+    del github.permissions["checks"]
+
+    said = app_of(github).note(SCOPE, "0f" * 20, "This job waits", "for a machine")
+
+    assert (said, github.state.checks) == (False, [])
+
+
+def test_a_note_in_a_repository_the_app_does_not_see_is_said_to_nobody_and_no_failure(github: StandInGitHub) -> None:
+    assert app_of(github).note(Scope("3", "octo", "elsewhere"), "0f" * 20, "This job waits", "for a machine") is False

@@ -14,13 +14,12 @@ from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, wr
 from agent.contract.secret import Secret
 from orchestrator.catalogue import SNAPSHOT, Kind, fitting, rows, snapshot
 from orchestrator.labels import Ask, read_ask
+from orchestrator.model import runner_name, session_of
 from orchestrator.planning import (
     BOOT_S,
     REPORT_S,
     launch_request,
     lifetime_s,
-    runner_name,
-    session_of,
     spec_name,
     steps,
     without_update,

@@ -167,6 +167,16 @@ def test_failed_deliveries_are_asked_for_again_a_few_at_a_time() -> None:
     assert world.github.redelivered == [str(number) for number in range(230)], "oldest first, each once"
 
 
+def test_deliveries_that_failed_within_three_days_are_asked_for_again_and_older_ones_are_not() -> None:
+    world, day = World(), 86_400.0
+    world.github.lost = ["3", "2", "1"]
+    world.github.lost_at = {"3": MORNING - 120.0, "2": MORNING - 2.9 * day, "1": MORNING - 3.1 * day}
+
+    world.turns.on_recovery()
+
+    assert world.github.redelivered == ["2", "3"]
+
+
 def test_one_part_of_a_round_that_fails_keeps_the_other_from_nothing() -> None:
     world = World()
     world.launched()
@@ -215,12 +225,14 @@ def test_what_a_label_leaves_open_is_held_to_the_rule() -> None:
 
 
 def test_two_replicas_make_one_round() -> None:
-    world = World()
-    world.github.lost = ["1", "2"]
+    world, rounds = World(), []
 
-    made = [world.turns.on_recovery(), world.replica().on_recovery()]
+    for replica, after_s in ((world.turns, 0.0), (world.replica(), 0.5), (world.turns, 0.3), (world.replica(), 0.2)):
+        world.clock.at += after_s * world.settings.recovery_s
+        replica.on_recovery()
+        rounds.append(world.calls.made.count("github.failed_deliveries"))
 
-    assert made == [2, 0]
+    assert rounds == [1, 1, 1, 2], "none within a period, whoever asks; then the next one"
 
 
 def test_every_repository_has_its_turn_however_many_there_are() -> None:

@@ -32,7 +32,7 @@ FULL_JOB = a_job(
     firm=True,
     name="bäuen \u2028 🚀", labels=("a", "b"), state=JobState.COMPLETED, conclusion="success", runner_name="tests-s-1",
     head_sha="0f", refused="no",
-    queued_at=1_769_860_800.123456, started_at=0.1, completed_at=2.0,
+    queued_at=1_769_860_800.123456, started_at=0.1, completed_at=2.0, given_up=True,
 )  # fmt: skip
 FULL_SESSION = a_session(
     state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, instance_id="i-1", spec="amd64", image="t:3",
@@ -49,9 +49,11 @@ FULL_LAUNCH = a_launch(
     tries=(Try(at=1.5, step=0, market="spot", wanted=2, got=1,
     reasons=("A: b",)),), image="t:3", created_at=0.5, expires_at=7.0,
     sessions=(), sets=(SET, "other"), cpus=2, usd=0.125, troubles=(Told(at=2.5, what="no"),),
+    market="spot", asked_at=0.75, lost=True,
 )  # fmt: skip
 FULL_LEDGER = a_ledger(
     surplus_since=1.5, barren={"amd64 t:3": 7}, backoff_until=9.25, backoff_why="why", backoff_of="amd64 t:3", refusals=2,
+    barred=("l-1",),
     expected=(3.5, 4.5), prepared=(6.5,), holds=(Told(at=1.5, what="why"),),
     touched_at=2.0,
     working={"s-1": 5.5},

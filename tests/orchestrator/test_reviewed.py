@@ -121,8 +121,8 @@ def test_a_launch_whose_types_are_gone_meanwhile_ends_and_another_serves() -> No
     world.compute.full = {"*"}
     deal, kinds = world.turns.launching._dealt, world.turns.launching.catalogue.kinds
 
-    def forgets(launch: Any, *, sent_before: bool) -> Any:
-        dealt = deal(launch, sent_before=sent_before)
+    def forgets(launch: Any, started: Any) -> Any:
+        dealt = deal(launch, started)
         world.turns.launching.catalogue.kinds = ()
         return dealt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -16,11 +17,12 @@ import pytest
 import requests
 import uvicorn
 
+from agent.contract.secret import Secret
 from orchestrator.adapters.system import Hands, Waker
 from orchestrator.serve import application
 from orchestrator.webhook import LIMIT_BYTES
 from orchestrator.wiring import Orchestrator
-from tests.orchestrator.memory import World
+from tests.orchestrator.memory import World, some_settings
 
 PATIENCE_S = 10.0
 """Seconds after which an answer counts as missing; nothing here takes longer when it works."""
@@ -57,21 +59,29 @@ class Served:
             return answer.status
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Served]:
-    """One server for all tests here."""
-    world = World()
+@contextlib.contextmanager
+def serving(world: World) -> Iterator[Served]:
+    """A server of its own, for as long as that lasts."""
     parts = Orchestrator(
         world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), Hands(1)
     )
     listening = socket.create_server(("127.0.0.1", 0))
-    serving = uvicorn.Server(uvicorn.Config(application(parts), log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=serving.run, args=([listening],), daemon=True)
+    server = uvicorn.Server(uvicorn.Config(application(parts), log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
-    yield Served(listening.getsockname()[1], world)
-    serving.should_exit = True
-    thread.join(PATIENCE_S)
-    listening.close()
+    try:
+        yield Served(listening.getsockname()[1], world)
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        listening.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Served]:
+    """One server for nearly all tests here."""
+    with serving(World()) as served:
+        yield served
 
 
 @pytest.fixture
@@ -105,6 +115,13 @@ def test_a_wrong_secret_is_answered_with_401(served: Served) -> None:
     status, _ = served.post(DELIVERY, secret="hash")
 
     assert (status, served.world.queue.bodies) == (401, [])
+
+
+def test_while_a_secret_is_being_changed_the_one_before_is_believed_too() -> None:
+    with serving(World(settings=some_settings(webhook_secret_previous=Secret("once")))) as served:
+        statuses = [served.post(DELIVERY, secret=secret)[0] for secret in ("hush", "once", "hash")]
+
+    assert statuses == [200, 200, 401]
 
 
 @pytest.mark.parametrize("signature", ["", "sha256=", "sha256=\xfc", "sha1=abc"])

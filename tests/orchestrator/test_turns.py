@@ -436,6 +436,7 @@ def test_one_session_that_fails_does_not_keep_the_others_waiting() -> None:
 def test_h8_a_job_that_github_must_have_ended_long_ago_wants_nothing_any_more() -> None:
     world = World()
     world.launched()
+    world.forgotten()
 
     world.clock.at += QUEUED_S
     world.tick()

@@ -170,3 +170,9 @@ def test_a_redelivery_has_the_same_deduplication_id_and_another_delivery_has_not
     assert deduplication_id(delivery()) == deduplication_id(delivery())
     assert deduplication_id(delivery()) != deduplication_id(delivery(name="other"))
     assert len(deduplication_id(delivery())) <= 128
+
+
+def test_the_deduplication_id_is_the_sha256_of_the_raw_bytes() -> None:
+    known = "dffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f"  # pragma: allowlist secret
+
+    assert deduplication_id(b"Hello, World!") == known

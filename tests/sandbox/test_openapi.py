@@ -168,6 +168,13 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
     ask("job.rerun.running", "POST", f"{jobs}/{lived.jobs[0].id}/rerun")
     github.state.cancel(lived.id)
     ask("job.rerun", "POST", f"{jobs}/{lived.jobs[0].id}/rerun")
+    begun = {"name": "n", "head_sha": "0" * 40}
+    over = {**begun, "status": "completed", "conclusion": "neutral", "output": {"title": "t", "summary": "s"}}
+    ask("check-run", "POST", f"{app.repository}/check-runs", over)
+    ask("check-run.queued", "POST", f"{app.repository}/check-runs", begun)
+    checks = github.permissions.pop("checks")
+    ask("check-run.forbidden", "POST", f"{app.repository}/check-runs", over)
+    github.permissions["checks"] = checks
     github.deliveries.put("queued", b"{}")
     ask("deliveries", "GET", "/app/hook/deliveries", bearer=app.signed())
     ask("deliveries.refused", "GET", "/app/hook/deliveries")
@@ -191,7 +198,8 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
         ("runner.delete", 204), ("runner.delete.again", 404), ("job.skipped", 200), ("job.pending", 200), ("job.queued", 200),
         ("job.in_progress", 200), ("job.completed", 200), ("job.unknown", 404), ("run.jobs", 200), ("run.cancel", 202),
         ("runs", 200), ("run", 200), ("run.unknown", 404), ("run.rerun.running", 403), ("run.rerun", 201),
-        ("job.rerun.running", 403), ("job.rerun", 201), ("deliveries", 200), ("deliveries.refused", 401),
+        ("job.rerun.running", 403), ("job.rerun", 201), ("check-run", 201), ("check-run.queued", 201),
+        ("check-run.forbidden", 403), ("deliveries", 200), ("deliveries.refused", 401),
         ("delivery.again", 202), ("delivery.unknown", 404),
         ("release", 200), ("release.tagged", 200), ("release.unknown", 404),
     ],
@@ -239,6 +247,7 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     assert job.job_id in {one.job_id for one in app.jobs_of(SCOPE, job.run_id)}
     assert list(app.jobs_of(SCOPE, "999999")) == list(app.jobs_of(SCOPE, "../../user")) == []
     list(app.registered(SCOPE))
+    assert app.note(SCOPE, "0" * 40, "a title", "x" * 70_000)
     for delivery in app.failed_deliveries(0.0)[:1]:
         app.redeliver(delivery)
 
@@ -255,6 +264,7 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
         ("GET /repos/{owner}/{repo}/actions/runs/{run_id}",),
         ("POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs",),
         ("POST /repos/{owner}/{repo}/actions/jobs/{job_id}/rerun",),
+        ("POST /repos/{owner}/{repo}/check-runs",),
         ("GET /app/hook/deliveries",),
         ("POST /app/hook/deliveries/{delivery_id}/attempts",),
     ]

@@ -1,0 +1,425 @@
+"""What is scarce goes to whoever waits longest, nothing is launched beyond a limit, and nothing for jobs that want no machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import caps
+from orchestrator.catalogue import Kind
+from orchestrator.errors import OrchestratorError, ServiceFailed, Throttled
+from orchestrator.model import JobState, LaunchState, SessionState, Stack, is_over
+from orchestrator.patience import SENT_S
+from orchestrator.ports import Scope
+from orchestrator.settings import Caps
+from tests.orchestrator.memory import MORNING, SET, World, an_event, some_settings
+from tests.orchestrator.test_explain import explanation
+
+
+def arrives(world: World, name: str, **more: object) -> None:
+    """A job of a label set of its own."""
+    world.turns.on_job_event(an_event(**{"job_id": name, "at": world.clock.at, "labels": (f"runs-fleet={name}",), **more}))
+
+
+def settles(world: World) -> None:
+    try:
+        world.settle()
+    except OrchestratorError:
+        return  # the sweep takes it up
+
+
+def runs_and_ends(world: World) -> None:
+    """The oldest machine takes the job that it was launched for, and is gone."""
+    session = next(one for one in world.sessions if not is_over(one))
+    told = {"job_id": session.launched_for, "runner_name": session.runner_name}
+    world.told(an_event("in_progress", **told))
+    world.told(an_event("completed", conclusion="success", **told))
+    world.compute.instances[session.instance_id] = "terminated"
+    world.hear_the_end(session=session)
+
+
+def unclaimed(world: World, until_s: float, listens_s: float = 240.0) -> None:
+    """Machines boot in a minute, listen for some, and go as nobody gave them a job."""
+    end = world.clock.at + until_s
+    while world.clock.at < end:
+        world.tick(30.0)
+        for session in world.sessions:
+            if session.state is SessionState.CONFIGURED and world.clock.at - (session.launched_at or 0.0) >= 60.0:
+                world.hear("started", session=session)
+            elif session.state is SessionState.READY and world.clock.at - (session.ready_at or 0.0) >= listens_s:
+                world.compute.instances[session.instance_id] = "terminated"
+                world.hear_the_end("interrupted", session=session, reason="unclaimed")
+
+
+def test_under_a_limit_nobody_is_overtaken_by_a_label_set_that_came_later() -> None:
+    world = World(settings=some_settings(max_sessions=3))
+    for name in ("a", "b", "c"):
+        arrives(world, name)
+    world.settle()
+    world.clock.at += 1.0
+    for number in range(8):
+        arrives(world, f"first-{number}")
+    world.settle()
+
+    served = []
+    for number in range(8):
+        world.clock.at += 11.0
+        runs_and_ends(world)
+        arrives(world, f"later-{number}")
+        world.settle()
+        served = [one.launched_for for one in world.sessions][3:]
+
+    assert len(served) >= 6
+    assert all(name.startswith("first-") for name in served)
+
+
+def test_the_oldest_job_comes_first_whatever_machine_it_needs() -> None:
+    world = World(settings=some_settings(max_sessions=2))
+    arrives(world, "old", labels=("runs-fleet=1/cpu=8",))
+    world.clock.at += 1.0
+    arrives(world, "middle", labels=("runs-fleet=2",))
+    arrives(world, "young", labels=("runs-fleet=3/cpu=8",), at=world.clock.at + 1.0)
+
+    world.settle()
+
+    assert [one.launched_for for one in world.sessions] == ["old", "middle"]
+
+
+def test_shares_go_by_age_alone() -> None:
+    wanted = [[1.0, 4.0], [2.0, 3.0], [0.5]]
+
+    assert [caps.shares(wanted, room) for room in (0, 1, 3, 4, 9)] == [(0, 0, 0), (0, 0, 1), (1, 1, 1), (1, 2, 1), (2, 2, 1)]
+
+
+def test_who_waits_for_a_limit_of_the_stack_is_told_its_place_in_the_whole_stack() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    arrives(world, "running")
+    world.settle()
+    for name in ("11", "12", "13"):
+        world.clock.at += 1.0
+        arrives(world, name)
+        world.settle()
+
+    said = [explanation(world, name).waits_for for name in ("11", "12", "13")]
+
+    assert [words.partition(";")[0] for words in said] == ["the 1 machines that are allowed"] * 3
+    assert [words.partition("; ")[2] for words in said] == [f"it is number {place} of the stack" for place in (1, 2, 3)]
+
+
+def test_who_has_its_machine_stands_in_no_line_any_more() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    arrives(world, "a")
+    arrives(world, "b", at=MORNING + 1.0)
+    world.settle()
+    waiting = [place.jobs for place in world.records.line()]
+
+    runs_and_ends(world)
+    world.ticks(until_s=30.0)
+
+    assert (waiting, world.records.line()) == ([1], [])
+
+
+def test_a_label_set_that_stands_in_line_for_nothing_is_let_go() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    arrives(world, "a")
+    arrives(world, "b", at=MORNING + 1.0)
+    world.settle()
+
+    world.told(an_event("completed", job_id="b", labels=("runs-fleet=b",), conclusion="cancelled"))
+    world.clock.at += 2.0
+    arrives(world, "c")
+    world.settle()
+
+    assert [place.since for place in world.records.line()] == [MORNING + 2.0]
+
+
+def test_a_launch_that_ec2_does_not_answer_counts_until_it_does() -> None:
+    world = World(settings=some_settings(max_sessions=2))
+    world.compute.answers = [Throttled("ec2:CreateFleet", "RequestLimitExceeded")]
+    for name in ("1", "2"):
+        arrives(world, name, labels=("runs-fleet=a",))
+    settles(world)
+
+    world.clock.at += 35.0
+    for name in ("3", "4"):
+        arrives(world, name, labels=("runs-fleet=b",))
+    settles(world)
+    world.ticks(until_s=120.0)
+
+    assert world.compute.launched == 2
+
+
+def test_no_minute_sees_more_launches_than_allowed_however_small_they_are() -> None:
+    settings = some_settings(launches_per_minute=1000.0, max_sessions=10**6, ec2_at_once=1e6)
+    stack, launched, now = Stack(), 0, MORNING
+
+    while now < MORNING + 59.0:
+        stack = caps.after_a_pause(stack, settings, now)
+        if caps.room(stack, settings, caps.Each(2, 0.1)).machines > 0:
+            stack, launched = caps.launched(stack, 1, caps.Each(2, 0.1)), launched + 1
+        now += 0.03
+
+    assert launched == 1000
+    assert len(stack.lately) <= 61
+
+
+def test_what_ec2_did_not_give_is_not_taken_from_anybodys_pace() -> None:
+    world = World(settings=some_settings(launches_per_minute=5.0))
+    world.compute.full = {"*"}
+    for number in range(5):
+        arrives(world, f"1{number}", labels=("runs-fleet=many/fallback=wait",))
+    world.settle()
+
+    world.compute.full = set()
+    arrives(world, "one", labels=("runs-fleet=one/arch=arm64",))
+    world.settle()
+
+    assert [one.launched_for for one in world.sessions] == ["one"]
+
+
+@pytest.mark.parametrize("waits_s", [20.0, 400.0])
+def test_while_the_stack_is_paused_a_launch_that_was_not_answered_is_not_sent_again(waits_s: float) -> None:
+    world = World()
+    world.compute.answers = [Throttled("ec2:CreateFleet", "RequestLimitExceeded")]
+    world.turns.on_job_event(an_event())
+    settles(world)
+
+    world.turns.pause(paused=True)
+    world.ticks(until_s=waits_s)
+    sent = world.compute.sent
+    world.turns.pause(paused=False)
+    world.ticks(until_s=130.0)
+
+    assert (sent, world.compute.launched) == (1, 1)
+
+
+def test_while_the_stack_is_paused_no_other_row_is_asked_for() -> None:
+    world = World()
+    world.compute.answers = [Throttled("ec2:CreateFleet", "RequestLimitExceeded"), "InsufficientInstanceCapacity: none"]
+    world.turns.on_job_event(an_event())
+    settles(world)
+
+    start = world.compute.start_sessions
+
+    def pausing(request: str, *, sent_before: bool) -> object:
+        came = start(request, sent_before=sent_before)
+        world.turns.pause(paused=True)
+        return came
+
+    world.compute.start_sessions = pausing  # type: ignore[method-assign,assignment]
+    world.ticks(until_s=130.0)
+
+    assert world.compute.sent == 2
+    ledger = world.records.ledger(SET)
+    assert ledger is not None and ledger.refusals == 0
+
+
+def test_machines_that_a_lost_answer_made_are_found_while_the_stack_is_paused() -> None:
+    world = World()
+    world.compute.loses = 1
+    world.turns.on_job_event(an_event())
+    settles(world)
+
+    world.turns.pause(paused=True)
+    world.ticks(until_s=70.0)
+
+    assert [one.state for one in world.sessions] == [SessionState.CONFIGURED]
+
+
+def test_a_lost_answer_is_asked_for_again_once_more_however_late_it_was_lost() -> None:
+    world = World()
+    world.compute.answers = [Throttled("ec2:CreateFleet", "RequestLimitExceeded")]
+    world.turns.on_job_event(an_event())
+    settles(world)
+    world.clock.at += SENT_S + 1.0
+    world.compute.loses, world.compute.look_up = 1, lambda request: ()  # type: ignore[method-assign]
+
+    world.tick()
+    world.ticks(until_s=130.0)
+
+    assert (world.compute.launched, len(world.sessions)) == (1, 1), "EC2 shows late what it made"
+
+
+def test_jobs_that_github_gives_to_nobody_get_one_machine_more_each_and_no_more() -> None:
+    world = World()
+    for number in range(10):
+        world.turns.on_job_event(an_event(job_id=str(number)))
+    world.settle()
+
+    unclaimed(world, 1800.0, listens_s=1e9)
+
+    assert world.compute.launched <= 20
+
+
+def test_a_job_that_waits_for_an_approval_after_all_wants_no_machine_until_it_has_it() -> None:
+    world = World()
+    world.told(an_event("queued"))
+    world.github.jobs["1"] = an_event("waiting")
+    world.told(an_event("waiting"))
+
+    unclaimed(world, 3600.0)
+    waited = world.records.job("1")
+    world.github.jobs["1"] = an_event("queued", at=world.clock.at)
+    world.told(an_event("queued", at=world.clock.at))
+
+    assert waited is not None and waited.state is JobState.WAITING
+    assert world.compute.launched == 2, "one before anybody knew, one when it was approved"
+
+
+def test_a_waiting_that_github_does_not_stand_by_changes_nothing() -> None:
+    world = World()
+    world.told(an_event("queued"))
+    world.github.jobs["1"] = an_event("queued")
+
+    world.told(an_event("waiting"))
+
+    job = world.records.job("1")
+    assert job is not None and job.state is JobState.QUEUED
+
+
+def test_a_job_whose_end_was_never_heard_gets_no_machine_after_the_other() -> None:
+    world = World()
+    world.told(an_event())
+    world.github.jobs["1"] = an_event("completed", conclusion="cancelled")
+
+    unclaimed(world, 3600.0)
+
+    job = world.records.job("1")
+    assert job is not None and (job.conclusion, world.compute.launched) == ("cancelled", 1)
+
+
+def test_a_job_that_was_found_and_then_not_looked_at_is_looked_at_in_the_next_round() -> None:
+    world = World()
+    world.records.seen(Scope("3", "octo", "widgets"), world.clock.now())
+    world.github.jobs["2"] = an_event(job_id="2")
+    count, failures = world.tables.count, [ServiceFailed("dynamodb:UpdateItem", "ThrottlingException")]
+
+    def throttled(*told: object) -> int:
+        if failures:
+            raise failures.pop()
+        return count(*told)  # type: ignore[arg-type]
+
+    world.tables.count = throttled  # type: ignore[method-assign,assignment]
+    world.turns.on_recovery()
+    world.settle()
+    missed = world.compute.launched
+
+    world.clock.at += 301.0
+    world.turns.on_recovery()
+    world.settle()
+
+    assert (missed, world.compute.launched) == (0, 1)
+
+
+def test_the_rounds_go_through_all_repositories_however_long_each_takes() -> None:
+    world = World()
+    names = [f"r{number:03}" for number in range(120)]
+    for name in names:
+        world.records.seen(Scope("3", "octo", name), world.clock.now())
+    asked: list[str] = []
+    world.github.waiting_jobs = lambda scope: (asked.append(scope.repo), iter(()))[1]  # type: ignore[method-assign,assignment]
+
+    for _ in range(3):
+        world.turns.on_recovery()
+        world.clock.at += 600.0
+
+    assert sorted(set(asked)) == names
+
+
+@pytest.mark.parametrize("spelling", ["octo/widgets", "Octo/WIDGETS"])
+def test_a_machine_that_was_made_before_is_bound_however_its_repository_is_spelt(spelling: str) -> None:
+    world = World()
+    owner, _, repo = spelling.partition("/")
+    world.turns.prepare(owner, repo, an_event().labels, 1, 600.0)
+    world.settle()
+
+    world.told(an_event())
+    world.told(an_event("in_progress", runner_name=world.session.runner_name))
+
+    assert (world.session.bound_job, world.compute.launched) == ("1", 1)
+
+
+def test_a_job_takes_a_machine_that_was_made_before_and_none_is_made_instead() -> None:
+    world = World()
+    world.turns.prepare("octo", "widgets", an_event().labels, 2, 3600.0)
+    world.settle()
+    first, second = world.sessions
+    for number, session in (("1", first), ("2", second)):
+        world.told(an_event(job_id=number))
+        world.told(an_event("in_progress", job_id=number, runner_name=session.runner_name))
+
+    world.ticks(until_s=120.0)
+
+    assert world.compute.launched == 2
+
+
+def test_machines_that_an_operator_ends_are_no_reason_to_wait() -> None:
+    world = World()
+    world.told(an_event())
+
+    for _ in range(6):
+        world.turns.dismiss(world.sessions[-1].session_id)
+        world.settle()
+        world.clock.at += 1.0
+
+    ledger = world.records.ledger(SET)
+    assert ledger is not None and (ledger.backoff_until, world.compute.launched) == (0.0, 7)
+
+
+def test_where_money_is_limited_nothing_is_asked_for_whose_price_nobody_knows() -> None:
+    world = World(settings=some_settings(max_usd_per_hour=0.15))
+    priced, unpriced = Kind("m7i.large", "amd64", 2, 8.0, usd=0.10), Kind("c7i.large", "amd64", 2, 4.0)
+    world.turns.launching.catalogue.kinds = (priced, unpriced)
+
+    for number in range(5):
+        arrives(world, str(number))
+        world.settle()
+        world.ticks(until_s=40.0)
+
+    assert (world.compute.launched, set(world.compute.kinds.values())) == (1, {"m7i.large"})
+
+
+def test_machines_of_an_unknown_price_count_as_the_dearest() -> None:
+    world = World(settings=some_settings(max_usd_per_hour=0.25))
+    world.turns.launching.catalogue.kinds = (Kind("m7i.large", "amd64", 2, 8.0, usd=0.10), Kind("c7i.large", "amd64", 2, 4.0))
+    arrives(world, "1")
+    world.settle()
+    world.compute.kinds[world.session.instance_id] = "c7i.large"
+    world.clock.at += 40.0
+
+    arrives(world, "2")
+    arrives(world, "3")
+    world.settle()
+
+    assert world.compute.launched == 2
+
+
+def test_a_registration_that_fails_for_one_repository_keeps_no_other_waiting_for_its_machine() -> None:
+    world = World()
+    world.compute.room = 1
+    mint = world.github.mint
+
+    def refused(scope: Scope, *more: object) -> object:
+        world.compute.room = None  # there is more in the next row
+        if scope.repo == "aaa":
+            raise ServiceFailed("github:generate-jitconfig", "500")
+        return mint(scope, *more)  # type: ignore[arg-type]
+
+    world.github.mint = refused  # type: ignore[method-assign,assignment]
+    for repo in ("aaa", "bbb"):
+        world.turns.on_job_event(an_event(job_id=repo, repo=repo))
+    settles(world)
+
+    assert {one.repo: one.state for one in world.sessions} == {"aaa": SessionState.LAUNCHED, "bbb": SessionState.CONFIGURED}
+    assert all(launch.state is LaunchState.CLOSED for launch in world.records.launches())
+
+
+def test_caps_of_nobody_else_are_a_place_in_line() -> None:
+    world = World(settings=some_settings(per_repository=Caps(sessions=1)))
+    arrives(world, "1")
+    arrives(world, "2", at=MORNING + 1.0)
+    arrives(world, "3", repo="gadgets", at=MORNING + 2.0)
+
+    world.settle()
+
+    assert sorted(one.launched_for for one in world.sessions) == ["1", "3"]
+    assert [place.whose for place in world.records.line()] == ["octo/widgets"]

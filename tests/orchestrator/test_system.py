@@ -1,0 +1,88 @@
+"""The threads that turn the wheels: what is woken comes together, and what comes together is done side by side."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import pytest
+
+from orchestrator.adapters.system import COALESCED_S, Waker, Wheels
+from orchestrator.ports import Received
+from tests.orchestrator.memory import MemoryJournal
+
+PATIENCE_S = 10.0
+"""Seconds after which something counts as never happening; nothing here takes longer when it works."""
+
+
+class Batches:
+    """Queue (ports) that hands out batch after batch, each once, to whoever asks first."""
+
+    def __init__(self, *sizes: int) -> None:
+        self._batches: queue.SimpleQueue[list[Received]] = queue.SimpleQueue()
+        for place, size in enumerate(sizes):
+            self._batches.put([Received("{}", f"{place}/{number}", "") for number in range(size)])
+        self._left = threading.Semaphore(0)
+        self.deleted: list[str] = []
+
+    def send(self, body: str, group: str, deduplication: str) -> None:
+        """Nobody does."""
+
+    def receive(self, wait_s: int) -> list[Received]:
+        """The next batch, waited for."""
+        try:
+            return self._batches.get(timeout=wait_s)
+        except queue.Empty:
+            return []
+
+    def delete(self, receipt: str) -> None:
+        """Noted."""
+        self.deleted.append(receipt)
+        self._left.release()
+
+    def depth(self) -> int:
+        """Nobody asks."""
+        return 0
+
+    def age_s(self) -> float:
+        """Nobody asks."""
+        return 0.0
+
+    def emptied(self, number: int) -> bool:
+        """Whether so many are deleted, sooner or later."""
+        return all(self._left.acquire(timeout=PATIENCE_S) for _ in range(number))
+
+
+def test_the_first_wake_of_a_quiet_time_is_not_kept_waiting() -> None:
+    waker = Waker()
+    waker.wake("a")
+
+    assert waker.taken(COALESCED_S / 2) == ["a"]
+
+
+def test_wakes_that_follow_one_another_come_in_a_few_handings_over_and_none_is_lost() -> None:
+    waker, names = Waker(), [f"set-{number:02}" for number in range(40)]
+    handed: list[list[str]] = []
+
+    for name in names:
+        waker.wake(name)
+        handed.append(waker.taken(0.002))
+    handed.append(waker.taken(PATIENCE_S))
+
+    assert [name for keys in handed for name in keys] == names
+    assert len([keys for keys in handed if keys]) < 10, "some time for each would be one for each"
+
+
+@pytest.mark.parametrize(("threads", "batches"), [(1, [10]), (4, [10, 10, 10, 10])], ids=["one batch", "several batches"])
+def test_messages_that_wait_are_handled_side_by_side(threads: int, batches: list[int]) -> None:
+    number = sum(batches)
+    source, wheels, together = Batches(*batches), Wheels(MemoryJournal(), poll_s=1), threading.Barrier(number)
+
+    def handle(_: Received) -> None:
+        together.wait(PATIENCE_S)
+
+    wheels.consume("jobs", source, handle, threads)
+    done = source.emptied(number)
+    wheels.halt()
+
+    assert done and len(set(source.deleted)) == number
