@@ -32,6 +32,10 @@ LOOK_AGAIN_S = 5.0
 """How soon an ended session whose instance still lives is looked at again, until its farewell is over."""
 
 
+YOUNG_S = 20.0
+"""An event of an instance that we do not know comes again, until it is older than the index can lag."""
+
+
 class _Versioned(msgspec.Struct):
     contract_version: int = 0
 
@@ -126,6 +130,8 @@ class Endings:
             self.journal.event("event.unusable", error=str(error))
             return
         session = self.records.session_of(event.detail.instance_id)
+        if session is None and 0.0 < received.waited_s < YOUNG_S:
+            raise ServiceFailed("records:session_of", "NotYet", f"{event.detail.instance_id}: the index may not have heard of it")
         if session is None or is_over(session):
             return
         match event.kind:
@@ -202,9 +208,11 @@ class Endings:
         self.sessions.wake(session.set_key)
 
     def _works(self, session: Session) -> bool:
-        """Whether it has a job that would come back to us; one that GitHub has concluded already will not."""
+        """Whether it has a job that would come back to us; one that is over, or was run again before, will not."""
+        if session.state is not SessionState.BUSY:
+            return False
         job = self.records.job(session.bound_job) if session.bound_job else None
-        return session.state is SessionState.BUSY and (job is None or job.state is not JobState.COMPLETED)
+        return job is None or (job.state is not JobState.COMPLETED and self.rescues.will_try(job))
 
     def _spoken(self, session: Session, word: FinalWord) -> None:
         """The agent's own account; it also replaces what was only inferred from a vanished instance."""
@@ -220,10 +228,12 @@ class Endings:
             self._rescued(self.sessions.ended(session, word.status.value, word.reason, word.error, told=told, worked=worked))
         elif session.reason in INFERRED:
             told |= {"status": word.status.value, "reason": word.reason[:SHORT], "error": word.error[:1000]}
-            corrected = self.records.put(changed(session, **told))
+            corrected: Session = changed(session, **told)
             if corrected.status != "interrupted" and corrected.bound_job:
-                self.rescues.withdraw(self.records.job(corrected.bound_job))
-            self._rescued(corrected)
+                self.rescues.withdraw(
+                    self.records.job(corrected.bound_job)
+                )  # first: it is not known any more once it is corrected
+            self._rescued(self.records.put(corrected))
         else:
             self._rescued(session)
 

@@ -14,6 +14,7 @@ from orchestrator.model import (
     Job,
     JobState,
     Ledger,
+    Note,
     Origin,
     Record,
     Session,
@@ -84,8 +85,8 @@ class Intake:
             self.records.seen(Scope(event.installation_id, event.owner, event.repo), self.clock.now())
         if known is None or may_become(known, state, asked=asked) or _names_its_runner(known, event, state):
             self._remember(known or _new(event, key), event, state)
-        if state is JobState.COMPLETED and event.conclusion == "failure":
-            self._rescued(event.job_id)
+        if state is JobState.COMPLETED:
+            self._rescued(event)
         self.sessions.wake(key)
         return key
 
@@ -160,6 +161,7 @@ class Intake:
     def _remember(self, job: Job, event: JobEvent, state: JobState) -> None:
         wait_s = APPROVAL_S if state is JobState.WAITING else QUEUED_S
         changes: dict[str, object] = {"state": state, "due": self.clock.now() + wait_s, "conclusion": event.conclusion}
+        changes["head_sha"] = event.head_sha or job.head_sha
         if event.runner_name:
             changes["runner_name"] = event.runner_name[:NAME_LIMIT]
         if state is JobState.QUEUED:
@@ -174,20 +176,28 @@ class Intake:
         bound = self._bound(session, told) if session is not None else None
         with_it: list[Record] = [bound] if bound is not None else []
         with_it += self._wiser(told, session)
-        self.records.save(told, *with_it)
+        note = self._complaint(told) if told.refused and state is JobState.QUEUED else None
+        saved = self.records.save(told, *with_it, *([note] if note is not None else []))
         self.journal.event("job.told", job_id=job.job_id, state=state.value, runner=told.runner_name)
         if told.refused and state is JobState.QUEUED:
-            self._say(told)
+            self.journal.event("job.refused", job_id=job.job_id, repository=f"{job.owner}/{job.repo}", why=told.refused)
+        if note is not None:
+            self.notes.send(saved[-1])
         if bound is not None and bound.set_key != job.set_key:
             self.sessions.wake(bound.set_key)  # it took a job of another label set: that one is a session short now
 
-    def _rescued(self, job_id: str) -> None:
-        """A job that failed is run again if its machine was taken away; also if whoever heard it first was cut off here."""
-        job = self.records.job(job_id)
-        session = self._runner_of(job) if job is not None else None
-        if session is not None:
-            self.rescues.consider(job, session)
-            self.notes.say_cause(job, session)
+    def _rescued(self, event: JobEvent) -> None:
+        """A job that failed is run again if its machine was taken away; also if whoever heard it first was cut off here.
+
+        With any end its run may be over, for which others of it wait.
+        """
+        if event.conclusion == "failure":
+            job = self.records.job(event.job_id)
+            session = self._runner_of(job) if job is not None else None
+            if session is not None:
+                self.rescues.consider(job, session)
+                self.notes.say_cause(job, session)
+        self.rescues.hurry(f"{event.owner}/{event.repo}/{event.run_id}")
 
     def _refusal(self, job: Job, *, public: bool) -> str:
         """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""
@@ -218,11 +228,11 @@ class Intake:
             self._runs[key] = known
             return known
 
-    def _say(self, job: Job) -> None:
-        """Where whoever waits for the job looks, if we may write there; in our own log in any case."""
-        self.journal.event("job.refused", job_id=job.job_id, repository=f"{job.owner}/{job.repo}", why=job.refused)
-        text = f"(runs-on: {', '.join(job.labels)}) gets no machine: {job.refused}."
-        self.notes.say(job, "This job cannot be run", text)
+    def _complaint(self, job: Job) -> Note | None:
+        """For where whoever waits for the job looks."""
+        return self.notes.about(
+            job, "This job cannot be run", f"(runs-on: {', '.join(job.labels)}) gets no machine: {job.refused}."
+        )
 
     def _runner_of(self, job: Job) -> Session | None:
         """The session whose runner GitHub names, if it is ours."""

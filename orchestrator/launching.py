@@ -284,9 +284,12 @@ class Launching:
             if job is None or job.state is not JobState.QUEUED or job.refused:
                 continue
             why = f"EC2 has no machine for it ({'; '.join(reasons) or 'no reason given'}), and its label says fallback=fail"
-            refused = self.records.put(changed(job, refused=why, given_up=True))
+            text = f"is not run: {why}. Cancel the run, or run it again later."
+            note = self.notes.about(job, "This job gets no machine", text)
+            saved = self.records.save(changed(job, refused=why, given_up=True), *([note] if note is not None else []))
             self.journal.event("job.refused", job_id=job_id, repository=f"{job.owner}/{job.repo}", why=why)
-            self.notes.say(refused, "This job gets no machine", f"is not run: {why}. Cancel the run, or run it again later.")
+            if note is not None:
+                self.notes.send(saved[-1])
 
 
 def _journaled(journal: Journal, troubles: Sequence[Exception]) -> None:

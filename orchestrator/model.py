@@ -52,6 +52,15 @@ class RescueState(StrEnum):
     """All that may be run again was; another reclaimed job wakes it."""
 
 
+class NoteState(StrEnum):
+    """Where something is that is to be said on a commit."""
+
+    WAITING = "waiting"
+    """GitHub has not taken it yet."""
+    DONE = "done"
+    """It took it, or never will."""
+
+
 class SessionState(StrEnum):
     """Where a session is; every state but `closed` has a deadline."""
 
@@ -86,6 +95,7 @@ TRANSITIONS: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         RescueState.WAITING: frozenset({RescueState.RESTING}),
         RescueState.RESTING: frozenset({RescueState.WAITING}),
     },
+    NoteState: {NoteState.WAITING: frozenset({NoteState.DONE}), NoteState.DONE: frozenset()},
     SessionState: {
         SessionState.LAUNCHED: frozenset({SessionState.CONFIGURED}) | _AFTER_BOOT,
         SessionState.CONFIGURED: _AFTER_BOOT,
@@ -275,9 +285,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rescue(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs of one run that lost their machines, and are to be run again. Jobs are known by their names.
+    """The jobs of one run that lost their machines, and are to be run again.
 
-    An attempt renumbers them.
+    Within an attempt they are known by their ids; each attempt renumbers them, so that beyond it their names must do.
     """
 
     run_key: str
@@ -288,16 +298,40 @@ class Rescue(msgspec.Struct, frozen=True, kw_only=True):
     installation_id: str
     wanted: dict[str, int] = {}
     """Name to the attempt that was reclaimed."""
+    ids: dict[str, str] = {}
+    """Id to name of those that were reclaimed in the run's latest attempt."""
     tried: dict[str, tuple[int, ...]] = {}
     """Name to the attempts that were run again."""
     doing: tuple[str, ...] = ()
     """What GitHub is being asked to run again; the answer may have been lost."""
+    refusals: int = 0
+    """How often GitHub did not let us, in a row."""
     seen_attempt: int = 0
     """The run's latest attempt, as far as we made it: another one is somebody else's."""
     told: tuple[Told, ...] = ()
     """What became of each, by name, lately."""
     state: RescueState = RescueState.WAITING
     changed_at: float = 0.0
+    due: float = 0.0
+    version: int = 0
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is to be said on a commit, once."""
+
+    name: str
+    """What it is about: its title, and the job's id."""
+    job_id: str
+    owner: str
+    repo: str
+    installation_id: str
+    head_sha: str
+    """Empty: nobody told us of which commit it is, and it can only be said in the log."""
+    title: str
+    text: str
+    tries: int = 0
+    state: NoteState = NoteState.WAITING
+    noted_at: float = 0.0
     due: float = 0.0
     version: int = 0
 
@@ -442,7 +476,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
-Record = Job | Launch | Session | Rescue | Ledger | Stack | Pace | Circuits
+Record = Job | Launch | Session | Rescue | Note | Ledger | Stack | Pace | Circuits
 
 
 def set_key(owner: str, repo: str, group_id: int, labels: tuple[str, ...]) -> str:
@@ -490,7 +524,7 @@ def cards(record: Record) -> dict[str, Card | None]:
                 key: Card(kind="launch", sessions=wanted, **common) if wanted and not is_over(record) else None
                 for key, wanted in of_set.items()
             }
-        case Rescue() | Ledger() | Stack() | Pace() | Circuits():
+        case Rescue() | Note() | Ledger() | Stack() | Pace() | Circuits():
             return {}
 
 
@@ -518,6 +552,8 @@ def is_over(record: Record) -> bool:
             return record.state in (SessionState.ENDED, SessionState.CLOSED)
         case Rescue():
             return record.state is RescueState.RESTING
+        case Note():
+            return record.state is NoteState.DONE
         case Ledger() | Stack() | Pace() | Circuits():
             return False
 
@@ -540,6 +576,8 @@ def identity(record: Record) -> str:
             return record.session_id
         case Rescue():
             return record.run_key
+        case Note():
+            return record.name
         case Ledger():
             return record.set_key
         case Pace():

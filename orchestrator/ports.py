@@ -218,6 +218,15 @@ class Run:
     public: bool = False
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A job of a run's latest attempt that is over. `conclusion` is GitHub's word."""
+
+    job_id: str
+    name: str
+    conclusion: str
+
+
 class GitHub(Protocol):
     """The GitHub App's view of runners."""
 
@@ -248,8 +257,8 @@ class GitHub(Protocol):
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """None: GitHub does not know it. Raises: ServiceFailed."""
 
-    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
-        """Name to id of the failed jobs of the latest attempt; no id where two have one name. Raises: ServiceFailed."""
+    def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
+        """The jobs of the latest attempt that ended neither well nor on purpose. Raises: ServiceFailed."""
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """Jobs that are queued, as a delivery would tell them; a few calls for each run that is not over.
@@ -274,7 +283,16 @@ class Configurations(Protocol):
     """Where the configurations of this stack's machines are laid down, each for its own machine's eyes only."""
 
     def put(self, instance_id: str, value: str) -> bool:
-        """Lay it down; False if there is one already. Raises: ServiceFailed."""
+        """Lay it down, or find exactly this there (the answer to an earlier try was lost); False: another one is there.
+
+        Raises: ServiceFailed.
+        """
+
+    def replace(self, instance_id: str, value: str) -> bool:
+        """Have this there instead of another; False: the other one is deleted, and it may be laid down in a while.
+
+        Raises: ServiceFailed.
+        """
 
     def exists(self, instance_id: str) -> bool:
         """Whether it is there, without reading it. Raises: ServiceFailed."""

@@ -25,6 +25,7 @@ from orchestrator.model import (
     Launch,
     LaunchState,
     Ledger,
+    Note,
     Origin,
     Pace,
     Place,
@@ -68,10 +69,11 @@ SEEN_S, SEEN_KNOWN = 3600.0, 10_000
 """How often a process writes down that it heard of a repository, and of how many it remembers that it did."""
 ROWS: dict[type, tuple[str, str]] = {
     Job: (JOBS, "job"), Session: (SESSIONS, "session"), Launch: (SESSIONS, "launch"), Ledger: (SESSIONS, LEDGER),
-    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"), Pace: (SESSIONS, "pace"), Circuits: (SESSIONS, "circuits"),
+    Stack: (SESSIONS, "stack"), Rescue: (SESSIONS, "rescue"),
+    Note: (SESSIONS, "note"), Pace: (SESSIONS, "pace"), Circuits: (SESSIONS, "circuits"),
 }  # fmt: skip
 """Table and row of each kind of record. Whatever else lies in a partition is a card or the wake."""
-Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue, Pace, Circuits)
+Kind = TypeVar("Kind", Job, Session, Launch, Ledger, Stack, Rescue, Note, Pace, Circuits)
 
 
 class Records:
@@ -97,6 +99,10 @@ class Records:
     def rescue(self, run_key: str) -> Rescue | None:
         """Read consistently. Raises: ServiceFailed."""
         return self._read(Rescue, run_key)
+
+    def note(self, name: str) -> Note | None:
+        """Read consistently. Raises: ServiceFailed."""
+        return self._read(Note, name)
 
     def ledger(self, set_key: str) -> Ledger | None:
         """Read consistently. Raises: ServiceFailed."""
@@ -365,6 +371,8 @@ def _touched_at(record: Record) -> float | None:
             return record.closed_at
         case Rescue():
             return record.changed_at + RESCUE_KEPT_S
+        case Note():
+            return record.noted_at
         case Ledger():
             return record.touched_at + LEDGER_KEPT_S
         case Pace():

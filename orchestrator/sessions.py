@@ -165,8 +165,8 @@ class Sessions:
             raise Unlaunchable(str(error)) from error
         if not self.configurations.put(session.instance_id, written):
             session = self.records.put(changed(session, due=now.timestamp() + self.settings.lease_s))  # if it is still ours
-            self.configurations.delete(session.instance_id)  # laid down for a registration that is gone
-            self.configurations.put(session.instance_id, written)
+            if not self.configurations.replace(session.instance_id, written):  # the other is for a registration that is gone
+                raise ServiceFailed("configurations:replace", "Deleted", "of an earlier registration; laid down by the lease")
         return session, minted.runner_id
 
     def _minted(self, session: Session, scope: Scope) -> Minted:

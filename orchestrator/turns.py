@@ -178,7 +178,10 @@ class Turns:
 
     @property
     def _due(self) -> dict[str, Callable[[str], None]]:
-        return {"launch": self._launch_is_due, "job": self._job_is_due, "rescue": self.rescues.attempt}
+        return {
+            "launch": self._launch_is_due, "job": self._job_is_due, "rescue": self.rescues.attempt,
+            "note": self.rescues.notes.attempt,
+        }  # fmt: skip
 
     def _launch_is_due(self, launch_id: str) -> None:
         """Somebody began it and was cut off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import threading
 import time
 from collections.abc import Iterator
@@ -40,11 +41,22 @@ class SsmConfigurations:
                     )
             except ServiceFailed as error:
                 if error.code == "ParameterAlreadyExists":
-                    return False
+                    return self._is(name, value)
                 if not isinstance(error, Throttled) or time.monotonic() > until_s:
                     raise
                 continue  # other replicas write, too
             return True
+
+    def replace(self, instance_id: str, value: str) -> bool:
+        """Never at once. Source: DeleteParameter, Systems Manager API reference: 30 seconds until the name may be used again."""
+        self.delete(instance_id)
+        return False
+
+    def _is(self, name: str, value: str) -> bool:
+        """Whether exactly this is there. Raises: ServiceFailed: it cannot be read, or is gone already."""
+        with translated(f"ssm:GetParameter {name}"):
+            found = self._clients.get("ssm").get_parameter(Name=name, WithDecryption=True)
+        return hmac.compare_digest(str(found["Parameter"]["Value"]).encode(), value.encode())
 
     def _wait(self) -> None:
         """For our turn: as many a second as SSM takes, so that a hundred launched at once need not fail and come again."""
@@ -95,9 +107,20 @@ class S3Configurations:
                 )  # fmt: skip
         except ServiceFailed as error:
             if error.code in TAKEN:
-                return False
+                return self._is(key, value)
             raise
         return True
+
+    def replace(self, instance_id: str, value: str) -> bool:
+        """At once."""
+        self.delete(instance_id)
+        return self.put(instance_id, value)
+
+    def _is(self, key: str, value: str) -> bool:
+        """Whether exactly this is there. Raises: ServiceFailed: it cannot be read, or is gone already."""
+        with translated(f"s3:GetObject {self._bucket}/{key}"):
+            found = self._clients.get("s3").get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        return hmac.compare_digest(found, value.encode())
 
     def exists(self, instance_id: str) -> bool:
         """By its metadata."""

@@ -22,7 +22,7 @@ import requests
 from agent.contract.secret import Secret
 from orchestrator.budgets import Budgets, Need
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.ports import Minted, Registered, Run, Scope
+from orchestrator.ports import Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent, as_told
 
 TIMEOUT_S = (5.0, 20.0)
@@ -32,6 +32,7 @@ RENEW_BEFORE_S = 300.0
 PAGE, DELIVERY_PAGES = 100, 10
 SHUT_OUT, SHUT_OUT_S = frozenset({403, 404}), 600.0
 """An installation that was removed or suspended answers so; for how long nothing is registered there then."""
+FINE = frozenset({None, "success", "skipped", "neutral"})
 APP = ""
 """The account of calls that the App makes as itself."""
 NOTE = 60_000
@@ -122,15 +123,11 @@ class GitHubApp:
             over, public = answer["status"] == "completed", not answer["repository"]["private"]
             return Run(over=over, attempt=int(answer["run_attempt"]), fork=fork, public=public)
 
-    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
-        """Of the latest attempt, all pages."""
+    def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
+        """All pages. Source: the conclusions of "Get a job for a workflow run", GitHub REST."""
         jobs = self._listed(scope, f"runs/{run_id}/jobs", "jobs", filter="latest")
         with _readable("list jobs"):
-            found: dict[str, str] = {}
-            for job in jobs:
-                if job["conclusion"] == "failure":
-                    found[str(job["name"])] = "" if str(job["name"]) in found else str(job["id"])
-            return found
+            return [Ended(str(j["id"]), str(j["name"]), str(j["conclusion"])) for j in jobs if j["conclusion"] not in FINE]
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """Of runs that are queued or in progress."""

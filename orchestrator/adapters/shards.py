@@ -12,7 +12,7 @@ import msgspec
 
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled
-from orchestrator.ports import Minted, Registered, Run, Scope
+from orchestrator.ports import Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
 
 Answer = TypeVar("Answer")
@@ -70,9 +70,9 @@ class GitHubApps:
         """By any App."""
         return self._by_any(scope, lambda app, own: app.run(own, run_id))
 
-    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
+    def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
         """By any App."""
-        return self._by_any(scope, lambda app, own: app.failed_jobs(own, run_id))
+        return self._by_any(scope, lambda app, own: app.ended_badly(own, run_id))
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """All from one App."""

@@ -24,6 +24,7 @@ NOT_IN_A_PLAIN_RUN = {
     "orchestrator": {
         "ec2:RunInstances": "called by EC2 itself", "ec2:CreateTags": "called by EC2 itself",
         "iam:PassRole": "checked by EC2 itself", "ssm:AddTagsToResource": "checked by SSM with PutParameter",
+        "ssm:GetParameter": "whether what is there already is the same",
         "ec2:DescribeInstanceTypes": "once a day", "ec2:DescribeInstanceTypeOfferings": "once a day",
         "ec2:DescribeSpotPriceHistory": "once a day",
         "pricing:GetProducts": "once a day, if money is limited",

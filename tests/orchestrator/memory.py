@@ -20,6 +20,7 @@ from orchestrator.model import Job, Launch, Ledger, Planned, Session
 from orchestrator.ports import (
     Body,
     Due,
+    Ended,
     Key,
     Minted,
     Received,
@@ -487,15 +488,17 @@ class MemoryGitHub:
         self.redelivered.append(delivery_id)
         self._calls.note("github.redeliver")
 
-    def failed_jobs(self, scope: Scope, run_id: str) -> dict[str, str]:
+    def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
         """Of the latest attempt."""
-        self._calls.note("github.failed_jobs")
-        return {job.name: job.job_id for job in self._latest(run_id) if job.conclusion == "failure"}
+        self._calls.note("github.ended_badly")
+        latest = [job for job in self._latest(run_id) if job.conclusion not in ("", "success", "skipped", "neutral")]
+        return [Ended(job.job_id, job.name, job.conclusion) for job in latest]
 
     def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
         """A new attempt: those that run again have new ids and are queued, the others are as they were. One at a time."""
         latest = self._latest(run_id)
-        again = [job for job in latest if job.conclusion == "failure" and job_id in ("", job.job_id)]
+        badly = ("failure", "timed_out", "cancelled")
+        again = [job for job in latest if job.conclusion in badly and job_id in ("", job.job_id)]
         allowed = bool(again) and all(job.action == "completed" for job in latest)
         if allowed:
             self.attempts[run_id] = self.attempts.get(run_id, 1) + 1
@@ -518,14 +521,21 @@ class MemoryConfigurations:
         self._calls, self.stack_id = calls or Calls(), stack_id
         self.values: dict[str, str] = {}
         self.stacks: dict[str, str] = {}
+        self.replaces_late = False
+        """As SSM, where a name that was deleted may not be used at once."""
 
     def put(self, instance_id: str, value: str) -> bool:
-        """False if there is one."""
-        fresh = instance_id not in self.values
+        """False if there is another one."""
+        fresh = self.values.get(instance_id, value) == value
         self.values.setdefault(instance_id, value)
         self.stacks.setdefault(instance_id, self.stack_id)
         self._calls.note("configurations.put")
         return fresh
+
+    def replace(self, instance_id: str, value: str) -> bool:
+        """At once, or in a while."""
+        self.delete(instance_id)
+        return not self.replaces_late and self.put(instance_id, value)
 
     def exists(self, instance_id: str) -> bool:
         """Whether it is there."""

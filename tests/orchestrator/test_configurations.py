@@ -62,6 +62,22 @@ def test_r7_what_is_there_is_not_overwritten_not_even_by_another_stack(make: Mak
     assert list(make("other").instances()) == []
 
 
+def test_exactly_the_same_is_as_good_as_laid_down(make: Make) -> None:
+    make("tests").put(OURS, "first")
+
+    assert make("tests").put(OURS, "first")
+
+
+def test_what_is_replaced_is_never_what_was_there_before(make: Make) -> None:
+    configurations = make("tests")
+    configurations.put(OURS, "first")
+
+    replaced = configurations.replace(OURS, "second")
+
+    assert replaced is configurations.exists(OURS)
+    assert configurations.put(OURS, "second")
+
+
 def test_it_may_be_deleted_twice_and_laid_down_again(make: Make) -> None:
     configurations = make("tests")
     configurations.put(OURS, "first")

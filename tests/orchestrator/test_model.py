@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model import TRANSITIONS, JobState, LaunchState, RescueState, SessionState, changed, may_become, set_key
+from orchestrator.model import (
+    TRANSITIONS,
+    JobState,
+    LaunchState,
+    NoteState,
+    RescueState,
+    SessionState,
+    changed,
+    may_become,
+    set_key,
+)
 from tests.orchestrator.memory import MORNING, World, a_job, a_session, an_event
 
 ORDER = {"waiting": 0, "queued": 1, "in_progress": 2, "completed": 3}
@@ -18,6 +28,7 @@ ENDS = {
     LaunchState: LaunchState.CLOSED,
     SessionState: SessionState.CLOSED,
     RescueState: RescueState.RESTING,
+    NoteState: NoteState.DONE,
 }
 STATES = [state for kind in ENDS for state in kind]
 

@@ -12,6 +12,8 @@ from orchestrator.model import (
     Fault,
     JobState,
     LaunchState,
+    Note,
+    NoteState,
     Pace,
     Planned,
     Record,
@@ -62,10 +64,15 @@ FULL_RESCUE = Rescue(
     run_key="octo/widgets/7", owner="octo", repo="widgets", run_id="7", installation_id="3", wanted={"build": 1},
     doing=("build",),
     tried={"test": (1, 2)}, seen_attempt=2, state=RescueState.RESTING, changed_at=3.5,
-    told=(Told(at=2.5, what="build: again"),),
+    told=(Told(at=2.5, what="build: again"),), ids={"1": "build"}, refusals=2,
+)  # fmt: skip
+FULL_NOTE = Note(
+    name="title/1", job_id="1", owner="octo", repo="widgets", installation_id="3", head_sha="c0ffee", title="title", text="text",
+    tries=2, state=NoteState.DONE, noted_at=1.5,
 )  # fmt: skip
 EVERY = [
     FULL_RESCUE,
+    FULL_NOTE,
     FULL_JOB,
     FULL_SESSION,
     FULL_LAUNCH,
@@ -95,7 +102,7 @@ def read(records: Records, record: Record) -> Record | None:
     name = type(record).__name__.lower()
     if isinstance(record, Stack | Circuits):
         return getattr(records, name)()  # type: ignore[no-any-return]
-    identity = {"ledger": "set_key", "rescue": "run_key", "pace": "key"}.get(name, f"{name}_id")
+    identity = {"ledger": "set_key", "rescue": "run_key", "pace": "key", "note": "name"}.get(name, f"{name}_id")
     found: Record | None = getattr(records, name)(getattr(record, identity))
     return found
 
@@ -111,7 +118,7 @@ def test_r5_every_field_of_a_record_comes_back(records: Records, record: Record)
 
 
 def test_every_field_of_every_record_is_tried_above() -> None:
-    for full in EVERY[:8]:
+    for full in EVERY[:9]:
         plain = msgspec.to_builtins(full)
         defaults = {f.name: f.default for f in msgspec.structs.fields(type(full)) if f.default is not msgspec.NODEFAULT}
         same = {name for name, value in defaults.items() if plain.get(name) == value}

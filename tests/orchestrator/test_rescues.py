@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import pytest
 
 from orchestrator.errors import OrchestratorError, Unanswered
 from orchestrator.model import JobState, RescueState, SessionState
-from orchestrator.ports import Received, Scope
+from orchestrator.patience import RERUN_REFUSALS
+from orchestrator.ports import Ended, Received, Scope
 from orchestrator.rescues import next_rerun, was_reclaimed
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, sender_of, some_settings
@@ -37,7 +39,7 @@ def happens(world: World, event: object) -> None:
 
 def ends(world: World, name: str, conclusion: str = "failure") -> None:
     told = max((job for job in world.github.jobs.values() if job.name == name), key=lambda job: job.run_attempt)
-    happens(world, msgspec.structs.replace(told, action="completed", conclusion=conclusion))
+    happens(world, msgspec.structs.replace(told, action="completed", conclusion=conclusion, at=world.clock.at))
 
 
 def is_taken_away(world: World, name: str) -> None:
@@ -193,6 +195,7 @@ def test_a_late_word_that_the_job_was_red_on_its_own_withdraws_the_rescue() -> N
     world.compute.instances[session.instance_id] = "terminated"
     world.ticks(until_s=60.0)
     ends(world, "build")
+    assert world.records.rescue(RUN).wanted == {"build": 1}  # type: ignore[union-attr]
 
     world.hear_the_end("failure", session=session, reason="job_failed")
 
@@ -221,8 +224,142 @@ def test_what_somebody_else_ran_again_is_left_to_him() -> None:
     assert len(reruns(world)) == 1 and "rescue.dropped" in world.journal.names
 
 
-def test_of_two_failed_jobs_of_one_name_none_is_run_again() -> None:
-    assert next_rerun(("build",), {"build": ""}) == ((), "")
+def test_of_two_jobs_of_one_name_the_one_that_lost_its_machine_is_known_by_its_id() -> None:
+    both = [Ended("1", "build", "failure"), Ended("2", "build", "failure")]
+
+    assert next_rerun(("build",), (), both) == ((), ""), "in another attempt nobody can tell them apart"
+    assert next_rerun(("build",), ("2",), both) == (("build",), "2")
+    assert next_rerun(("build",), ("1", "2"), both) == (("build",), "")
+
+
+@pytest.mark.parametrize("conclusion", ["timed_out", "cancelled", "action_required", "startup_failure"])
+def test_beside_a_job_that_ended_badly_on_its_own_only_the_other_is_run_again(conclusion: str) -> None:
+    badly = [Ended("1", "build", "failure"), Ended("2", "slow", conclusion)]
+
+    assert next_rerun(("build",), ("1",), badly) == (("build",), "1")
+
+
+def test_two_reclaimed_jobs_of_one_name_are_both_run_again() -> None:
+    world = World()
+    running(world, "build", "build")
+    for number in ("1", "2"):
+        session = next(one for one in world.sessions if one.bound_job == number)
+        world.hear_the_end("interrupted", session=session, reason="spot")
+        world.compute.instances[session.instance_id] = "terminated"
+        told = world.github.jobs[number]
+        happens(world, msgspec.structs.replace(told, action="completed", conclusion="failure", at=world.clock.at))
+
+    assert reruns(world) == [("7", "")]
+
+
+def test_a_job_that_was_red_before_its_machine_went_without_a_word_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    ends(world, "build")
+
+    world.clock.at += 60.0
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.ticks(until_s=120.0)
+
+    assert (world.session.reason, reruns(world)) == ("instance_gone", [])
+
+
+def test_a_job_that_was_red_on_another_machine_is_not_run_again_for_the_first() -> None:
+    world = World()
+    running(world, "build")
+    first = world.session
+    world.told(an_event(job_id="9"))
+    second = next(one for one in world.sessions if not one.bound_job)
+
+    ended = {"job_id": "1", "name": "build", "runner_name": second.runner_name, "conclusion": "failure", "at": world.clock.at}
+    happens(world, an_event("completed", **ended))
+    world.hear_the_end("interrupted", session=first, reason="spot")
+
+    assert reruns(world) == []
+
+
+@pytest.mark.parametrize("fatal", range(1, 12))
+def test_a_late_word_withdraws_a_rescue_wherever_who_hears_it_is_cut_off(fatal: int) -> None:
+    calls = Calls()
+    world = World(calls)
+    running(world, "build")
+    session = world.session
+    world.compute.instances[session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+    ends(world, "build")
+
+    calls.made.clear()
+    calls.fatal = fatal
+    with contextlib.suppress(Crash):
+        world.hear_the_end("failure", session=session, reason="job_failed")
+    calls.fatal = 0
+    world.hear_the_end("failure", session=session, reason="job_failed")
+
+    assert reruns(world) == []
+
+
+def test_a_re_run_that_github_does_not_allow_is_said_and_given_up() -> None:
+    world = World()
+    running(world, "build")
+    world.told(an_event("queued", head_sha="c0ffee"))
+    world.github.rerun = lambda *_: False  # type: ignore[method-assign,assignment]
+    is_taken_away(world, "build")
+    ends(world, "build")
+
+    world.ticks(until_s=7200.0, every_s=30.0)
+
+    rescue = world.records.rescue(RUN)
+    assert rescue is not None and (rescue.state, rescue.doing) == (RescueState.RESTING, ())
+    assert world.journal.names.count("rescue.refused") == RERUN_REFUSALS
+    assert "actions: write" in rescue.told[-1].what or "did not allow it" in rescue.told[-1].what
+
+
+def test_each_job_that_lost_its_machine_gets_one_that_stays_also_where_they_are_run_again_one_by_one() -> None:
+    world = World()
+    running(world, "build", "test", "red")
+    for name in ("build", "test"):
+        is_taken_away(world, name)
+    for name in ("build", "test", "red"):
+        ends(world, name)
+
+    firm = []
+    for attempt in (2, 3):
+        reruns(world)
+        again = next(job for job in world.github.jobs.values() if job.run_attempt == attempt and job.action == "queued")
+        happens(world, again)
+        firm.append(world.records.job(again.job_id).firm)  # type: ignore[union-attr]
+        happens(world, msgspec.structs.replace(again, action="completed", conclusion="success", at=world.clock.at))
+
+    assert firm == [True, True]
+
+
+def test_nothing_is_launched_for_a_job_that_will_not_be_run_again() -> None:
+    world = World()
+    again = run_again(world)
+    happens(world, again)
+    session = next(one for one in world.sessions if one.state is SessionState.CONFIGURED)
+    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.runner_name))
+    world.hear("busy", session=session)
+    before = world.compute.launched
+
+    world.hear("interrupting", session=session, reason="spot")
+    world.ticks(until_s=20.0)
+
+    assert world.compute.launched == before
+
+
+def test_when_the_last_job_of_a_long_run_is_over_the_reclaimed_one_is_run_again_at_once() -> None:
+    world = World()
+    running(world, "build", "long")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    world.ticks(until_s=4 * 3600.0, every_s=30.0)
+
+    ends(world, "long", "success")
+    world.ticks(until_s=15.0)
+
+    assert len(world.github.reruns) == 1
 
 
 def rescue_of_one(calls: Calls) -> World:
@@ -330,7 +467,7 @@ def test_a_machine_that_vanished_without_a_word_is_a_reclaim_too() -> None:
     ],
 )
 def test_what_is_run_again_next(wanted: str, failed: str, chosen: tuple[tuple[str, ...], str]) -> None:
-    assert next_rerun(tuple(wanted), {name: f"id-{name}" for name in failed}) == chosen
+    assert next_rerun(tuple(wanted), (), [Ended(f"id-{name}", name, "failure") for name in failed]) == chosen
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -253,3 +254,26 @@ def test_the_reason_for_waiting_is_told_for_as_long_as_it_holds() -> None:
         world.github.left = left
 
     assert {words.partition(";")[0] for words in said} == {"GitHub's limit of registrations"}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_laid_down_for_another_registration_is_never_what_the_machine_gets(late: bool) -> None:
+    world = World()
+    world.configurations.replaces_late = late
+    mint, blobs = world.github.mint, []
+
+    def beside_another(*asked: Any) -> Any:
+        minted = mint(*asked)
+        if not blobs:
+            world.configurations.values[world.session.instance_id] = "stale"
+        blobs.append(minted)
+        return minted
+
+    world.github.mint = beside_another  # type: ignore[method-assign]
+    world.turns.on_job_event(an_event())
+    with contextlib.suppress(ServiceFailed):
+        world.settle()
+    world.ticks(until_s=70.0)
+
+    config = read_config(world.configurations.values[world.session.instance_id])
+    assert (config.attempt, world.session.state) == (world.session.attempt, SessionState.CONFIGURED)

@@ -120,7 +120,7 @@ def test_jobs_are_told_with_the_first_ones_installation_whoever_asked(github: St
     told = [job.installation_id for _ in range(3) for job in apps.waiting_jobs(SCOPE)]
     assert told and set(told) == {"3"}
     assert {getattr(apps.job(SCOPE, str(run.jobs[0].id)), "installation_id", "") for _ in range(3)} == {"3"}
-    assert apps.run(SCOPE, str(run.id)) is not None and apps.failed_jobs(SCOPE, str(run.id)) == {}
+    assert apps.run(SCOPE, str(run.id)) is not None and apps.ended_badly(SCOPE, str(run.id)) == []
 
 
 def test_p_what_can_wait_leaves_a_quarter_and_registrations_take_it(github: StandInGitHub) -> None:

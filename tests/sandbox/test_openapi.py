@@ -240,7 +240,7 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     job = app.job(SCOPE, waiting[0].job_id)
     assert job == waiting[0] and app.run(SCOPE, job.run_id) == Run(over=False, attempt=job.run_attempt)
     assert (
-        app.failed_jobs(SCOPE, job.run_id) == {}
+        app.ended_badly(SCOPE, job.run_id) == []
         and not app.rerun(SCOPE, job.run_id)
         and not app.rerun(SCOPE, job.run_id, job.job_id)
     )
