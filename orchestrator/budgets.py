@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-PAUSE_S = 60.0
-"""After a refusal for too many calls that does not say for how long. Source: GitHub's own advice."""
+PAUSE_S, LONGEST_PAUSE_S = 60.0, 900.0
+"""After a refusal for too many calls that does not say for how long, doubled while it is refused. Source: GitHub's own advice."""
 
 
 class Need(StrEnum):
@@ -25,6 +25,8 @@ class Need(StrEnum):
     """It can wait an hour."""
 
 
+REGISTRATIONS = ("actions_runner_registration", "core")
+"""The resources that a registration may count against."""
 KEPT_BACK = {Need.REGISTRATION: 0.0, Need.WORK: 0.05, Need.LOOKING: 0.25}
 """The part of the limit that calls of each need leave untouched."""
 
@@ -45,22 +47,44 @@ class Budgets:
         self._known: dict[tuple[str, str], Budget] = {}
         self._resource: dict[tuple[str, Need], str] = {}
         self._closed: dict[str, float] = {}
+        self._in_a_row: dict[str, int] = {}
 
-    def told(self, account: str, need: Need, status: int, headers: Mapping[str, str], now: float) -> float | None:
-        """Learn from an answer; until when nothing should be asked, if the answer was a refusal for too many calls."""
+    def told(
+        self, account: str, need: Need, status: int, headers: Mapping[str, str], now: float, *, limited: bool = False
+    ) -> float | None:
+        """Learn from an answer; until when nothing should be asked, if the answer was a refusal for too many calls.
+
+        `limited`: it calls itself one. A secondary limit may say nothing in its headers.
+        """
         limit, remaining, reset = (_number(headers, f"x-ratelimit-{word}") for word in ("limit", "remaining", "reset"))
         resource = headers.get("x-ratelimit-resource", "core")
         if limit is not None and remaining is not None and reset is not None:
             self._known[account, resource] = Budget(int(limit), int(remaining), reset)
             self._resource[account, need] = resource
         if status not in (403, 429):
+            if status < 400:
+                self._in_a_row.pop(account, None)
             return None
         pause_s = _number(headers, "retry-after")
         if pause_s is not None:
             return self._shut(account, now + pause_s)
         if remaining == 0 and reset is not None:
             return reset  # that resource alone, and the budget says so
-        return self._shut(account, now + PAUSE_S) if status == 429 else None
+        if status != 429 and not limited:
+            return None
+        self._in_a_row[account] = row = self._in_a_row.get(account, 0) + 1
+        return self._shut(account, now + min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(row - 1, 10)))
+
+    def read(self, account: str, resources: Mapping[str, Mapping[str, float]]) -> None:
+        """Learn from GitHub's overview. Until an answer tells which of them registrations count against, it is the scarcest."""
+        for name, told in resources.items():
+            self._known[account, name] = Budget(int(told["limit"]), int(told["remaining"]), float(told["reset"]))
+        candidates = [name for name in REGISTRATIONS if name in resources]
+        if candidates:
+            scarcest = min(candidates, key=lambda name: self._known[account, name].remaining)
+            self._resource.setdefault((account, Need.REGISTRATION), scarcest)
+        for need in (Need.WORK, Need.LOOKING):
+            self._resource.setdefault((account, need), "core")
 
     def refused(self, account: str, need: Need, now: float) -> float | None:
         """Until when a call of this need is better not made; None: it may be."""

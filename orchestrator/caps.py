@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.catalogue import Kind
 from orchestrator.model import Board, Launch, LaunchState, Pace, Stack, changed, coming
-from orchestrator.ports import Body
+from orchestrator.ports import Allowance, Body
 from orchestrator.settings import Caps, ServerSettings
 
 SEEN_S = 30.0
@@ -145,9 +145,9 @@ def room_in_pace(pace: Pace, whose: str) -> Room:
     return Room(max(0, int(pace.tokens)), f"the pace of launches that {whose} may have", whose)
 
 
-def registrations(left: int | None, spoken_for: int) -> Room:
-    """By GitHub's own count; None: it has not told."""
-    return Room(UNBOUNDED if left is None else max(0, left - spoken_for), "GitHub's limit of registrations")
+def registrations(allowed: Allowance, spoken_for: int) -> Room:
+    """By GitHub's own count."""
+    return Room(UNBOUNDED if allowed.left is None else max(0, allowed.left - spoken_for), allowed.why)
 
 
 def _within_a_minute(stack: Stack) -> int:

@@ -296,8 +296,8 @@ class Levels:
 
         Those launched lately may still have to get their registration.
         """
-        left = self.sessions.github.registrations_left(scope_of(want.ledger))
-        rooms = [caps.registrations(left, len(planned) + caps.lately(stack))]
+        allowed = self.sessions.github.registrations(scope_of(want.ledger))
+        rooms = [caps.registrations(allowed, len(planned) + caps.lately(stack))]
         name, settings = repository_of(want.ledger), self.settings
         taken = sum(one.repository == name for one in planned)
         if settings.per_repository != Caps():

@@ -219,6 +219,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Allowance:
+    """How many more there may be now; `left` None: nobody knows. `why`: what keeps it from being more."""
+
+    left: int | None = None
+    why: str = "GitHub's limit of registrations"
+
+
+@dataclass(frozen=True)
 class Ended:
     """A job of a run's latest attempt that is over. `conclusion` is GitHub's word."""
 
@@ -233,8 +241,8 @@ class GitHub(Protocol):
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """A JIT runner of this name; None if the name is taken. Raises: ServiceFailed."""
 
-    def registrations_left(self, scope: Scope) -> int | None:
-        """How many runners may be registered now, as far as GitHub has told; None: it has not. Asks nobody."""
+    def registrations(self, scope: Scope) -> Allowance:
+        """How many runners may be registered now, as far as GitHub tells. Asks it at most for what costs nothing."""
 
     def find(self, scope: Scope, name: str) -> int | None:
         """The id of the runner of this name. Raises: ServiceFailed."""

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ import requests
 from agent.contract.secret import Secret
 from orchestrator.budgets import Budgets, Need
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.ports import Ended, Minted, Registered, Run, Scope
+from orchestrator.ports import Allowance, Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent, as_told
 
 TIMEOUT_S = (5.0, 20.0)
@@ -31,7 +32,10 @@ BACKDATED_S, JWT_S = 60, 540
 RENEW_BEFORE_S = 300.0
 PAGE, DELIVERY_PAGES = 100, 10
 SHUT_OUT, SHUT_OUT_S = frozenset({403, 404}), 600.0
-"""An installation that was removed or suspended answers so; for how long nothing is registered there then."""
+"""An installation that was removed or suspended, or may not register runners, answers so; how long nothing is registered then."""
+NOT_LET_IN = "the GitHub App to be let in: it is not installed there, suspended, or may not register runners"
+OVERVIEW_S = 60.0
+"""How often GitHub's overview is asked for, where no answer has told of the limits."""
 FINE = frozenset({None, "success", "skipped", "neutral"})
 APP = ""
 """The account of calls that the App makes as itself."""
@@ -50,8 +54,11 @@ class GitHubApp:
         )
         self.budgets = Budgets()
         self._tokens: dict[str, tuple[str, float]] = {}
+        self._installations: dict[str, str] = {}
         self._shut_out: dict[str, float] = {}
-        self._renewing = threading.Lock()
+        self._overviews: dict[str, float] = {}
+        self._renewing: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._lock = threading.Lock()
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """201 with the blob; 409: the name is taken."""
@@ -59,15 +66,44 @@ class GitHubApp:
         status, answer = self._call("POST", scope, "generate-jitconfig", need=Need.REGISTRATION, json=body)
         if status == 409:
             return None
+        if status in SHUT_OUT:
+            self._shut(_place(scope))
         self._expect(status, 201, "generate-jitconfig", answer)
         with _readable("generate-jitconfig"):
             return Minted(int(answer["runner"]["id"]), Secret(str(answer["encoded_jit_config"])))
 
-    def registrations_left(self, scope: Scope) -> int | None:
-        """By the headers of the last answer; none while the App is not let in there."""
-        if self._shut_out.get(_token_key(scope), 0.0) > time.time():
-            return 0
-        return self.budgets.left(_token_key(scope), Need.REGISTRATION, time.time())
+    def registrations(self, scope: Scope) -> Allowance:
+        """By the headers of the last answer, or by GitHub's overview; none while the App may not register there."""
+        if self._is_shut_out(scope):
+            return Allowance(0, NOT_LET_IN)
+        left = self._left(scope)
+        if left is None:
+            self._look_over(scope)
+            left = self._left(scope)
+        return Allowance(0, NOT_LET_IN) if self._is_shut_out(scope) else Allowance(left)
+
+    def _left(self, scope: Scope) -> int | None:
+        account = scope.installation_id or self._installations.get(_place(scope), "")
+        return self.budgets.left(account, Need.REGISTRATION, time.time()) if account else None
+
+    def _look_over(self, scope: Scope) -> None:
+        """What is left, of everything: it costs none of it. Source: GitHub REST, "Get rate limit status for the user"."""
+        with self._lock:
+            if time.time() - self._overviews.get(_place(scope), 0.0) < OVERVIEW_S:
+                return
+            self._overviews[_place(scope)] = time.time()
+        with contextlib.suppress(ServiceFailed):  # then nobody knows; or it is shut out, which is remembered
+            status, answer = self._as_installation("GET", scope, f"{self._api_url}/rate_limit", Need.LOOKING)
+            self._expect(status, 200, "rate limit", answer)
+            with _readable("rate limit"):
+                self.budgets.read(self._account(scope), answer["resources"])
+
+    def _is_shut_out(self, scope: Scope) -> bool:
+        now = time.time()
+        return any(self._shut_out.get(key, 0.0) > now for key in (_place(scope), scope.installation_id))
+
+    def _shut(self, key: str) -> None:
+        self._shut_out[key] = time.time() + SHUT_OUT_S
 
     def find(self, scope: Scope, name: str) -> int | None:
         """By exact name."""
@@ -180,7 +216,7 @@ class GitHubApp:
             "name": "runs-fleet", "head_sha": head_sha, "status": "completed", "conclusion": "neutral",
             "output": {"title": title, "summary": text[:NOTE]},
         }  # fmt: skip
-        status, answer = self._exchange("POST", url, self._token(scope), _token_key(scope), Need.LOOKING, json=body)
+        status, answer = self._as_installation("POST", scope, url, Need.LOOKING, json=body)
         if status in (403, 404):
             return False
         self._expect(status, 201, "create check run", answer)
@@ -211,38 +247,51 @@ class GitHubApp:
         self, method: str, scope: Scope, path: str, *, room: str = "runners", need: Need = Need.WORK, **extra: Any
     ) -> tuple[int, Any]:
         url = "/".join(filter(None, (f"{self._api_url}/repos/{scope.owner}/{scope.repo}/actions", room, path)))
-        status, answer = self._exchange(method, url, self._token(scope), _token_key(scope), need, **extra)
+        return self._as_installation(method, scope, url, need, **extra)
+
+    def _as_installation(self, method: str, scope: Scope, url: str, need: Need, **extra: Any) -> tuple[int, Any]:
+        """With the token of whoever installed the App there; one that is refused is not used again."""
+        account = self._account(scope)
+        status, answer = self._exchange(method, url, self._token(account), account, need, **extra)
         if status == 401:
-            self._tokens.pop(_token_key(scope), None)
+            self._tokens.pop(account, None)
         return status, answer
 
-    def _token(self, scope: Scope) -> str:
-        """One for the process, whoever asks first renews it."""
-        with self._renewing:
-            return self._renewed(scope)
+    def _token(self, account: str) -> str:
+        """One for the process, whoever asks first renews it; of other installations nobody waits for that."""
+        with self._lock:
+            renewing = self._renewing[account]
+        with renewing:
+            return self._renewed(account)
 
-    def _renewed(self, scope: Scope) -> str:
-        key = _token_key(scope)
-        token, ends_at = self._tokens.get(key, ("", 0.0))
+    def _renewed(self, account: str) -> str:
+        token, ends_at = self._tokens.get(account, ("", 0.0))
         if ends_at - time.time() < RENEW_BEFORE_S:
-            installation = scope.installation_id or self._installation(scope)
-            url = f"{self._api_url}/app/installations/{installation}/access_tokens"
+            url = f"{self._api_url}/app/installations/{account}/access_tokens"
             status, answer = self._exchange("POST", url, self._jwt(), APP, Need.REGISTRATION)
             if status in SHUT_OUT:
-                self._shut_out[key] = time.time() + SHUT_OUT_S
+                self._shut(account)
             self._expect(status, 201, "installation token", answer)
             with _readable("installation token"):
                 token = str(answer["token"])
                 ends_at = _moment(answer["expires_at"])
-            self._tokens[key] = (token, ends_at)
+            self._tokens[account] = (token, ends_at)
         return token
 
-    def _installation(self, scope: Scope) -> str:
-        url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/installation"
-        status, answer = self._exchange("GET", url, self._jwt(), APP, Need.REGISTRATION)
-        self._expect(status, 200, "installation lookup", answer)
-        with _readable("installation lookup"):
-            return str(answer["id"])
+    def _account(self, scope: Scope) -> str:
+        """The installation, which has one token and one budget for all of its repositories; asked for once of each of them."""
+        if scope.installation_id:
+            return scope.installation_id
+        known = self._installations.get(_place(scope))
+        if known is None:
+            url = f"{self._api_url}/repos/{scope.owner}/{scope.repo}/installation"
+            status, answer = self._exchange("GET", url, self._jwt(), APP, Need.REGISTRATION)
+            if status in SHUT_OUT:
+                self._shut(_place(scope))
+            self._expect(status, 200, "installation lookup", answer)
+            with _readable("installation lookup"):
+                known = self._installations[_place(scope)] = str(answer["id"])
+        return known
 
     def _jwt(self) -> str:
         now = int(time.time())
@@ -263,7 +312,9 @@ class GitHubApp:
             answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
         except requests.RequestException as error:
             raise Unanswered(action, str(error)) from error
-        if (until := self.budgets.told(account, need, answer.status_code, answer.headers, time.time())) is not None:
+        limited = answer.status_code in (403, 429) and _says_limit(_content(answer))
+        until = self.budgets.told(account, need, answer.status_code, answer.headers, time.time(), limited=limited)
+        if until is not None:
             raise Throttled(action, str(answer.status_code), f"too many calls, by GitHub's own count; again at {_told(until)}")
         return answer
 
@@ -282,6 +333,12 @@ def _content(answer: requests.Response) -> Any:
         return None
 
 
+def _says_limit(content: Any) -> bool:
+    """GitHub has no code for it. Source: "Troubleshooting the REST API", "Rate limit errors"."""
+    told = content if isinstance(content, dict) else {}
+    return "rate limit" in f"{told.get('message')} {told.get('documentation_url')}".lower().replace("-", " ")
+
+
 def _is_since(since: float, delivery: Any) -> bool:
     return _moment(delivery["delivered_at"]) >= since
 
@@ -298,9 +355,9 @@ def _told(until: float) -> str:
     return datetime.fromtimestamp(until, UTC).strftime("%H:%M:%S UTC")
 
 
-def _token_key(scope: Scope) -> str:
-    """Which token serves this scope: one per installation."""
-    return scope.installation_id or f"{scope.owner}/{scope.repo}"
+def _place(scope: Scope) -> str:
+    """A repository, as keys name it."""
+    return f"{scope.owner}/{scope.repo}".casefold()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -12,12 +13,15 @@ import msgspec
 
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled
-from orchestrator.ports import Ended, Minted, Registered, Run, Scope
+from orchestrator.ports import Allowance, Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
 
 Answer = TypeVar("Answer")
 ABSENT_S = 600.0
 """For how long an App that is not installed for a repository is not asked about it again."""
+A_REPOSITORY, A_REPOSITORY_S = 1500, 300.0
+"""Registrations of one repository, by whichever App. Source: the actions_runner_registration limit that operators report."""
+A_REPOSITORYS = "GitHub's limit of registrations for one repository, 1500 in five minutes"
 UNKNOWN = 1 << 30
 """Of a budget of which GitHub has not told."""
 
@@ -31,18 +35,26 @@ class GitHubApps:
     def __init__(self, apps: Sequence[GitHubApp]) -> None:
         self._apps = tuple(apps)
         self._absent: dict[tuple[int, str, str], float] = {}
+        self._minted: dict[str, deque[float]] = defaultdict(deque)
         self._turn = 0
         self._lock = threading.Lock()
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """By whichever App has most left; one that may not any more is followed by the next."""
-        return self._by_any(scope, lambda app, own: app.mint(own, name, labels, group_id))
+        minted = self._by_any(scope, lambda app, own: app.mint(own, name, labels, group_id))
+        with self._lock:
+            self._minted[f"{scope.owner}/{scope.repo}".casefold()].append(time.time())
+        return minted
 
-    def registrations_left(self, scope: Scope) -> int | None:
-        """Of all together; None if one of them does not know."""
-        known = [app.registrations_left(own) for app, own in self._shards(scope)]
-        counted = [left for left in known if left is not None]
-        return sum(counted) if len(counted) == len(known) else None
+    def registrations(self, scope: Scope) -> Allowance:
+        """Of all together, and no more than the repository may have; unknown if one of them does not know."""
+        known = [app.registrations(own) for app, own in self._shards(scope)]
+        counted = [one.left for one in known if one.left is not None]
+        lately = self._lately(scope)
+        if len(counted) < len(known):
+            return Allowance(None if len(lately) < A_REPOSITORY else 0, A_REPOSITORYS)
+        least = max(0, A_REPOSITORY - len(lately))
+        return Allowance(least, A_REPOSITORYS) if least < sum(counted) else Allowance(sum(counted), known[0].why)
 
     def find(self, scope: Scope, name: str) -> int | None:
         """Every App sees every runner of the repository."""
@@ -95,6 +107,14 @@ class GitHubApps:
         """Always by the first App: a second one would not recognise its own re-run."""
         return self._apps[0].rerun(scope, run_id, job_id)
 
+    def _lately(self, scope: Scope) -> deque[float]:
+        """When this process registered runners there within the time that GitHub counts."""
+        with self._lock:
+            minted = self._minted[f"{scope.owner}/{scope.repo}".casefold()]
+            while minted and minted[0] < time.time() - A_REPOSITORY_S:
+                minted.popleft()
+            return minted
+
     def _by_any(self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer]) -> Answer:
         """Raises: what the last of them says."""
         shards = self._shards(scope)
@@ -126,5 +146,5 @@ def _of_installation(job: JobEvent, scope: Scope) -> JobEvent:
 
 
 def _most_left_first(shard: tuple[GitHubApp, Scope]) -> int:
-    left = shard[0].registrations_left(shard[1])
+    left = shard[0].registrations(shard[1]).left
     return -UNKNOWN if left is None else -left

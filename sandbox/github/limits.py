@@ -25,6 +25,8 @@ class Limits:
         """Share of all calls that are refused as too many, though they are not: GitHub's secondary limits tell no figures."""
         self.status = 403
         """Or 429: GitHub says that it may be either."""
+        self.says_when = True
+        """Whether a secondary limit says when to come again: it may not."""
         self.seen: Counter[str] = Counter()
         self._chance = random.Random(13)
         self._windows: dict[tuple[str, str], tuple[float, int]] = {}
@@ -43,14 +45,25 @@ class Limits:
             self._windows[app, resource] = (began, used)
             if self.refused and self._chance.random() < self.refused:
                 self.seen["calls refused by GitHub"] += 1
-                return False, (("retry-after", "1"),)
+                return False, (("retry-after", "1"),) if self.says_when else ()
             told: Headers = (
                 ("x-ratelimit-limit", str(limit)), ("x-ratelimit-remaining", str(max(0, limit - used))), ("x-ratelimit-used", str(used)),
                 ("x-ratelimit-reset", str(int(began + HOUR_S))), ("x-ratelimit-resource", resource),
             )  # fmt: skip
             if resource == REGISTRATIONS and allowed and not self._may_mint(app, now):
-                return False, (*told, ("retry-after", str(int(MINUTE_S))))
+                return False, (*told, *((("retry-after", str(int(MINUTE_S))),) if self.says_when else ()))
         return allowed, told
+
+    def overview(self, app: str) -> dict[str, dict[str, int]]:
+        """What is left of each resource; asking costs nothing."""
+        now = time.time()
+        with self._lock:
+            found = {}
+            for resource, limit in self.hourly.items():
+                began, used = self._windows.get((app, resource), (now, 0))
+                used = used if now - began < HOUR_S else 0
+                found[resource] = {"limit": limit, "used": used, "remaining": max(0, limit - used), "reset": int(began + HOUR_S)}
+        return found
 
     def _may_mint(self, app: str, now: float) -> bool:
         """The secondary limit, over the last minute."""

@@ -125,11 +125,11 @@ class StandInGitHub:
     def _counted(self, call: Call, handle: Callable[[Call], Reply]) -> Reply:
         """Against the limit of the App whose token it carries; a runner's own calls are not counted."""
         app = self._app_of_token.get(call.headers.get("Authorization", "").partition(" ")[2])
-        if app is None:
+        if app is None or call.path == ("rate_limit",):
             return handle(call)
         allowed, told = self.limits.count(app, REGISTRATIONS if call.path[-1] == "generate-jitconfig" else CORE)
         if not allowed:
-            secondary = any(name == "retry-after" for name, _ in told)
+            secondary = ("x-ratelimit-remaining", "0") not in told
             raise Refusal(
                 self.limits.status, f"You have exceeded {'a secondary' if secondary else 'the API'} rate limit", headers=told
             )
@@ -161,6 +161,7 @@ class StandInGitHub:
             ("POST", (*repository, "actions", "runs", "*", "rerun-failed-jobs"), self._rerun_failed),
             ("POST", (*repository, "actions", "jobs", "*", "rerun"), self._rerun_job),
             ("POST", (*repository, "check-runs"), self._create_check_run),
+            ("GET", ("rate_limit",), self._rate_limit),
             ("GET", ("app", "hook", "deliveries"), self._list_deliveries),
             ("POST", ("app", "hook", "deliveries", "*", "attempts"), self._redeliver),
             ("GET", (*releases, "latest"), self._latest_release),
@@ -188,6 +189,12 @@ class StandInGitHub:
             "permissions": self.permissions, "repository_selection": "selected",
         }  # fmt: skip
         return Reply(201, answer)
+
+    def _rate_limit(self, call: Call) -> Reply:
+        """Of the App whose token it carries."""
+        self._insist_on_token(call)
+        app = self._app_of_token.get(call.headers.get("Authorization", "").partition(" ")[2], self.app_id)
+        return Reply(200, views.rate_limits(self.limits.overview(app)))
 
     def _installation(self, call: Call) -> Reply:
         if self._insist_on_app(call) in self.uninstalled:

@@ -201,6 +201,12 @@ def delivery(state: GitHubState, action: str, run: RunRecord, record: JobRecord,
     }
 
 
+def rate_limits(overview: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """The answer to GET /rate_limit."""
+    search = {"limit": 30, "used": 0, "remaining": 30, "reset": overview["core"]["reset"]}
+    return {"resources": {**overview, "search": search}, "rate": overview["core"]}
+
+
 def release(archive: Archive, architecture: str, base: str) -> dict[str, Any]:
     """A release object of actions/runner with one asset, its digest and the body's markers."""
     version, name = archive.version, f"actions-runner-linux-{architecture}-{archive.version}.tar.gz"

@@ -18,6 +18,7 @@ from orchestrator.circuits import pool_name
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Throttled, Unanswered
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
 from orchestrator.ports import (
+    Allowance,
     Body,
     Due,
     Ended,
@@ -412,9 +413,9 @@ class MemoryGitHub:
         self.redelivered: list[str] = []
         self._serial = 0
 
-    def registrations_left(self, scope: Scope) -> int | None:
+    def registrations(self, scope: Scope) -> Allowance:
         """As the test says."""
-        return self.left
+        return Allowance(self.left)
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """None if the name is taken; one less is left."""

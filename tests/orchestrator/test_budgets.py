@@ -84,6 +84,28 @@ def test_g3_whether_a_403_is_a_limit_is_told_by_its_headers(status: int, told: d
     assert Budgets().told(ACCOUNT, Need.WORK, status, told, NOW) == until
 
 
+def test_a_secondary_limit_that_says_nothing_but_its_name_is_waited_out_longer_each_time() -> None:
+    budgets = Budgets()
+    waits = [budgets.told(ACCOUNT, Need.WORK, 403, headers(900), NOW, limited=True) for _ in range(6)]
+
+    budgets.told(ACCOUNT, Need.WORK, 200, headers(900), NOW)
+    after_a_success = budgets.told(ACCOUNT, Need.WORK, 403, headers(900), NOW + 1000.0, limited=True)
+
+    assert waits == [NOW + s for s in (60.0, 120.0, 240.0, 480.0, 900.0, 900.0)]
+    assert after_a_success == NOW + 1060.0
+
+
+def test_before_any_answer_told_of_registrations_the_scarcest_resource_counts() -> None:
+    budgets = Budgets()
+    core, own = ({"limit": 5000, "remaining": left, "reset": NOW + 600.0} for left in (3, 9000))
+
+    budgets.read(ACCOUNT, {"core": core, "actions_runner_registration": own, "search": core})
+    early = budgets.left(ACCOUNT, Need.REGISTRATION, NOW)
+    budgets.told(ACCOUNT, Need.REGISTRATION, 201, headers(8999, 10_000, "actions_runner_registration"), NOW)
+
+    assert (early, budgets.left(ACCOUNT, Need.REGISTRATION, NOW)) == (3, 8999)
+
+
 def test_g1_nothing_at_all_is_asked_before_the_time_that_github_named() -> None:
     budgets = Budgets()
     budgets.told(ACCOUNT, Need.LOOKING, 403, {**headers(900), "retry-after": "30"}, NOW)

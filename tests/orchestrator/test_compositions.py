@@ -42,7 +42,7 @@ class _Refusing:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._port, name)
-        if not callable(found) or name == "registrations_left":
+        if not callable(found) or name == "registrations":
             return found
 
         def called(*args: Any, **named: Any) -> Any:

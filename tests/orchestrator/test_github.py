@@ -18,13 +18,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agent.contract.secret import Secret
-from orchestrator.adapters.github import GitHubApp
+from orchestrator.adapters.github import NOT_LET_IN, GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.ports import Run, Scope
+from orchestrator.ports import Allowance, Run, Scope
 from sandbox.github import views
 from sandbox.github.deliveries import Delivery
+from sandbox.github.limits import REGISTRATIONS, Limits
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import GitHubState
+from tests.answering import Answering, Asked
 from tests.sandbox.visitors import single
 
 SCOPE = Scope("3", "octo", "sandbox")
@@ -294,8 +296,58 @@ def test_where_the_app_is_not_let_in_nothing_is_registered_for_a_while(github: S
     finally:
         github.uninstalled.clear()
 
-    assert app.registrations_left(SCOPE) == 0
-    assert app.registrations_left(Scope("4", "octo", "sandbox")) is None
+    assert app.registrations(SCOPE) == Allowance(0, NOT_LET_IN)
+    assert (app.registrations(Scope("4", "octo", "gadgets")).left or 0) > 0
+
+
+def test_a_new_process_asks_what_is_left_before_it_has_machines_made_and_that_costs_nothing(github: StandInGitHub) -> None:
+    github.limits = Limits()
+    github.limits.hourly[REGISTRATIONS] = 3
+    app_of(github).mint(SCOPE, "one", LABELS, 1)
+
+    app = app_of(github)
+    first, again = app.registrations(SCOPE).left, app.registrations(SCOPE).left
+
+    assert (first, again) == (2, 2)
+    assert [path for _, path in github.calls].count("/rate_limit") == 1
+    github.limits = Limits()
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_g3_a_secondary_limit_that_names_no_time_is_a_limit_all_the_same(github: StandInGitHub, status: int) -> None:
+    app = app_of(github)
+    app.find(SCOPE, "x")
+    github.limits.refused, github.limits.status, github.limits.says_when = 1.0, status, False
+    try:
+        with pytest.raises(Throttled):
+            app.mint(SCOPE, "two", LABELS, 1)
+        asked = len(github.calls)
+        with pytest.raises(Throttled):
+            app.mint(SCOPE, "two", LABELS, 1)
+    finally:
+        github.limits = Limits()
+
+    assert (len(github.calls), app.registrations(SCOPE).left) == (asked, 0)
+    assert app.registrations(SCOPE).why != NOT_LET_IN
+
+
+def test_an_app_that_may_not_register_runners_is_no_reason_to_buy_machines(github: StandInGitHub) -> None:
+    token = {"token": "t", "expires_at": "2099-01-01T00:00:00Z"}
+    refusal = {"message": "Resource not accessible by integration"}
+    told = {"access_tokens": (201, token), "generate-jitconfig": (403, refusal)}
+
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        status, content = told[asked.path.rsplit("/", 1)[-1]]
+        return status, json.dumps(content).encode()
+
+    server = Answering(answer)
+    app = GitHubApp(server.url, "1", Secret(github.app_private_key))
+
+    with pytest.raises(ServiceFailed, match="403"):
+        app.mint(SCOPE, "one", LABELS, 1)
+
+    assert app.registrations(SCOPE) == Allowance(0, NOT_LET_IN)
+    server.stop()
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,33 @@ def test_one_whose_hour_is_spent_is_followed_by_the_next(github: StandInGitHub) 
     assert len(github.state.runners) == 15
 
 
-def test_what_is_left_is_the_sum_and_unknown_until_each_has_told(github: StandInGitHub) -> None:
+def test_what_is_left_is_the_sum_of_what_each_tells(github: StandInGitHub) -> None:
     github.limits.hourly[REGISTRATIONS] = 10
     apps = apps_of(github)
-    before = apps.registrations_left(SCOPE)
+    before = apps.registrations(SCOPE).left
 
     assert minted(apps, 6) == 6
-    assert (before, apps.registrations_left(SCOPE)) == (None, 24)
+    assert (before, apps.registrations(SCOPE).left) == (30, 24)
+
+
+def test_one_repository_gets_no_more_than_github_allows_it_by_whichever_app(github: StandInGitHub) -> None:
+    github.limits.hourly[REGISTRATIONS], github.limits.mints_a_minute = 1_000_000, 1_000_000
+    apps = apps_of(github)
+
+    before = apps.registrations(SCOPE)
+    minted(apps, 6)
+
+    assert (before.left, apps.registrations(SCOPE).left) == (1500, 1494)
+    assert "one repository" in before.why
+
+
+def test_all_repositories_of_an_installation_have_one_token_and_one_budget(github: StandInGitHub) -> None:
+    github.limits.hourly[REGISTRATIONS] = 2
+    apps = apps_of(github)
+    minted(apps, 7)
+
+    assert apps.registrations(Scope("3", "Octo", "SANDBOX")).left == 0
+    assert sum(path.endswith("/access_tokens") for _, path in github.calls) == 3
 
 
 def test_after_the_last_nobody_asks_any_more(github: StandInGitHub) -> None:
@@ -84,7 +104,7 @@ def test_after_the_last_nobody_asks_any_more(github: StandInGitHub) -> None:
 
     with pytest.raises(Throttled, match="kept until"):
         apps.mint(SCOPE, "tests-s-99", LABELS, 1)
-    assert (len(github.calls), apps.registrations_left(SCOPE)) == (asked, 0)
+    assert (len(github.calls), apps.registrations(SCOPE).left) == (asked, 0)
 
 
 def test_one_that_is_not_installed_is_done_without_and_not_asked_again_for_a_while(github: StandInGitHub) -> None:

@@ -176,6 +176,8 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
     ask("check-run.forbidden", "POST", f"{app.repository}/check-runs", over)
     github.permissions["checks"] = checks
     github.deliveries.put("queued", b"{}")
+    ask("rate-limit", "GET", "/rate_limit")
+    ask("rate-limit.refused", "GET", "/rate_limit", bearer="no")
     ask("deliveries", "GET", "/app/hook/deliveries", bearer=app.signed())
     ask("deliveries.refused", "GET", "/app/hook/deliveries")
     ask("delivery.again", "POST", f"/app/hook/deliveries/{github.deliveries.log[0].id}/attempts", bearer=app.signed())
@@ -199,7 +201,8 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
         ("job.in_progress", 200), ("job.completed", 200), ("job.unknown", 404), ("run.jobs", 200), ("run.cancel", 202),
         ("runs", 200), ("run", 200), ("run.unknown", 404), ("run.rerun.running", 403), ("run.rerun", 201),
         ("job.rerun.running", 403), ("job.rerun", 201), ("check-run", 201), ("check-run.queued", 201),
-        ("check-run.forbidden", 403), ("deliveries", 200), ("deliveries.refused", 401),
+        ("check-run.forbidden", 403), ("rate-limit", 200), ("rate-limit.refused", 401),
+        ("deliveries", 200), ("deliveries.refused", 401),
         ("delivery.again", 202), ("delivery.unknown", 404),
         ("release", 200), ("release.tagged", 200), ("release.unknown", 404),
     ],
@@ -232,6 +235,7 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     session.mount("http://", recorder)
     app = GitHubApp(github.url, github.app_id, Secret(github.app_private_key), session)
 
+    assert (app.registrations(SCOPE).left or 0) > 0
     minted = app.mint(SCOPE, "of-the-orchestrator", ("self-hosted", "runs-fleet"), 1)
     assert app.mint(SCOPE, "of-the-orchestrator", ("self-hosted",), 1) is None
     assert minted is not None and app.find(SCOPE, "of-the-orchestrator") == minted.runner_id
@@ -255,6 +259,7 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     assert list(seen) == [
         ("GET /repos/{owner}/{repo}/installation",),
         ("POST /app/installations/{installation_id}/access_tokens",),
+        ("GET /rate_limit",),
         ("POST /repos/{owner}/{repo}/actions/runners/generate-jitconfig",),
         ("GET /repos/{owner}/{repo}/actions/runners",),
         ("DELETE /repos/{owner}/{repo}/actions/runners/{runner_id}",),

@@ -32,6 +32,7 @@ OPERATIONS = (
     ("post", "/repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs"),
     ("post", "/repos/{owner}/{repo}/actions/jobs/{job_id}/rerun"),
     ("post", "/repos/{owner}/{repo}/check-runs"),
+    ("get", "/rate_limit"),
     ("get", "/app/hook/deliveries"),
     ("post", "/app/hook/deliveries/{delivery_id}/attempts"),
     ("get", "/repos/{owner}/{repo}/releases/latest"),
