@@ -1,11 +1,14 @@
 """The auditor: ends what outlived its end, even if the orchestrator and all its records are gone.
 
-It knows tags and the clock, nothing else; it runs on a schedule and with a role of its own (`runs-fleet audit`).
+It knows tags and the clock, nothing else; it runs on a schedule and with a role of its own (`runs-fleet audit`, or `handler` as a
+Lambda function).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.errors import ServiceFailed
@@ -40,22 +43,58 @@ def outlived(instance: dict[str, Any], now: float) -> bool:
     return launched is not None and now - launched.timestamp() > OLDEST_S
 
 
-def audit(ec2: Ec2, clock: Clock, journal: Journal, stack_id: str) -> int:
-    """Terminate what outlived its end; returns how many could not be. Raises: ServiceFailed if they cannot even be listed."""
+@dataclass(frozen=True)
+class Audit:
+    """What came of it: machines looked at, terminated, and those that could not be."""
+
+    stack_id: str
+    seen: int = 0
+    terminated: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        told = f"stack {self.stack_id}: {self.seen} machines, {self.terminated} outlived their end and are terminated"
+        return told + (f", {self.failed} could not be (see above)" if self.failed else "")
+
+
+def audit(ec2: Ec2, clock: Clock, journal: Journal, stack_id: str) -> Audit:
+    """Terminate what outlived its end. Raises: ServiceFailed if they cannot even be listed."""
     mine = [
         {"Name": "tag:runs-fleet:managed", "Values": ["true"]},
         {"Name": "tag:runs-fleet:stack", "Values": [stack_id]},
         {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
     ]
-    failed = 0
+    seen = terminated = failed = 0
     for instance in ec2.describe(mine):
+        seen += 1
         if not outlived(instance, clock.now()):
             continue
         identity = str(instance["InstanceId"])
         try:
             ec2.terminate(identity)
+            terminated += 1
             journal.event("audit.terminated", instance_id=identity)
         except ServiceFailed as error:
             failed += 1
             journal.event("audit.failed", instance_id=identity, error=str(error))
-    return failed
+    return Audit(stack_id, seen, terminated, failed)
+
+
+def audited(environment: Mapping[str, str]) -> Audit:
+    """The same on AWS, as the environment says. Raises: ServiceFailed."""
+    from orchestrator.adapters.aws import Clients, Ec2Api
+    from orchestrator.adapters.system import SystemClock, TextJournal
+
+    stack_id = environment.get("RUNS_FLEET_STACK_ID") or "runs-fleet"
+    return audit(Ec2Api(Clients()), SystemClock(), TextJournal(), stack_id)
+
+
+def handler(event: object, context: object) -> dict[str, object]:
+    """For AWS Lambda, on a schedule. Raises: RuntimeError, so that the failure is counted where functions' errors are.
+
+    Source: "Define Lambda function handler in Python", AWS Lambda developer guide.
+    """
+    found = audited(os.environ)
+    if found.failed:
+        raise RuntimeError(str(found))
+    return {"stack": found.stack_id, "seen": found.seen, "terminated": found.terminated}

@@ -69,6 +69,11 @@ class Catalogue:
     def __iter__(self) -> Iterator[Kind]:
         return iter(self.kinds)
 
+    @property
+    def priced_on_spot(self) -> int:
+        """Of how many types the price on spot is known."""
+        return sum(bool(kind.spot_usd) for kind in self.kinds)
+
     def named(self, name: str) -> Kind | None:
         """None: EC2 did not say which, or we do not know it."""
         return next((kind for kind in self.kinds if kind.name == name), None)

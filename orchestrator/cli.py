@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
 from orchestrator.explain import explained, gathered, job_id_of
 
 if TYPE_CHECKING:
@@ -46,14 +48,23 @@ def main() -> None:
         import typer  # noqa: F401 - looked for before anything is built on it
     except ImportError:
         sys.exit("runs-fleet is not installed whole: pip install 'runs-fleet[orchestrator]' (or [sandbox] for `local`)")
-    command()()
+    try:
+        command()()
+    except OrchestratorError as error:
+        sys.exit(f"runs-fleet: {error}")
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore."):
+            raise
+        sys.exit(f"runs-fleet: {error} (AWS_REGION and credentials, as every AWS tool finds them)")
 
 
 def command() -> typer.Typer:
     """The command with every word that is installed."""
     import typer
 
-    app = typer.Typer(add_completion=False, no_args_is_help=True, help="Runners on EC2 that live for one job.")
+    app = typer.Typer(
+        add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Runners on EC2 that live for one job."
+    )
     for word in (serve, jobs, sessions, explain, logs, launch, terminate, pause, resume, drain, audit):
         app.command()(word)
     for point in entry_points(group="runs_fleet.commands"):
@@ -75,7 +86,7 @@ def jobs(
     everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
 ) -> None:
     """List the jobs that wait or run, and the sessions that run them or were launched for them."""
-    made = _orchestrator()
+    made = _orchestrator(records_only=True)
     records = made.records
     found = records.jobs() if everything else records.open_jobs()
     rows = []
@@ -96,14 +107,14 @@ def sessions(
     everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
 ) -> None:
     """List sessions: runners in bodies."""
-    records = _orchestrator().records
+    records = _orchestrator(records_only=True).records
     found = sorted(records.sessions() if everything else records.open_sessions(), key=lambda session: session.launched_at or 0.0)
     rows = [
         {
             "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market,
             "spec": one.spec,
             "repository": f"{one.owner}/{one.repo}", "job": one.bound_job, "launched": _moment(one.launched_at),
-            "status": f"{one.status} {one.reason}".strip(),
+            "status": f"{one.status} {one.reason}".strip(), **({"console": one.console} if json else {}),
         }
         for one in found
     ]  # fmt: skip
@@ -112,7 +123,7 @@ def sessions(
 
 def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
     """Say what happened to JOB, in order, and what it waits for."""
-    made = _orchestrator()
+    made = _orchestrator(records_only=True)
     identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/runs/1/job/2")
     known = made.records.job(identity) or sys.exit(
         f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings),"
@@ -144,12 +155,19 @@ def launch(
     json: Json = False,
 ) -> None:
     """Have machines made for LABEL before jobs ask for them; what nobody takes goes after MINUTES."""
-    owner, _, repo = repository.partition("/")
-    if not repo or not 0 < count <= 100:
-        sys.exit(f"expected owner/repo and a count from 1 to 100, found {repository!r} and {count}")
+    found = re.fullmatch(r"([\w.-]+)/([\w.-]+)", repository)
+    if found is None or not 0 < count <= 100 or not 0 < minutes <= 1440:
+        wanted = "owner/repo, a count from 1 to 100 and minutes up to 1440"
+        sys.exit(f"expected {wanted}, found {repository!r}, {count} and {minutes:g}")
     made = _orchestrator()
-    key = made.turns.prepare(owner, repo, (label,), count, minutes * 60.0)
-    _show([{"label_set": key, "wanted": str(count)}], json=json)
+    try:
+        key = made.turns.prepare(found[1], found[2], (label,), count, minutes * 60.0)
+    except NotServed as error:
+        sys.exit(f"nothing is launched for {error}")
+    paused = made.records.stack().paused
+    _show([{"label_set": key, "wanted": count, "paused": paused}], json=json)
+    if paused and not json:
+        sys.stderr.write("the stack is paused: nothing is launched before `runs-fleet resume`\n")
 
 
 def terminate(session: Annotated[str, _argument("A session's id.")], json: Json = False) -> None:
@@ -161,31 +179,36 @@ def terminate(session: Annotated[str, _argument("A session's id.")], json: Json 
 
 def pause(json: Json = False) -> None:
     """Launch nothing more until `resume`; what runs goes on."""
-    _show([{"paused": str(_orchestrator().turns.pause(paused=True))}], json=json)
+    _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=True)}], json=json)
 
 
 def resume(json: Json = False) -> None:
     """Launch again."""
-    _show([{"paused": str(_orchestrator().turns.pause(paused=False))}], json=json)
+    _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=False)}], json=json)
 
 
 def drain(json: Json = False) -> None:
-    """Launch nothing more, and take every idle machine back; jobs that run are left to end."""
+    """Launch nothing more, and take every idle machine back; lists what is left: jobs that run, and what failed (then exit 1)."""
     made = _orchestrator()
     made.turns.pause(paused=True)
-    left = made.turns.drain()
-    _show([{"session": one.session_id, "state": one.state.value, "job": one.bound_job} for one in left], json=json)
+    failed = made.turns.drain()
+    left = list(made.records.open_sessions())
+    rows = [
+        {"session": s.session_id, "state": s.state.value, "job": s.bound_job, "error": failed.get(s.session_id, "")} for s in left
+    ]
+    _show(rows, json=json)
+    if failed:
+        sys.exit(f"{len(failed)} sessions could not be taken back: call it again")
 
 
 def audit() -> None:
-    """Terminate what outlived its end, by tags and the clock alone. Needs AWS credentials and RUNS_FLEET_STACK_ID only."""
-    from orchestrator.adapters.aws import Clients, Ec2Api
-    from orchestrator.adapters.system import SystemClock, TextJournal
-    from orchestrator.audit import audit as audited
+    """Terminate what outlived its end, by tags and the clock alone. Needs AWS credentials, AWS_REGION and RUNS_FLEET_STACK_ID."""
+    from orchestrator.audit import audited
 
-    failed = audited(Ec2Api(Clients()), SystemClock(), TextJournal(), os.environ.get("RUNS_FLEET_STACK_ID") or "runs-fleet")
-    if failed:
-        sys.exit(f"{failed} instances could not be terminated: see above")
+    found = audited(os.environ)
+    sys.stdout.write(f"{found}\n")
+    if found.failed:
+        sys.exit(1)
 
 
 def logs(job: str) -> None:
@@ -194,9 +217,9 @@ def logs(job: str) -> None:
 
     from agent.contract.names import log_stream_name
 
-    orchestrator = _orchestrator()
+    orchestrator = _orchestrator(records_only=True)
     group = orchestrator.settings.log_group or sys.exit("RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group")
-    known = orchestrator.records.job(job) or sys.exit(f"no job {job} is known: `runs-fleet jobs` lists them")
+    known = orchestrator.records.job(job) or sys.exit(f"no job {job} is known: `runs-fleet jobs --all` lists them")
     ran = _session_of(orchestrator.records.sessions_of(known, orchestrator.settings.stack_id), known)
     if ran is None or not ran.instance_id:
         sys.exit(f"no machine has run job {job} yet")
@@ -219,7 +242,7 @@ def _session_of(sessions: list[Session], job: Job) -> Session | None:
     return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
 
 
-def _show(rows: list[dict[str, str]], *, json: bool) -> None:
+def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
     """As a table for people, or as JSON for programs."""
     if json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
@@ -230,7 +253,7 @@ def _show(rows: list[dict[str, str]], *, json: bool) -> None:
 
     table = Table(*(rows[0] if rows else ["nothing"]))
     for row in rows:
-        table.add_row(*map(escape, row.values()))
+        table.add_row(*(escape(str(value)) for value in row.values()))
     console = Console()
     (console if console.is_terminal else Console(width=max(console.width, 200))).print(table)
 
@@ -239,12 +262,11 @@ def _moment(at: float | None) -> str:
     return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _orchestrator() -> Orchestrator:
-    from orchestrator.errors import SettingsInvalid
+def _orchestrator(*, records_only: bool = False) -> Orchestrator:
     from orchestrator.settings import read_settings
     from orchestrator.wiring import orchestrator
 
     try:
-        return orchestrator(read_settings(os.environ))
+        return orchestrator(read_settings(os.environ, records_only=records_only))
     except SettingsInvalid as error:
         sys.exit("\n".join(["runs-fleet cannot start:", *(f"  {problem}" for problem in error.problems)]))

@@ -38,6 +38,10 @@ class Conflict(OrchestratorError):
     """Somebody else changed the record since it was read: read again and decide again."""
 
 
+class NotServed(OrchestratorError):
+    """An operator asked for machines that no job could ask for; the message says why."""
+
+
 class Unlaunchable(OrchestratorError):
     """This session can never be configured, however often it is tried: it ends with that reason."""
 

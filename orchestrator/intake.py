@@ -199,6 +199,19 @@ class Intake:
                 self.notes.say_cause(job, session)
         self.rescues.hurry(f"{event.owner}/{event.repo}/{event.run_id}")
 
+    def objection(self, owner: str, repo: str, labels: tuple[str, ...]) -> str:
+        """Why a job with these labels would be refused there, whatever its code; empty: it would not."""
+        if not self.settings.are_ours(labels):
+            return "no label is ours: expected runs-fleet, runs-fleet=… or runs-fleet/…, or an alias"
+        ask = read_ask(labels, self.settings.spec_of)
+        rule = self.settings.policy.rule_of(owner, repo)
+        wanted = self.settings.ask_of(owner, repo, labels)
+        return (
+            "; ".join(ask.complaints)
+            or refusal(rule, ask, public=False, fork=False)
+            or planning.unservable(self.settings, self.catalogue, wanted)
+        )
+
     def _refusal(self, job: Job, *, public: bool) -> str:
         """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""
         ask = read_ask(job.labels, self.settings.spec_of)

@@ -166,12 +166,13 @@ class ServerSettings:
         return next((spec for alias in self.aliases if (spec := alias.spec_of(label)) is not None), None)
 
 
-def read_settings(environment: Mapping[str, str]) -> ServerSettings:
+def read_settings(environment: Mapping[str, str], *, records_only: bool = False) -> ServerSettings:
     """The settings in `environment`; an empty string counts as missing.
 
+    `records_only`: for whoever looks at our records and calls nobody else; then only what that needs must be there.
     Raises: SettingsInvalid naming every wrong or missing variable at once; no value of a secret is quoted.
     """
-    reader = _Reader(environment)
+    reader = _Reader(environment, records_only=records_only)
     apps, source = reader.apps("GITHUB_APPS"), reader.one_of("CONFIG_SOURCE", ("ssm", "s3"))
     writes = reader.number("CONFIG_WRITES_PER_SECOND", 3.0, least=0.1, most=1000.0)
     pace = reader.number("LAUNCHES_PER_MINUTE", usual_pace(1 + len(apps), source, writes), least=1.0)
@@ -252,8 +253,8 @@ def _written_a_minute(config_source: str, writes_per_second: float) -> float:
 class _Reader:
     """Reads one variable after the other and collects what is wrong."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
+    def __init__(self, environment: Mapping[str, str], *, records_only: bool = False) -> None:
+        self._environment, self._records_only = environment, records_only
         self.problems: list[str] = []
 
     def text(self, name: str, default: str) -> str:
@@ -261,7 +262,7 @@ class _Reader:
 
     def required(self, name: str, expected: str) -> str:
         found = self.text(name, "")
-        if not found:
+        if not found and not self._records_only:
             self.problems.append(f"{PREFIX}{name} is missing: expected {expected}")
         return found
 
@@ -325,7 +326,7 @@ class _Reader:
 
     def listed(self, name: str, *, required: bool = False) -> tuple[str, ...]:
         found = tuple(part.strip() for part in self.text(name, "").split(",") if part.strip())
-        if required and not found:
+        if required and not found and not self._records_only:
             self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
         return found
 

@@ -17,7 +17,7 @@ import msgspec
 from orchestrator.cleaning import Cleaning
 from orchestrator.demand import MOST_EXPECTED
 from orchestrator.endings import LOOK_AGAIN_S, Endings
-from orchestrator.errors import Conflict, OrchestratorError, Throttled
+from orchestrator.errors import Conflict, NotServed, OrchestratorError, Throttled
 from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
@@ -92,7 +92,7 @@ class Turns:
         """What EC2 offers, once a day."""
         number = self.launching.catalogue.renew(self.clock.now())
         if number is not None:
-            self.journal.event("catalogue.renewed", types=number)
+            self.journal.event("catalogue.renewed", types=number, priced_on_spot=self.launching.catalogue.priced_on_spot)
 
     def on_recovery(self) -> int:
         """What is done every five minutes: ask GitHub for what we never heard; returns how much that was."""
@@ -120,7 +120,12 @@ class Turns:
         return attended
 
     def prepare(self, owner: str, repo: str, names: tuple[str, ...], count: int, for_s: float) -> str:
-        """Have `count` machines made though no job asks yet; they count as wanted for so long. Raises: OrchestratorError."""
+        """Have `count` machines made though no job asks yet; they count as wanted for so long.
+
+        Raises: NotServed: a job that asks so would be refused; OrchestratorError.
+        """
+        if why := self.intake.objection(owner, repo, names):
+            raise NotServed(f"{', '.join(names)} for {owner}/{repo}: {why}")
         key = set_key(owner, repo, self.settings.runner_group_id, names)
         until = self.clock.now() + for_s
 
@@ -159,22 +164,18 @@ class Turns:
             self.sessions.wakes.wake(asleep)
         return paused
 
-    def drain(self) -> list[Session]:
-        """Take every idle session back; returns those that are left to end. What fails keeps no other from its turn.
+    def drain(self) -> dict[str, str]:
+        """Take every idle session back. What fails keeps no other from its turn, and may be asked for again.
 
-        Raises: OrchestratorError: the first failure, in the end; what was throttled may be asked for again.
+        Returns the ids of those that could not be asked, with why. Raises: OrchestratorError: they cannot even be listed.
         """
-        troubles: list[Exception] = []
+        failed: dict[str, str] = {}
         for session in list(self.records.open_sessions()):
             try:
                 self._again(partial(self.sessions.release, session.session_id))
             except OrchestratorError as error:
-                self.journal.event("drain.failed", session_id=session.session_id, error=f"{type(error).__name__}: {error}")
-                troubles.append(error)
-        left = list(self.records.open_sessions())
-        if troubles:
-            raise troubles[0]
-        return left
+                failed[session.session_id] = f"{type(error).__name__}: {error}"
+        return failed
 
     @property
     def _due(self) -> dict[str, Callable[[str], None]]:

@@ -50,6 +50,7 @@ class World:
     journal: Journal
     crew: Crew
     wakes: Wakes
+    events_queue: Queue | None = None
     kinds: Callable[[], tuple[catalogue.Kind, ...]] | None = None
     """What EC2 offers today; None: the shipped catalogue is all there is."""
 
@@ -87,6 +88,7 @@ def turns(settings: ServerSettings, world: World) -> Turns:
         world.journal, )  # fmt: skip
     recovery = Recovery(settings, records, world.github, intake, world.clock, world.journal)
     queues = {"jobs": world.job_queue, "terminations": world.termination_queue}
+    queues |= {"events": world.events_queue} if world.events_queue is not None else {}
     cleaning = Cleaning(
         settings, records, world.compute, sessions, world.github, world.configurations, queues, world.clock, world.journal
     )
@@ -113,11 +115,13 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
+        events_queue=SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None,
         kinds=None if settings.local else lambda: _market(settings, clients, compute),
     )  # fmt: skip
     made = turns(settings, world)
-    events = SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None
-    return Orchestrator(settings, made, world.job_queue, world.termination_queue, made.records, journal, waker, hands, events)
+    return Orchestrator(
+        settings, made, world.job_queue, world.termination_queue, made.records, journal, waker, hands, world.events_queue
+    )
 
 
 def tables(settings: ServerSettings, clients: Clients) -> DynamoTables:

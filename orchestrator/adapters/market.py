@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 from orchestrator.adapters.aws import Clients, pages
 from orchestrator.catalogue import Kind, rows
+from orchestrator.errors import ServiceFailed
 
 PRICES_REGION = "us-east-1"
 """The price list is served from a few regions only. Source: "AWS Price List Query API endpoints"."""
@@ -58,7 +60,15 @@ class Market:
         return found
 
     def _spot_prices(self) -> dict[str, float]:
-        """Of now, in the cheapest of our zones: a history that starts now has only that. Source: DescribeSpotPriceHistory."""
+        """Of now, in the cheapest of our zones: a history that starts now has only that. Source: DescribeSpotPriceHistory.
+
+        They only order what is asked for: where they cannot be had, what EC2 offers is known all the same.
+        """
+        with contextlib.suppress(ServiceFailed):
+            return self._spot_prices_of_now()
+        return {}
+
+    def _spot_prices_of_now(self) -> dict[str, float]:
         listed = self._clients.get("ec2").get_paginator("describe_spot_price_history")
         zones = [{"Name": "availability-zone", "Values": list(self._zones)}]
         found: dict[str, float] = {}

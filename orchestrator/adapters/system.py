@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TextIO
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.ports import Journal, Queue, Received
@@ -43,9 +44,10 @@ class SystemIds:
 
 
 class TextJournal:
-    """Journal (ports) of lines on standard error."""
+    """Journal (ports) of lines, on standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
         self._writing = threading.RLock()  # a signal's handler writes too, perhaps in the middle of a line
 
     def event(self, name: str, **fields: object) -> None:
@@ -54,8 +56,8 @@ class TextJournal:
         line = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
         with self._writing, contextlib.suppress(RuntimeError, OSError, ValueError):
             # a reentrant write is refused, a pipe is broken, a disk is full: that line is lost, nothing hangs and no work stops
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
 
 def _shown(value: object) -> str:

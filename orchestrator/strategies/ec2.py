@@ -54,15 +54,16 @@ class Ec2Strategy:
 
     def site(self) -> Site:
         """One subnet of each zone: EC2 refuses two pools of one type in one zone."""
-        if self._site is None or self._clock.now() - self._site[0] > SITE_S:
+        known = self._site  # another thread may forget it meanwhile
+        if known is None or self._clock.now() - known[0] > SITE_S:
             wanted = {f"{self._template}-{architecture}": architecture for architecture in ("amd64", "arm64")}
             found = self._ec2.templates(sorted(wanted))
             zones = self._ec2.zones(list(self._subnet_ids))
             subnets = {zones[subnet]: subnet for subnet in reversed(self._subnet_ids) if subnet in zones}
             if not subnets:
                 raise ServiceFailed("ec2:DescribeSubnets", "NoSubnets", f"none of {', '.join(self._subnet_ids)} is there")
-            self._site = (self._clock.now(), Site({wanted[name]: (name, v) for name, v in found.items()}, subnets))
-        return self._site[1]
+            known = self._site = (self._clock.now(), Site({wanted[name]: (name, v) for name, v in found.items()}, subnets))
+        return known[1]
 
     def start_sessions(self, request: str, *, sent_before: bool) -> Started:
         """Replays of one request give the same bodies, by its token; where EC2 refuses the repetition, by its tags.

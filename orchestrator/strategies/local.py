@@ -106,11 +106,16 @@ class LocalStrategy:
         """How many are given, who they are, and what they are told to be."""
         asked = json.loads(request)
         wanted = int(asked["TargetCapacitySpecification"]["TotalTargetCapacity"])
-        given = max(0, min(wanted, self._slots - sum(1 for _ in self.list_sessions())))
+        given = max(0, min(wanted, self._slots - self._occupied()))
         reasons = [f"InsufficientSlots: this machine has {self._slots}"] if given < wanted else []
         tags = {tag["Key"]: tag["Value"] for tag in asked["TagSpecifications"][0]["Tags"]}
         bodies = [f"i-{hashlib.sha256(f'{token}/{n}'.encode()).hexdigest()[:17]}" for n in range(given)]
         return {"request": request, "bodies": bodies, "reasons": reasons, "tags": tags}
+
+    def _occupied(self) -> int:
+        """Also by those that are on their way out: their processes may still run."""
+        states = map(self._bodies.state, self._bodies.known())
+        return sum(state in (*LIVING, "shutting-down") for state in states)
 
     def _seen(self, identity: str) -> Body:
         tags = self._bodies.tags(identity)

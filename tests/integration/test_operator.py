@@ -78,11 +78,11 @@ def test_a_job_that_is_not_known_is_said_with_what_to_do(up: World, job: str, wo
 
 
 def test_what_ran_is_listed(up: World) -> None:
-    (job,) = told(up, "jobs")
+    (job,) = told(up, "jobs", "--all")
     (session,) = told(up, "sessions", "--all")
 
     assert (job["job"], job["conclusion"], session["job"], session["state"]) == (job_of(up), "success", job_of(up), "closed")
-    assert told(up, "sessions") == []
+    assert told(up, "sessions") == told(up, "jobs") == []
 
 
 def test_machines_are_made_before_they_are_asked_for_and_ended_by_hand(up: World) -> None:
@@ -99,13 +99,65 @@ def test_machines_are_made_before_they_are_asked_for_and_ended_by_hand(up: World
     while up.cloud.instances.machines and time.monotonic() < until_s:
         time.sleep(0.1)
     assert not up.cloud.instances.machines
-    assert told(up, "drain") == [] and told(up, "resume") == [{"paused": "False"}]
+    assert told(up, "drain") == [] and told(up, "resume") == [{"paused": False}]
 
 
 def test_the_auditor_runs_with_credentials_and_the_stacks_name_alone(up: World) -> None:
     assert up.stack is not None
-    few = {name: value for name, value in up.stack.environment.items() if name.startswith("AWS_") or name in ("PATH", "HOME")}
+    named = ("PATH", "HOME", "RUNS_FLEET_STACK_ID")
+    few = {name: value for name, value in up.stack.environment.items() if name.startswith("AWS_") or name in named}
 
     shown = subprocess.run([str(COMMAND), "audit"], env=few, capture_output=True, text=True, timeout=60, check=False)
 
-    assert (shown.returncode, shown.stdout) == (0, "")
+    assert (shown.returncode, shown.stdout[:15]) == (0, "stack sandbox: ")
+    assert "0 outlived their end and are terminated" in shown.stdout
+
+
+SECRETS = (
+    "RUNS_FLEET_GITHUB_WEBHOOK_SECRET",
+    "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY",
+    "RUNS_FLEET_QUEUE_URL",
+    "RUNS_FLEET_SUBNET_IDS",
+)
+
+
+@pytest.mark.parametrize("word", ["jobs", "sessions"])
+def test_who_only_looks_needs_no_secret(up: World, word: str) -> None:
+    assert up.stack is not None
+    few = {name: value for name, value in up.stack.environment.items() if name not in SECRETS}
+
+    shown = subprocess.run([str(COMMAND), word, "--all"], env=few, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["launch", "octo/sandbox", "runs-fleet/cpu=many"], "nothing is launched for"),
+        (["launch", "octo/a/b", "runs-fleet"], "expected owner/repo"),
+        (["launch", "octo/sandbox", "runs-fleet", "--minutes", "-5"], "minutes"),
+        (["terminate", "s-nobody"], "no session s-nobody is open"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line_and_fails(up: World, words: list[str], expected: str) -> None:
+    shown = typed(up, *words)
+
+    assert shown.returncode == 1 and expected in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("word", ["sessions", "audit"])
+def test_without_aws_one_line_says_what_is_missing(up: World, word: str, tmp_path: Path) -> None:
+    assert up.stack is not None
+    bare = {name: value for name, value in up.stack.environment.items() if not name.startswith("AWS_")}
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path),
+    }
+
+    shown = subprocess.run([str(COMMAND), word], env={**bare, **nowhere}, capture_output=True, text=True, timeout=60, check=False)
+
+    assert shown.returncode == 1 and "region" in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1

@@ -244,7 +244,7 @@ def test_the_auditor_ends_what_outlived_its_end_and_nothing_else() -> None:
         machine("i-untagged", None), machine("i-garbled", "soon", OLDEST_S - 60), machine("i-ancient", None, OLDEST_S + 60),
     )  # fmt: skip
 
-    failed = audit(account, ManualClock(), MemoryJournal(), "tests")
+    failed = audit(account, ManualClock(), MemoryJournal(), "tests").failed
 
     assert (failed, account.terminated) == (0, ["i-over", "i-ancient"])
     assert {"Name": "tag:runs-fleet:stack", "Values": ["tests"]} in account.filters
@@ -253,7 +253,7 @@ def test_the_auditor_ends_what_outlived_its_end_and_nothing_else() -> None:
 def test_one_that_the_auditor_may_not_end_keeps_no_other_alive_and_is_counted() -> None:
     account, journal = Account(machine("i-broken", 1), machine("i-over", 1)), MemoryJournal()
 
-    failed = audit(account, ManualClock(), journal, "tests")
+    failed = audit(account, ManualClock(), journal, "tests").failed
 
     assert (failed, account.terminated, journal.names) == (1, ["i-over"], ["audit.failed", "audit.terminated"])
 
@@ -276,7 +276,7 @@ def test_an_audit_cut_short_at_any_call_is_made_up_for_by_the_next(fatal: int, f
     account.terminate = lambda identity: cut(terminate, identity)  # type: ignore[method-assign]
     with contextlib.suppress(Crash, Unanswered):
         audit(account, ManualClock(), MemoryJournal(), "tests")
-    failed = audit(account, ManualClock(), MemoryJournal(), "tests")
+    failed = audit(account, ManualClock(), MemoryJournal(), "tests").failed
 
     assert failed == 0 and set(account.terminated) == {"i-0", "i-1", "i-2"}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.errors import NotServed, ServiceFailed, Unanswered
 from orchestrator.explain import Explanation, explained, gathered, job_id_of
 from orchestrator.model import SessionState
-from tests.orchestrator.memory import SET, World, an_event, some_settings
+from tests.orchestrator.memory import SET, World, an_event, old_records, some_settings
 
 
 def explanation(world: World, job_id: str = "1") -> Explanation:
@@ -224,11 +224,77 @@ def test_draining_takes_idle_machines_back_and_leaves_those_at_work() -> None:
     world.told(an_event(job_id="2"))
     world.turns.pause(paused=True)
 
-    left = world.turns.drain()
+    failed = world.turns.drain()
     world.settle()
 
-    assert [one.session_id for one in left] == [busy.session_id] and world.compute.launched == 2
+    assert (failed, [one.session_id for one in world.records.open_sessions()]) == ({}, [busy.session_id])
+    assert world.compute.launched == 2
     assert {s.state for s in world.sessions if s.session_id != busy.session_id} == {SessionState.ENDED}
+
+
+def test_draining_one_machine_that_cannot_be_ended_keeps_no_other_alive() -> None:
+    world = World()
+    for number in ("1", "2", "3"):
+        world.told(an_event(job_id=number))
+    stuck = world.sessions[0]
+    world.compute.broken = {stuck.instance_id}
+
+    failed = world.turns.drain()
+
+    assert list(failed) == [stuck.session_id] and "RequestLimitExceeded" in failed[stuck.session_id]
+    assert sorted(world.compute.instances.values()) == ["running", "terminated", "terminated"]
+
+
+@pytest.mark.parametrize(
+    ("label", "why"),
+    [("nonsense", "no label is ours"), ("runs-fleet/cpu=96", "at most 32"), ("runs-fleet/cpu=many", "expected whole numbers")],
+)
+def test_no_machine_is_made_before_that_no_job_could_have(label: str, why: str) -> None:
+    world = World()
+
+    with pytest.raises(NotServed, match=why):
+        world.turns.prepare("octo", "widgets", (label,), 1, 600.0)
+    world.settle()
+
+    assert world.compute.launched == 0
+
+
+def test_explaining_a_job_reads_what_concerns_it_and_nothing_else() -> None:
+    few, many = World(), World()
+    old_records(many, 300)
+    examined = []
+    for world in (few, many):
+        world.told(an_event(job_id="42"))
+        world.tables.examined = 0
+        explanation(world, "42")
+        examined.append(world.tables.examined)
+
+    assert examined[0] == examined[1] > 0
+
+
+def test_launches_for_which_ec2_had_nothing_are_told_though_none_became_a_session() -> None:
+    world = World()
+    world.compute.full = {"*"}
+    world.told(an_event())
+
+    assert story(world).count("gave 0") >= 3
+
+
+def test_the_end_of_the_console_of_a_machine_that_died_is_told() -> None:
+    world = World()
+    session = world.at_work()
+    world.compute.consoles[session.instance_id] = "boot\n\nkernel panic: not syncing\n"
+    world.becomes("terminated")
+    world.ticks(until_s=60.0)
+
+    assert "the end of its console: kernel panic: not syncing" in story(world)
+
+
+def test_a_job_that_waits_for_an_approval_was_not_queued() -> None:
+    world = World()
+    world.told(an_event("waiting"))
+
+    assert story(world).startswith("waits on GitHub for an approval")
 
 
 def test_what_waited_while_the_stack_was_paused_is_launched_when_it_is_resumed() -> None:

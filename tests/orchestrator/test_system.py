@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
 
 import pytest
 
-from orchestrator.adapters.system import COALESCED_S, Waker, Wheels
+from orchestrator.adapters.system import COALESCED_S, TextJournal, Waker, Wheels
 from orchestrator.ports import Received
 from tests.orchestrator.memory import MemoryJournal
 
@@ -86,3 +87,12 @@ def test_messages_that_wait_are_handled_side_by_side(threads: int, batches: list
     wheels.halt()
 
     assert done and len(set(source.deleted)) == number
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("I/O on closed file")])
+def test_s11_a_log_that_cannot_be_written_stops_no_work(error: Exception) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    TextJournal(Broken()).event("job.told", job_id="1")
