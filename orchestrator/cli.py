@@ -194,8 +194,10 @@ def drain(json: Json = False) -> None:
     failed = made.turns.drain()
     left = list(made.records.open_sessions())
     rows = [
-        {"session": s.session_id, "state": s.state.value, "job": s.bound_job, "error": failed.get(s.session_id, "")} for s in left
+        {"session": s.session_id, "state": s.state.value, "job": s.bound_job, "error": failed.pop(s.session_id, "")} for s in left
     ]
+    rows += [{"session": name, "state": "ended", "job": "", "error": why} for name, why in failed.items()]
+    failed = {row["session"]: row["error"] for row in rows if row["error"]}
     _show(rows, json=json)
     if failed:
         sys.exit(f"{len(failed)} sessions could not be taken back: call it again")

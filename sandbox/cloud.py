@@ -190,6 +190,7 @@ class Cloud:
         machine = self.instances.machines.get(instance_id)
         if machine is None:
             return
+        self._told("EC2 Instance Rebalance Recommendation", instance_id, {})
         machine.metadata.spot_notice(in_s)
         self.weather.seen["machines reclaimed"] += 1
         self._told("EC2 Spot Instance Interruption Warning", instance_id, {"instance-action": "terminate"})
@@ -200,8 +201,9 @@ class Cloud:
     def terminated(self, answer: bytes) -> None:
         """EC2 accepted to terminate: the machines go."""
         for instance_id in dict.fromkeys(_INSTANCE.findall(answer)):
-            self.instances.end(instance_id.decode())
             self._told(CHANGED, instance_id.decode(), {"state": "shutting-down"})
+            self.instances.end(instance_id.decode())
+            self._told(CHANGED, instance_id.decode(), {"state": "terminated"})
 
     def _taken(self, instance_id: str) -> None:
         with contextlib.suppress(Exception):  # gone by itself meanwhile, or the cloud with it
@@ -236,11 +238,14 @@ class Cloud:
             found = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
             if found["State"]["Name"] in ("terminated", "shutting-down"):
                 return
-            self._told(CHANGED, instance_id, {"state": "shutting-down"})
             if self._behaviour.get(instance_id) == "terminate":
+                self._told(CHANGED, instance_id, {"state": "shutting-down"})
                 ec2.terminate_instances(InstanceIds=[instance_id])
+                self._told(CHANGED, instance_id, {"state": "terminated"})
             else:
+                self._told(CHANGED, instance_id, {"state": "stopping"})
                 ec2.stop_instances(InstanceIds=[instance_id])
+                self._told(CHANGED, instance_id, {"state": "stopped"})
         except Exception as error:  # noqa: BLE001 - the cloud itself may be going down
             logging.getLogger(__name__).debug("%s: %s", instance_id, error)
 

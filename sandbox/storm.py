@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from sandbox.github.server import StandInGitHub
 from sandbox.rates import Rates
 
 WORKFLOW = Path(__file__).parent / "storm.yml"
-RECLAIMED, NOTICE_S = 4, 3.0
-"""Machines that EC2 takes back in the middle of their jobs, and how long before it says so (EC2: two minutes)."""
+RECLAIMED, NOTICE_S, LONG_S = 4, 2.0, 2.5
+"""Machines that EC2 takes back in the middle of their jobs, how long before it says so (EC2: two minutes), and how long they have
+worked then: by that time only the long jobs are left.
+"""
 LOST_AFTER_S, REQUEUED_AFTER_S = 30.0, 10.0
 """GitHub's ten minutes and one minute, so that a storm is over while somebody watches."""
 FULL = ("c7i.large", "m7i.large")
@@ -98,9 +101,12 @@ class Storm:
     def _rage(self) -> None:
         """Take machines away while their jobs run, and the orchestrator once in between."""
         taken: set[str] = set()
-        while len(taken) < RECLAIMED and not self._over.wait(0.5):
+        since_s: dict[str, float] = {}
+        while len(taken) < RECLAIMED and not self._over.wait(0.25):
+            now_s = time.monotonic()
             busy = {runner.name for runner in self._github.state.runners.values() if runner.job is not None}
-            at_work = [one for one in self._at_work(busy) if one not in taken]
+            since_s = {one: since_s.get(one, now_s) for one in self._at_work(busy)}
+            at_work = [one for one, at_s in since_s.items() if one not in taken and now_s - at_s >= LONG_S]
             if at_work:
                 taken.add(chosen := self._chance.choice(at_work))
                 if "reclaims" in self._faults:
@@ -108,7 +114,7 @@ class Storm:
                 if len(taken) == RECLAIMED // 2 and "kill" in self._faults:
                     self._kill()
                     self.killed += 1
-                self._over.wait(2.0)
+                self._over.wait(1.0)
 
     def _at_work(self, runners: set[str]) -> list[str]:
         """Instances whose console shows that one of these runners is theirs."""

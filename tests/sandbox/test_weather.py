@@ -147,21 +147,27 @@ def test_calls_are_throttled_in_the_services_own_words(cloud: Cloud) -> None:
     assert cloud.client("sqs").list_queues()["QueueUrls"]
 
 
-def events(cloud: Cloud) -> list[tuple[str, str]]:
-    told = cloud.client("sqs").receive_message(QueueUrl=cloud.events_queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=3)
-    bodies = [json.loads(message["Body"]) for message in told.get("Messages", [])]
-    return [(body["detail-type"], body["detail"].get("state") or body["detail"]["instance-action"]) for body in bodies]
+def events(cloud: Cloud, number: int) -> list[tuple[str, str]]:
+    """The first so many, in the order in which they were told."""
+    bodies: list[dict[str, Any]] = []
+    while len(bodies) < number:
+        told = cloud.client("sqs").receive_message(QueueUrl=cloud.events_queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=3)
+        assert told.get("Messages"), f"expected {number} events, found {bodies}"
+        bodies += [json.loads(message["Body"]) for message in told["Messages"]]
+    return [(body["detail-type"], body["detail"].get("state") or body["detail"].get("instance-action", "")) for body in bodies]
 
 
-def test_a_reclaim_is_told_by_the_metadata_and_by_an_event_before_the_instance_goes(cloud: Cloud) -> None:
+def test_a_reclaim_is_told_by_the_metadata_and_by_events_before_and_when_the_instance_goes(cloud: Cloud) -> None:
     (instance_id,) = given(fleet(cloud))
     machine = cloud.instances.machines[instance_id]
 
     cloud.reclaim(instance_id, 0.5)
 
     assert "terminate" in machine.metadata.values["meta-data/spot/instance-action"]
-    assert events(cloud) == [("EC2 Spot Instance Interruption Warning", "terminate")]
-    assert events(cloud) == [("EC2 Instance State-change Notification", "shutting-down")]
+    assert events(cloud, 4) == [
+        ("EC2 Instance Rebalance Recommendation", ""), ("EC2 Spot Instance Interruption Warning", "terminate"),
+        ("EC2 Instance State-change Notification", "shutting-down"), ("EC2 Instance State-change Notification", "terminated"),
+    ]  # fmt: skip
     assert instance_id not in cloud.instances.machines
 
 
