@@ -21,8 +21,8 @@ from typing import Any
 from orchestrator import wiring
 from orchestrator.adapters.dynamodb import DynamoTables, written
 from orchestrator.adapters.system import Hands, SystemIds, Waker
-from orchestrator.model import SessionState
-from orchestrator.records import JOBS, SESSIONS
+from orchestrator.marks import JOBS, SESSIONS
+from orchestrator.states import SessionState
 from sandbox.github.limits import CORE, REGISTRATIONS
 from sandbox.instances import Idle
 from sandbox.local import STACK, CloudClients, World, world

@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.cards import Board, coming
 from orchestrator.catalogue import Kind
-from orchestrator.model import Board, Launch, LaunchState, Pace, Stack, changed, coming
-from orchestrator.ports import Allowance, Body
+from orchestrator.model import Launch, Pace, Stack, changed
+from orchestrator.services import Allowance, Body
 from orchestrator.settings import Caps, ServerSettings
+from orchestrator.states import LaunchState
 
 SEEN_S = 30.0
 """How long a launch is added to EC2's own count: until EC2 surely shows its machines."""

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from orchestrator.cards import is_over
 from orchestrator.errors import OrchestratorError
-from orchestrator.model import LaunchState, SessionState, is_over, session_of
-from orchestrator.ports import Body, Clock, Compute, Configurations, GitHub, Journal, Queue, Registered, Scope
+from orchestrator.naming import session_of
+from orchestrator.ports import Clock, Journal, Queue
 from orchestrator.reapers import GONE
 from orchestrator.records import Records
+from orchestrator.services import Body, Compute, Configurations, GitHub, Registered, Scope
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
+from orchestrator.states import LaunchState, SessionState
 
 Thing = TypeVar("Thing")
 SUSPECTED_S = 600.0

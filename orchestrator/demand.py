@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrator.model import Board, Card, JobState, Ledger, Session, SessionState, changed, coming, kind_of
+from orchestrator.cards import Board, Card, coming
+from orchestrator.model import Ledger, Session, changed
+from orchestrator.naming import kind_of
 from orchestrator.patience import BARREN, FIRST_BACKOFF_S, FIRST_WAIT_S, LONGEST_BACKOFF_S, LONGEST_WAIT_S
+from orchestrator.states import JobState, SessionState
 
 BUSY_S = 120.0
 """Seconds for which a session that says it took a job still counts, while GitHub has not said which: then GitHub is asked."""

@@ -10,17 +10,20 @@ from agent.contract import CONTRACT_VERSION
 from agent.contract.errors import ContractError
 from agent.contract.messages import BootstrapFailed, Busy, FinalWord, Interrupting, Started, Status, read_message
 from orchestrator import demand
+from orchestrator.cards import is_over
 from orchestrator.circuits import after_a_reclaim
 from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
-from orchestrator.model import JobState, Session, SessionState, changed, is_over
+from orchestrator.model import Session, changed
 from orchestrator.notes import cause_of
-from orchestrator.ports import Clock, Compute, Configurations, GitHub, Journal, Received
+from orchestrator.ports import Clock, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
 from orchestrator.rescues import Rescues
+from orchestrator.services import Compute, Configurations, GitHub
 from orchestrator.sessions import Sessions, handle_of, scope_of
 from orchestrator.settings import ServerSettings
+from orchestrator.states import JobState, SessionState
 
 COUNTABLE = 1 << 53
 """No honest count is larger; a number that no store can hold must not come back for ever."""

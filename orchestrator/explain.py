@@ -9,25 +9,15 @@ from dataclasses import dataclass
 import msgspec
 
 from orchestrator import caps, planning
+from orchestrator.cards import Board
 from orchestrator.catalogue import Kind
 from orchestrator.demand import HELD_S, level
-from orchestrator.model import (
-    Board,
-    Job,
-    JobState,
-    Launch,
-    LaunchState,
-    Pace,
-    Place,
-    Rescue,
-    Session,
-    SessionState,
-    Stack,
-    repository_key,
-)
+from orchestrator.model import Job, Launch, Pace, Place, Rescue, Session, Stack
+from orchestrator.naming import repository_key
 from orchestrator.records import Records
 from orchestrator.rescues import run_key
 from orchestrator.settings import ServerSettings
+from orchestrator.states import JobState, LaunchState, SessionState
 
 CONSOLE_LINES = 6
 """Shown of what a machine printed that died without a word; `sessions --json` has all that is kept."""

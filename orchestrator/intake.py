@@ -5,33 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestrator import planning
+from orchestrator.cards import is_over
 from orchestrator.catalogue import Catalogue
 from orchestrator.errors import ServiceFailed
 from orchestrator.labels import read_ask
-from orchestrator.model import (
-    BY_ITS_WORD,
-    NAME_LIMIT,
-    Job,
-    JobState,
-    Ledger,
-    Note,
-    Origin,
-    Record,
-    Session,
-    SessionState,
-    changed,
-    is_over,
-    may_become,
-    session_of,
-    set_key,
-)
+from orchestrator.model import Job, Ledger, Note, Origin, Record, Session, changed, may_become
+from orchestrator.naming import NAME_LIMIT, session_of, set_key
 from orchestrator.notes import Notes
 from orchestrator.policy import refusal
-from orchestrator.ports import Clock, Crew, GitHub, Journal, Scope
+from orchestrator.ports import Clock, Crew, Journal
 from orchestrator.records import Records
 from orchestrator.rescues import Rescues
+from orchestrator.services import GitHub, Scope
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
+from orchestrator.states import BY_ITS_WORD, JobState, SessionState
 from orchestrator.webhook import JobEvent
 
 STATES = {

@@ -108,14 +108,17 @@ class _Reader:
         self._found, self._complaints = found, complaints
 
     def cpus(self) -> tuple[int, int]:
+        """Least and most vCPUs."""
         least, most = self._bounds("cpu", whole=True)
         least = int(least) or LEAST_CPU
         return int(least), int(most) or 2 * int(least)
 
     def memory(self) -> tuple[float, float]:
+        """Least and most GiB; 0: not given."""
         return self._bounds("ram", whole=False)
 
     def families(self) -> tuple[str, ...]:
+        """In order, without repetition."""
         raw = self._found.get("family", "")
         families = tuple(sorted({part.lower() for part in raw.split("+") if part}))
         for family in families:
@@ -124,6 +127,7 @@ class _Reader:
         return families
 
     def pool(self) -> str:
+        """Understood, without effect."""
         raw = self._found.get("pool", "")
         if raw and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", raw):
             self._complaints.append(f"pool={raw}: expected up to 63 letters, digits, - and _")
@@ -140,6 +144,7 @@ class _Reader:
         return value
 
     def word(self, key: str, words: dict[str, Word], default: Word) -> Word:
+        """One of these, without regard to case."""
         raw = self._found.get(key, "")
         if raw and raw.lower() not in words:
             self._complaints.append(f"{key}={raw}: expected one of {', '.join(sorted(words))}")

@@ -15,26 +15,17 @@ from orchestrator.catalogue import Catalogue
 from orchestrator.circuits import after_an_answer, open_pools
 from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.labels import Ask
-from orchestrator.model import (
-    JobState,
-    Launch,
-    LaunchState,
-    Ledger,
-    Planned,
-    Session,
-    SessionState,
-    Stack,
-    Try,
-    changed,
-    runner_name,
-)
+from orchestrator.model import Launch, Ledger, Planned, Session, Stack, Try, changed
+from orchestrator.naming import runner_name
 from orchestrator.notes import Notes
 from orchestrator.patience import LEARNED, REFUSALS, SENT_S
-from orchestrator.ports import Clock, Compute, Crew, Journal, Started
+from orchestrator.ports import Clock, Crew, Journal
 from orchestrator.reapers import UNSEEN_S
 from orchestrator.records import Records
+from orchestrator.services import Compute, Started
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
+from orchestrator.states import JobState, LaunchState, SessionState
 from orchestrator.troubles import Trouble, compact, gravest, told, trouble
 
 REASON = 200
@@ -68,22 +59,20 @@ class Launching:
         What one session's configuration fails with keeps no other from its machine: it is raised in the end.
         """
         troubles: list[Exception] = []
-        try:
-            while launch.state is not LaunchState.CLOSED:
-                ledgers = {key: self.records.ledger(key) for key in launch.sets}
-                if launch.state is LaunchState.INTENDED:
-                    held_back = sent_before and self.records.stack().paused
-                    started = self._found(launch) if held_back else self._started(launch, sent_before=sent_before)
-                    if started is None:
-                        break
-                    launch = self._dealt(launch, started)
-                made = self._all_made(launch, ledgers)
-                launch, sent_before = self._next(launch, ledgers), False
-                troubles += self.crew.each([partial(self._configure, session) for session in made])
-        except BaseException:
-            _journaled(self.journal, troubles)
-            raise
-        report(self.journal, troubles)
+        while launch.state is not LaunchState.CLOSED:
+            ledgers = {key: self.records.ledger(key) for key in launch.sets}
+            if launch.state is LaunchState.INTENDED:
+                held_back = sent_before and self.records.stack().paused
+                started = self._found(launch) if held_back else self._started(launch, sent_before=sent_before)
+                if started is None:
+                    break
+                launch = self._dealt(launch, started)
+            made = self._all_made(launch, ledgers)
+            launch, sent_before = self._next(launch, ledgers), False
+            came = self.crew.each([partial(self._configure, session) for session in made])
+            _journaled(self.journal, came)
+            troubles += came
+        _raised(troubles)
 
     def resume(self, launch: Launch) -> None:
         """A launch that somebody left lying: take it over, and go on. Raises: Conflict if they did not; OrchestratorError."""
@@ -300,6 +289,10 @@ def _journaled(journal: Journal, troubles: Sequence[Exception]) -> None:
 def report(journal: Journal, troubles: Sequence[Exception]) -> None:
     """All of them are in the journal; the first that is more than a lost race is raised."""
     _journaled(journal, troubles)
+    _raised(troubles)
+
+
+def _raised(troubles: Sequence[Exception]) -> None:
     serious = [one for one in troubles if not isinstance(one, Conflict)]
     if serious:
         raise serious[0]

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from agent.contract.messages import OUT_OF_MEMORY, FinalWord, Status
 from orchestrator.errors import Conflict, ServiceFailed
-from orchestrator.model import Job, Note, NoteState, Session, changed
+from orchestrator.model import Job, Note, Session, changed
 from orchestrator.patience import NOTE_S, NOTES
-from orchestrator.ports import Clock, GitHub, Journal, Scope
+from orchestrator.ports import Clock, Journal
 from orchestrator.records import Records
+from orchestrator.services import GitHub, Scope
+from orchestrator.states import NoteState
 
 CAUSES = {
     OUT_OF_MEMORY: "the machine ran out of memory ({}): ask for more with `ram=`",

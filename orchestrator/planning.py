@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.catalogue import Kind, fitting
 from orchestrator.circuits import pool_name
 from orchestrator.labels import Ask
-from orchestrator.ports import Site
+from orchestrator.services import Site
 from orchestrator.settings import ServerSettings
 from orchestrator.troubles import Trouble, gravest
 

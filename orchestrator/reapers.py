@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from orchestrator.model import Session, SessionState
+from orchestrator.model import Session
+from orchestrator.states import SessionState
 
 GONE = frozenset({"terminated", "shutting-down"})
 """Instance states that cost nothing any more and from which none comes back."""

@@ -14,10 +14,12 @@ from functools import partial
 
 from orchestrator.errors import Conflict, OrchestratorError
 from orchestrator.intake import UNHEARD, Intake
-from orchestrator.model import Job, JobState
-from orchestrator.ports import Clock, GitHub, Journal, Scope
+from orchestrator.model import Job
+from orchestrator.ports import Clock, Journal
 from orchestrator.records import Records
+from orchestrator.services import GitHub, Scope
 from orchestrator.settings import ServerSettings
+from orchestrator.states import JobState
 
 DELIVERIES_S = 3 * 86_400.0
 """GitHub keeps deliveries for about three days. Source: GitHub documentation, "Redelivering webhooks"."""

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import Conflict
-from orchestrator.model import Job, JobState, Rescue, RescueState, Session, Told, changed
+from orchestrator.model import Job, Rescue, Session, Told, changed
 from orchestrator.notes import Notes
 from orchestrator.patience import RERUN_REFUSALS, RERUN_WITHIN_S, RERUNS
-from orchestrator.ports import Clock, Ended, GitHub, Journal, Scope
+from orchestrator.ports import Clock, Journal
 from orchestrator.records import Records
+from orchestrator.services import Ended, GitHub, Scope
+from orchestrator.states import JobState, RescueState
 
 TOLD = 20
 """Lines of a run that are kept."""

@@ -13,11 +13,13 @@ from agent.contract.config import RunnerConfig, write_config
 from agent.contract.errors import ContractError
 from orchestrator import demand, planning
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered, Unlaunchable
-from orchestrator.model import Ledger, Session, SessionState, changed, may_become
+from orchestrator.model import Ledger, Session, changed, may_become
 from orchestrator.patience import MINTS
-from orchestrator.ports import Clock, Compute, Configurations, GitHub, Journal, Minted, Scope, SessionHandle, Wakes
+from orchestrator.ports import Clock, Journal, Wakes
 from orchestrator.records import Records
+from orchestrator.services import Compute, Configurations, GitHub, Minted, Scope, SessionHandle
 from orchestrator.settings import ServerSettings
+from orchestrator.states import SessionState
 from orchestrator.troubles import Trouble, trouble
 
 FAREWELL_S = 60.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -12,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.contract.secret import Secret
+from orchestrator.environment import PREFIX, Environment, plain_pem
 from orchestrator.errors import SettingsInvalid
 from orchestrator.labels import DEFAULT_ARCHITECTURE, Ask, is_ours, read_ask
 from orchestrator.policy import Policy, bounded, read_policy
 
-PREFIX = "RUNS_FLEET_"
 PASSED_ON = frozenset({"PATH", "LANG", "HTTPS_PROXY", "NO_PROXY"})
 """What a local agent gets of our environment, beside the way to AWS."""
 
@@ -250,21 +249,8 @@ def _written_a_minute(config_source: str, writes_per_second: float) -> float:
     return math.inf if config_source == "s3" else max(1.0, writes_per_second * 170.0 / 3.0)
 
 
-class _Reader:
-    """Reads one variable after the other and collects what is wrong."""
-
-    def __init__(self, environment: Mapping[str, str], *, records_only: bool = False) -> None:
-        self._environment, self._records_only = environment, records_only
-        self.problems: list[str] = []
-
-    def text(self, name: str, default: str) -> str:
-        return self._environment.get(PREFIX + name, "").strip() or default
-
-    def required(self, name: str, expected: str) -> str:
-        found = self.text(name, "")
-        if not found and not self._records_only:
-            self.problems.append(f"{PREFIX}{name} is missing: expected {expected}")
-        return found
+class _Reader(Environment):
+    """What we read in our own words."""
 
     def stack_id(self, name: str) -> str:
         """Runner names and tags begin with it: two stacks that share what is kept of it would take each other's runners."""
@@ -272,16 +258,6 @@ class _Reader:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,35}", found):
             self.problems.append(f"{PREFIX}{name}: expected up to 36 letters, digits, -, _ and ., found {found!r}")
         return found
-
-    def pem(self, name: str) -> str:
-        raw = self.required(name, "the App's private key, base64 of the PEM file")
-        if not raw:
-            return ""
-        try:
-            return _pem(raw)
-        except ValueError:
-            self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
-            return ""
 
     def local(self) -> Local:
         """How bodies live on this machine; without AWS's identity of an instance, some of what EC2 offers cannot be had."""
@@ -293,7 +269,7 @@ class _Reader:
                 self.problems.append(f"{PREFIX}{name}: expected nothing with {PREFIX}STRATEGY=local: nobody bills for processes")
         if self.text("RUNNER_ROLE_ID", ""):
             self.problems.append(f"{PREFIX}RUNNER_ROLE_ID: {hint}")
-        kept = {name: value for name, value in self._environment.items() if name.startswith("AWS_") or name in PASSED_ON}
+        kept = {name: value for name, value in self.variables.items() if name.startswith("AWS_") or name in PASSED_ON}
         kept |= {f"{PREFIX}TERMINATION_QUEUE_URL": self.text("TERMINATION_QUEUE_URL", "")}
         try:
             told = json.loads(self.text("LOCAL_AGENT_ENVIRONMENT", "{}"))
@@ -308,6 +284,7 @@ class _Reader:
         return Local(directory, slots, agent, Path(runner) if runner else None, kept)
 
     def caps(self, suffix: str, usual: Caps) -> Caps:
+        """The limits of each repository or label set."""
         return Caps(
             int(self.number(f"MAX_SESSIONS{suffix}", usual.sessions, least=0.0, whole=True)),
             int(self.number(f"MAX_VCPUS{suffix}", usual.cpus, least=0.0, whole=True)),
@@ -316,51 +293,17 @@ class _Reader:
         )
 
     def apps(self, name: str) -> tuple[App, ...]:
+        """GitHub Apps beside the first."""
         raw = self.text(name, "")
         try:
-            found = tuple(App(str(one["id"]), Secret(_pem(str(one["private_key"])))) for one in json.loads(raw or "[]"))
+            found = tuple(App(str(one["id"]), Secret(plain_pem(str(one["private_key"])))) for one in json.loads(raw or "[]"))
         except (ValueError, KeyError, TypeError):
             self.problems.append(f'{PREFIX}{name}: expected JSON like [{{"id": "7", "private_key": "<base64 of the PEM file>"}}]')
             return ()
         return found
 
-    def listed(self, name: str, *, required: bool = False) -> tuple[str, ...]:
-        found = tuple(part.strip() for part in self.text(name, "").split(",") if part.strip())
-        if required and not found and not self._records_only:
-            self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
-        return found
-
-    def number(
-        self, name: str, default: float, *, least: float = 1e-9, most: float = 999_999_999.0, whole: bool = False
-    ) -> float:
-        raw = self.text(name, "")
-        try:
-            value = float(raw) if raw else default
-        except ValueError:
-            value = -1.0
-        if not least <= value <= most or (whole and value != int(value)):
-            kind = "a whole number" if whole else "a number"
-            self.problems.append(f"{PREFIX}{name}: expected {kind} from {least:g} to {most:g}, found {raw!r}")
-            return default
-        return value
-
-    def switch(self, name: str, *, default: bool) -> bool:
-        raw = self.text(name, str(default)).lower()
-        if raw not in ("true", "false"):
-            self.problems.append(f"{PREFIX}{name}: expected true or false, found {raw!r}")
-        return raw != "false"
-
-    def one_of(self, name: str, words: tuple[str, ...]) -> str:
-        """The first is the default."""
-        found = self.text(name, words[0])
-        if found not in words:
-            self.problems.append(f"{PREFIX}{name}: expected {' or '.join(words)}, found {found!r}")
-        return found
-
-    def needed_if(self, needed: bool, name: str, expected: str) -> str:
-        return self.required(name, expected) if needed else self.text(name, "")
-
     def policy(self, name: str) -> Policy:
+        """Who may ask for what."""
         raw = self.text(name, "")
         try:
             return read_policy(raw)
@@ -369,6 +312,7 @@ class _Reader:
             return Policy()
 
     def aliases(self, name: str) -> tuple[Alias, ...]:
+        """Labels that count as ours."""
         raw = self.text(name, "")
         try:
             aliases = tuple(
@@ -384,11 +328,3 @@ class _Reader:
             )
             return ()
         return aliases
-
-
-def _pem(raw: str) -> str:
-    """A key, plain or as base64. Raises: ValueError, without quoting it."""
-    decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
-    if "-----BEGIN" not in decoded:
-        raise ValueError("not a PEM file")
-    return decoded

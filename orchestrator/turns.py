@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
+from orchestrator.cards import is_over
 from orchestrator.cleaning import Cleaning
 from orchestrator.demand import MOST_EXPECTED
 from orchestrator.endings import LOOK_AGAIN_S, Endings
@@ -21,12 +22,14 @@ from orchestrator.errors import Conflict, NotServed, OrchestratorError, Throttle
 from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
-from orchestrator.model import Ledger, Session, changed, is_over, set_key
+from orchestrator.model import Ledger, Session, changed
+from orchestrator.naming import set_key
 from orchestrator.patience import RACES
-from orchestrator.ports import Clock, Compute, Journal, Queue, Received, Scope
+from orchestrator.ports import Clock, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
+from orchestrator.services import Compute, Scope
 from orchestrator.sessions import Sessions, handle_of
 from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent, deduplication_id

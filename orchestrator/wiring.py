@@ -20,11 +20,14 @@ from orchestrator.endings import Endings
 from orchestrator.intake import Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
+from orchestrator.marks import JOBS, SESSIONS
 from orchestrator.notes import Notes
-from orchestrator.ports import Clock, Compute, Configurations, Crew, GitHub, Ids, Journal, Queue, Tables, Wakes
-from orchestrator.records import JOBS, SESSIONS, Records
+from orchestrator.orders import Orders
+from orchestrator.ports import Clock, Crew, Ids, Journal, Queue, Tables, Wakes
+from orchestrator.records import Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
+from orchestrator.services import Compute, Configurations, GitHub
 from orchestrator.sessions import Sessions
 from orchestrator.settings import App, ServerSettings
 from orchestrator.strategies.ec2 import Ec2Strategy
@@ -82,7 +85,8 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     launching = Launching(settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew)
     rescues = Rescues(records, notes, world.github, world.clock, world.journal, settings.watch_s)
     intake = Intake(settings, records, sessions, rescues, notes, world.github, kinds, world.clock, world.journal, world.crew)
-    levels = Levels(settings, records, launching, sessions, intake, world.clock, world.ids, world.journal, world.crew)
+    orders = Orders(settings, records, launching, sessions, world.clock, world.ids, world.journal)
+    levels = Levels(settings, records, launching, sessions, intake, orders, world.clock, world.journal, world.crew)
     endings = Endings(
         settings, records, world.compute, world.github, world.configurations, sessions, launching, rescues, world.clock,
         world.journal, )  # fmt: skip

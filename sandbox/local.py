@@ -27,8 +27,10 @@ from agent.contract.names import CONFIG_OBJECTS
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.processes import LocalBodies
-from orchestrator.model import RescueState, Session, SessionState
-from orchestrator.records import JOBS, SESSIONS, Records
+from orchestrator.marks import JOBS, SESSIONS
+from orchestrator.model import Session
+from orchestrator.records import Records
+from orchestrator.states import RescueState, SessionState
 from orchestrator.strategies.local import LocalStrategy
 from sandbox.cloud import Bodies, Cloud
 from sandbox.github.server import StandInGitHub

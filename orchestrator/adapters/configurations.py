@@ -20,7 +20,7 @@ WRITTEN_WITHIN_S = 40.0
 
 
 class SsmConfigurations:
-    """Configurations (ports) as SecureStrings. Source: the Systems Manager API reference."""
+    """Configurations (services) as SecureStrings. Source: the Systems Manager API reference."""
 
     def __init__(self, clients: Clients, stack_id: str, writes_per_second: float = 3.0) -> None:
         """`writes_per_second`: what SSM takes; who comes when more are under way waits for his turn."""
@@ -91,7 +91,7 @@ class SsmConfigurations:
 
 
 class S3Configurations:
-    """Configurations (ports) as objects, each under the name that AWS gives its machine; `role_id` is its role's, `AROA…`."""
+    """Configurations (services) as objects, each under the name that AWS gives its machine; `role_id` is its role's, `AROA…`."""
 
     def __init__(self, clients: Clients, stack_id: str, bucket: str, role_id: str) -> None:
         self._clients, self._stack_id, self._bucket, self._role_id = clients, stack_id, bucket, role_id

@@ -13,7 +13,7 @@ import msgspec
 
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled
-from orchestrator.ports import Allowance, Ended, Minted, Registered, Run, Scope
+from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
 
 Answer = TypeVar("Answer")
@@ -27,7 +27,7 @@ UNKNOWN = 1 << 30
 
 
 class GitHubApps:
-    """GitHub (ports). The first App is the one whose webhook we hear; the others lend it their budgets.
+    """GitHub (services). The first App is the one whose webhook we hear; the others lend it their budgets.
 
     Each must be installed for the repositories, with the same permissions; where one is not, the others do without it.
     """

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from orchestrator.circuits import pool_name
 from orchestrator.errors import ServiceFailed
-from orchestrator.ports import Body, Clock, SessionHandle, Site, Started
+from orchestrator.ports import Clock
+from orchestrator.services import Body, SessionHandle, Site, Started
 from orchestrator.troubles import BROKEN
 
 NAME = "ec2"
@@ -44,7 +45,7 @@ class Ec2(Protocol):
 
 
 class Ec2Strategy:
-    """Compute (ports)."""
+    """Compute (services)."""
 
     name = NAME
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from orchestrator.errors import ServiceFailed
-from orchestrator.ports import Body, SessionHandle, Site, Started
+from orchestrator.services import Body, SessionHandle, Site, Started
 
 NAME = "local"
 LIVING = ("pending", "running")
@@ -52,7 +52,7 @@ class Bodies(Protocol):
 
 
 class LocalStrategy:
-    """Compute (ports)."""
+    """Compute (services)."""
 
     name = NAME
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.model import SessionState
+from orchestrator.states import SessionState
 from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.local import records

@@ -13,28 +13,13 @@ from typing import Any
 import msgspec
 
 from agent.contract.secret import Secret
-from orchestrator import model, wiring
+from orchestrator import naming, states, wiring
 from orchestrator.circuits import pool_name
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Throttled, Unanswered
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
-from orchestrator.ports import (
-    Allowance,
-    Body,
-    Due,
-    Ended,
-    Key,
-    Minted,
-    Received,
-    Registered,
-    Run,
-    Scope,
-    SessionHandle,
-    Site,
-    Started,
-    Tables,
-    Write,
-)
+from orchestrator.ports import Due, Key, Received, Tables, Write
 from orchestrator.records import Records
+from orchestrator.services import Allowance, Body, Ended, Minted, Registered, Run, Scope, SessionHandle, Site, Started
 from orchestrator.settings import Alias, ServerSettings
 from orchestrator.turns import Turns
 from orchestrator.webhook import JobEvent
@@ -250,7 +235,7 @@ class MemoryTables:
 
 
 class MemoryCompute:
-    """Compute (ports) with EC2's manners.
+    """Compute (services) with EC2's manners.
 
     One token gives the same bodies, a partial answer carries reasons, a pool may be full.
     """
@@ -387,7 +372,7 @@ class Registration:
 
 
 class MemoryGitHub:
-    """GitHub (ports): names are unique, a busy runner stays."""
+    """GitHub (services): names are unique, a busy runner stays."""
 
     def __init__(self, calls: Calls | None = None) -> None:
         self._calls = calls or Calls()
@@ -516,7 +501,7 @@ class MemoryGitHub:
 
 
 class MemoryConfigurations:
-    """Configurations (ports): what is there is never overwritten. `stacks` says whose each is, as a tag would."""
+    """Configurations (services): what is there is never overwritten. `stacks` says whose each is, as a tag would."""
 
     def __init__(self, calls: Calls | None = None, stack_id: str = "tests") -> None:
         self._calls, self.stack_id = calls or Calls(), stack_id
@@ -763,7 +748,7 @@ def an_event(action: str = "queued", **changes: object) -> JobEvent:
     return JobEvent(**given)  # type: ignore[arg-type]
 
 
-SET = model.set_key("octo", "widgets", 1, ("runs-fleet=7/arch=amd64",))
+SET = naming.set_key("octo", "widgets", 1, ("runs-fleet=7/arch=amd64",))
 """The label set of the job that all these helpers speak of."""
 
 
@@ -819,13 +804,13 @@ def old_records(world: World, number: int) -> None:
     past = MORNING - 3600.0
     for n in range(number):
         labels = (f"runs-fleet={n}",)
-        key, session_id = model.set_key("octo", "widgets", 1, labels), f"s-old-{n}"
+        key, session_id = naming.set_key("octo", "widgets", 1, labels), f"s-old-{n}"
         told = {"set_key": key, "labels": labels}
-        world.records.put(a_job(**told, job_id=f"old-{n}", run_id=str(n), state=model.JobState.COMPLETED, completed_at=past))
+        world.records.put(a_job(**told, job_id=f"old-{n}", run_id=str(n), state=states.JobState.COMPLETED, completed_at=past))
         world.records.put(a_ledger(**told, touched_at=past))
-        over = {"state": model.SessionState.CLOSED, "ended_at": past, "closed_at": past}
+        over = {"state": states.SessionState.CLOSED, "ended_at": past, "closed_at": past}
         world.records.put(a_session(**told, session_id=session_id, instance_id=f"i-old-{n}", bound_job=f"old-{n}", **over))
-        closed = {"state": model.LaunchState.CLOSED, "created_at": past}
+        closed = {"state": states.LaunchState.CLOSED, "created_at": past}
         world.records.put(a_launch(launch_id=f"l-old-{n}", sets=(key,), sessions=(), **closed))
         world.records.wake(key, MORNING)
         world.records.rest(world.records.board(key), None)

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from orchestrator import caps
+from orchestrator.cards import Board
 from orchestrator.catalogue import Catalogue, Kind
-from orchestrator.model import Board, Stack, repository_key
+from orchestrator.model import Stack
+from orchestrator.naming import repository_key
 from orchestrator.settings import Caps
 from tests.orchestrator.memory import MORNING, World, an_event, some_settings
 from tests.orchestrator.test_explain import explanation

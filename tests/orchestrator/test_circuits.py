@@ -24,7 +24,7 @@ from orchestrator.circuits import (
 from orchestrator.labels import Ask
 from orchestrator.model import Circuits
 from orchestrator.planning import STEPS, all_shunned, launch_request
-from orchestrator.ports import Site
+from orchestrator.services import Site
 from tests.orchestrator.memory import MORNING, World, an_event, some_settings
 
 POOL, OTHER = "m7i.large/subnet-1/spot", "m7i.large/subnet-2/spot"

@@ -12,7 +12,8 @@ import pytest
 from orchestrator.audit import MARGIN_S, OLDEST_S, audit
 from orchestrator.cleaning import OFFLINE_S, SUSPECTED_S
 from orchestrator.errors import ServiceFailed, Unanswered
-from orchestrator.model import LaunchState, SessionState, changed
+from orchestrator.model import changed
+from orchestrator.states import LaunchState, SessionState
 from tests.conftest import Moto
 from tests.orchestrator.memory import MORNING, Crash, ManualClock, MemoryJournal, Registration, World, a_launch, an_event
 

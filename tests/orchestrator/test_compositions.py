@@ -16,8 +16,9 @@ import pytest
 
 from orchestrator import wiring
 from orchestrator.errors import OrchestratorError, ServiceFailed, Unanswered
-from orchestrator.model import SessionState, set_key
+from orchestrator.naming import set_key
 from orchestrator.ports import Received
+from orchestrator.states import SessionState
 from tests.orchestrator.memory import Crash, OwnHands, Registration, World, an_event
 
 STRANGER = "i-0123456789abcdef0"

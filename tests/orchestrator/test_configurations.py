@@ -13,7 +13,7 @@ from agent.contract.names import config_object, instance_of_object, parameter_na
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
 from orchestrator.errors import ServiceFailed
-from orchestrator.ports import Configurations
+from orchestrator.services import Configurations
 from sandbox.cloud import Cloud
 from sandbox.instances import Idle
 from sandbox.local import CloudClients

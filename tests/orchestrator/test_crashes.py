@@ -9,8 +9,8 @@ import pytest
 
 from agent.contract.config import RunnerConfig, read_config
 from orchestrator.errors import OrchestratorError, Unanswered
-from orchestrator.model import SessionState
 from orchestrator.ports import Received
+from orchestrator.states import SessionState
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, Crash, World, an_event, consume, final_fields
 

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import caps, demand
+from orchestrator.cards import Board, Card
 from orchestrator.demand import BUSY_S, EXPECTED_S, STALE_S, SURPLUS_S, WAITING_S, Level, level
-from orchestrator.model import Board, Card, JobState, Ledger, SessionState, Stack, changed, kind_of
+from orchestrator.model import Ledger, Stack, changed
+from orchestrator.naming import kind_of
 from orchestrator.patience import BARREN
+from orchestrator.states import JobState, SessionState
 from tests.orchestrator.memory import MORNING, SET, a_ledger, a_session, some_settings
 
 NOW = MORNING

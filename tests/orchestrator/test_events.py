@@ -7,10 +7,10 @@ import json
 import pytest
 
 from orchestrator.demand import BUSY_S
-from orchestrator.model import JobState, SessionState
 from orchestrator.planning import BOOT_S
 from orchestrator.ports import Received
 from orchestrator.reapers import WORD_S
+from orchestrator.states import JobState, SessionState
 from tests.orchestrator.memory import MORNING, World, an_event
 
 

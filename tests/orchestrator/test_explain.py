@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import NotServed, ServiceFailed, Unanswered
 from orchestrator.explain import Explanation, explained, gathered, job_id_of
-from orchestrator.model import SessionState
+from orchestrator.states import SessionState
 from tests.orchestrator.memory import SET, World, an_event, old_records, some_settings
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import NOT_LET_IN, GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.ports import Allowance, Run, Scope
+from orchestrator.services import Allowance, Run, Scope
 from sandbox.github import views
 from sandbox.github.deliveries import Delivery
 from sandbox.github.limits import REGISTRATIONS, Limits

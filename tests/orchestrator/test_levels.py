@@ -10,9 +10,12 @@ import pytest
 
 from agent.contract.config import read_config
 from orchestrator.errors import Conflict, ServiceFailed, Unanswered
-from orchestrator.model import LaunchState, SessionState, changed, set_key
-from orchestrator.ports import Received, Scope, SessionHandle, Started, Write
+from orchestrator.model import changed
+from orchestrator.naming import set_key
+from orchestrator.ports import Received, Write
+from orchestrator.services import Scope, SessionHandle, Started
 from orchestrator.settings import Caps
+from orchestrator.states import LaunchState, SessionState
 from tests.orchestrator.memory import MORNING, SET, Calls, GatheredWakes, World, an_event, old_records, some_settings
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import caps
+from orchestrator.cards import is_over
 from orchestrator.catalogue import Kind
 from orchestrator.errors import OrchestratorError, ServiceFailed, Throttled
-from orchestrator.model import JobState, LaunchState, SessionState, Stack, is_over
+from orchestrator.model import Stack
 from orchestrator.patience import SENT_S
-from orchestrator.ports import Scope
+from orchestrator.services import Scope
 from orchestrator.settings import Caps
+from orchestrator.states import JobState, LaunchState, SessionState
 from tests.orchestrator.memory import MORNING, SET, World, an_event, some_settings
 from tests.orchestrator.test_explain import explanation
 

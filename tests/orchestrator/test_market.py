@@ -16,7 +16,7 @@ from orchestrator.catalogue import AGAIN_S, FIRST_S, RENEWED_S, SNAPSHOT, Catalo
 from orchestrator.errors import OrchestratorError, ServiceFailed
 from orchestrator.labels import Ask
 from orchestrator.planning import STEPS, launch_request
-from orchestrator.ports import Site
+from orchestrator.services import Site
 from tests.answering import Answering, Asked
 from tests.conftest import Moto
 from tests.orchestrator.memory import World, an_event, some_settings

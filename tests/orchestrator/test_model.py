@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model import (
-    TRANSITIONS,
-    JobState,
-    LaunchState,
-    NoteState,
-    RescueState,
-    SessionState,
-    changed,
-    may_become,
-    set_key,
-)
+from orchestrator.model import changed, may_become
+from orchestrator.naming import set_key
+from orchestrator.states import TRANSITIONS, JobState, LaunchState, NoteState, RescueState, SessionState
 from tests.orchestrator.memory import MORNING, World, a_job, a_session, an_event
 
 ORDER = {"waiting": 0, "queued": 1, "in_progress": 2, "completed": 3}

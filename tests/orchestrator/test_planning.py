@@ -14,7 +14,7 @@ from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, wr
 from agent.contract.secret import Secret
 from orchestrator.catalogue import SNAPSHOT, Kind, fitting, rows, snapshot
 from orchestrator.labels import Ask, read_ask
-from orchestrator.model import runner_name, session_of
+from orchestrator.naming import runner_name, session_of
 from orchestrator.planning import (
     BOOT_S,
     REPORT_S,
@@ -24,7 +24,7 @@ from orchestrator.planning import (
     steps,
     without_update,
 )  # fmt: skip
-from orchestrator.ports import Site
+from orchestrator.services import Site
 from tests.conftest import Moto
 from tests.orchestrator.memory import a_blob, some_settings
 

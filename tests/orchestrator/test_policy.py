@@ -9,11 +9,11 @@ import pytest
 
 from orchestrator.errors import ServiceFailed, SettingsInvalid, Unanswered
 from orchestrator.labels import Ask
-from orchestrator.model import JobState
 from orchestrator.policy import Policy, Rule, read_policy, refusal
-from orchestrator.ports import Scope
 from orchestrator.recovery import REPOSITORIES
+from orchestrator.services import Scope
 from orchestrator.settings import read_settings
+from orchestrator.states import JobState
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import MORNING, World, an_event, some_settings
 from tests.orchestrator.test_settings import REQUIRED

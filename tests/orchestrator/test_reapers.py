@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.model import SessionState
 from orchestrator.reapers import UNSEEN_S, WORD_S, Measure, measure
+from orchestrator.states import SessionState
 from tests.orchestrator.memory import a_session
 
 TIMES = {"young": 100.0, "settled": 400.0, "past its deadline": 900.0, "past its life": 2000.0}

@@ -5,28 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from orchestrator.cards import Board
 from orchestrator.errors import Conflict
-from orchestrator.model import (
-    Board,
-    Circuits,
-    Fault,
-    JobState,
-    LaunchState,
-    Note,
-    NoteState,
-    Pace,
-    Planned,
-    Record,
-    Rescue,
-    RescueState,
-    SessionState,
-    Stack,
-    Told,
-    Try,
-    changed,
-)
-from orchestrator.ports import Scope, Tables
-from orchestrator.records import KEPT_S, Records
+from orchestrator.marks import KEPT_S
+from orchestrator.model import Circuits, Fault, Note, Pace, Planned, Record, Rescue, Stack, Told, Try, changed
+from orchestrator.ports import Tables
+from orchestrator.records import Records
+from orchestrator.services import Scope
+from orchestrator.states import JobState, LaunchState, NoteState, RescueState, SessionState
 from tests.orchestrator.memory import MORNING, SET, Calls, ManualClock, MemoryTables, a_job, a_launch, a_ledger, a_session
 from tests.orchestrator.test_tables import dynamo
 

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from orchestrator.errors import OrchestratorError, Unanswered
-from orchestrator.model import JobState, RescueState, SessionState
 from orchestrator.patience import RERUN_REFUSALS
-from orchestrator.ports import Ended, Received, Scope
+from orchestrator.ports import Received
 from orchestrator.rescues import next_rerun, was_reclaimed
+from orchestrator.services import Ended, Scope
+from orchestrator.states import JobState, RescueState, SessionState
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, sender_of, some_settings
 

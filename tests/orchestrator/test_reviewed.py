@@ -11,8 +11,8 @@ import pytest
 from agent.contract.config import read_config
 from agent.contract.secret import Secret
 from orchestrator.errors import Conflict, ServiceFailed, Throttled
-from orchestrator.model import JobState, LaunchState, SessionState
-from orchestrator.ports import Minted, Started
+from orchestrator.services import Minted, Started
+from orchestrator.states import JobState, LaunchState, SessionState
 from tests.orchestrator.memory import MORNING, World, a_blob, an_event, some_settings
 from tests.orchestrator.test_explain import explanation
 

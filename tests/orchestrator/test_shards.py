@@ -10,7 +10,7 @@ from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.shards import GitHubApps
 from orchestrator.errors import ServiceFailed, Throttled
-from orchestrator.ports import Scope
+from orchestrator.services import Scope
 from sandbox.github.limits import CORE, REGISTRATIONS, Limits
 from sandbox.github.server import StandInGitHub
 from sandbox.local import EXAMPLE

@@ -21,7 +21,7 @@ from orchestrator.catalogue import SNAPSHOT, fitting, snapshot
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from orchestrator.labels import Ask
 from orchestrator.planning import STEPS, launch_request
-from orchestrator.ports import Body, Compute, SessionHandle, Site
+from orchestrator.services import Body, Compute, SessionHandle, Site
 from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import SITE_S, Ec2Strategy
 from orchestrator.strategies.local import LocalStrategy

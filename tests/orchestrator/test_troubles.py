@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.model import Launch, LaunchState
+from orchestrator.model import Launch
 from orchestrator.planning import STEPS, next_row
-from orchestrator.ports import Started
+from orchestrator.services import Started
+from orchestrator.states import LaunchState
 from orchestrator.troubles import Trouble, gravest, told, trouble
 from tests.orchestrator.memory import World, an_event
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from agent.contract.config import read_config
 from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.intake import QUEUED_S
-from orchestrator.model import JobState, SessionState, changed
+from orchestrator.model import changed
 from orchestrator.ports import Received, Write
+from orchestrator.states import JobState, SessionState
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import MORNING, World, an_event, final_fields, some_settings
 

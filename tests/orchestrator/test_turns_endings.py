@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.endings import LOOK_AGAIN_S
-from orchestrator.model import SessionState
 from orchestrator.planning import BOOT_S
 from orchestrator.reapers import UNSEEN_S, WORD_S
 from orchestrator.sessions import FAREWELL_S, FIRST_LOOK_S
+from orchestrator.states import SessionState
 from tests.orchestrator.memory import MORNING, World, an_event
 
 

@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.ports import Run, Scope
+from orchestrator.services import Run, Scope
 from sandbox.github.server import StandInGitHub
 from sandbox.runner import release
 from tests.sandbox.visitors import App, receiving, single, workflow

@@ -1,0 +1,86 @@
+"""Environment variables, read one after the other; what is wrong is collected, so that all of it can be told at once."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+PREFIX = "RUNS_FLEET_"
+
+
+class Environment:
+    """The variables that begin with our prefix. `problems`: in words for whoever set them."""
+
+    def __init__(self, environment: Mapping[str, str], *, records_only: bool = False) -> None:
+        self.variables, self._records_only = environment, records_only
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        """What it says; empty counts as missing."""
+        return self.variables.get(PREFIX + name, "").strip() or default
+
+    def required(self, name: str, expected: str) -> str:
+        """Missing is a problem."""
+        found = self.text(name, "")
+        if not found and not self._records_only:
+            self.problems.append(f"{PREFIX}{name} is missing: expected {expected}")
+        return found
+
+    def listed(self, name: str, *, required: bool = False) -> tuple[str, ...]:
+        """Parts between commas."""
+        found = tuple(part.strip() for part in self.text(name, "").split(",") if part.strip())
+        if required and not found and not self._records_only:
+            self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
+        return found
+
+    def number(
+        self, name: str, default: float, *, least: float = 1e-9, most: float = 999_999_999.0, whole: bool = False
+    ) -> float:
+        """Within these bounds, else a problem, and the default."""
+        raw = self.text(name, "")
+        try:
+            value = float(raw) if raw else default
+        except ValueError:
+            value = -1.0
+        if not least <= value <= most or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            self.problems.append(f"{PREFIX}{name}: expected {kind} from {least:g} to {most:g}, found {raw!r}")
+            return default
+        return value
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        """`true` or `false`."""
+        raw = self.text(name, str(default)).lower()
+        if raw not in ("true", "false"):
+            self.problems.append(f"{PREFIX}{name}: expected true or false, found {raw!r}")
+        return raw != "false"
+
+    def one_of(self, name: str, words: tuple[str, ...]) -> str:
+        """The first is the default."""
+        found = self.text(name, words[0])
+        if found not in words:
+            self.problems.append(f"{PREFIX}{name}: expected {' or '.join(words)}, found {found!r}")
+        return found
+
+    def needed_if(self, needed: bool, name: str, expected: str) -> str:
+        """Required under a condition."""
+        return self.required(name, expected) if needed else self.text(name, "")
+
+    def pem(self, name: str) -> str:
+        """A private key, as base64 or plain; no part of it is ever quoted."""
+        raw = self.required(name, "the App's private key, base64 of the PEM file")
+        if not raw:
+            return ""
+        try:
+            return plain_pem(raw)
+        except ValueError:
+            self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
+            return ""
+
+
+def plain_pem(raw: str) -> str:
+    """A key, plain or as base64. Raises: ValueError, without quoting it."""
+    decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
+    if "-----BEGIN" not in decoded:
+        raise ValueError("not a PEM file")
+    return decoded
