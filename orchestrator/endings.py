@@ -15,6 +15,7 @@ from orchestrator.circuits import after_a_reclaim
 from orchestrator.errors import ServiceFailed
 from orchestrator.launching import Launching
 from orchestrator.model import Session, changed
+from orchestrator.naming import OPEN_LAUNCHES
 from orchestrator.notes import cause_of
 from orchestrator.ports import Clock, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
@@ -37,6 +38,10 @@ LOOK_AGAIN_S = 5.0
 
 YOUNG_S = 20.0
 """An event of an instance that we do not know comes again, until it is older than the index can lag."""
+
+
+LAUNCHED_S = 120.0
+"""How long after a launch its instances may still be unknown: EC2's answer, the deal and the index take a part of it."""
 
 
 class _Versioned(msgspec.Struct):
@@ -133,7 +138,7 @@ class Endings:
             self.journal.event("event.unusable", error=str(error))
             return
         session = self.records.session_of(event.detail.instance_id)
-        if session is None and 0.0 < received.waited_s < YOUNG_S:
+        if session is None and 0.0 < received.waited_s < YOUNG_S and self._launched_lately():
             raise ServiceFailed("records:session_of", "NotYet", f"{event.detail.instance_id}: the index may not have heard of it")
         if session is None or is_over(session):
             return
@@ -148,6 +153,11 @@ class Endings:
                 self.journal.event("session.instance_gone", session_id=session.session_id, state=event.detail.state)
             case _:
                 return
+
+    def _launched_lately(self) -> bool:
+        """Whether it may be one of ours of which the index has not heard: others' events need not come twice."""
+        now, lately = self.clock.now(), self.records.stack().lately
+        return bool(lately and now - lately[-1][0] < LAUNCHED_S) or bool(self.records.board(OPEN_LAUNCHES).cards)
 
     def look_after(self, session: Session, instance_state: str | None) -> None:
         """One session that is due. `instance_state` is EC2's word, None: EC2 does not know the instance.

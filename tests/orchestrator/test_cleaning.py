@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.audit import MARGIN_S, OLDEST_S, audit
+from orchestrator.audit import MARGIN_S, OLDEST_S, Audit, audit, handler
 from orchestrator.cleaning import OFFLINE_S, SUSPECTED_S
 from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.model import changed
@@ -298,3 +298,19 @@ def test_the_auditor_on_aws_ends_only_machines_of_its_stack(moto: Moto) -> None:
     told = ec2.describe_instances(InstanceIds=list(made.values()))["Reservations"]
     states = {i["InstanceId"]: i["State"]["Name"] for reservation in told for i in reservation["Instances"]}
     assert states == {made["tests"]: "terminated", made["other"]: "running"}
+
+
+def test_as_a_function_the_auditor_ends_what_outlived_its_end_and_says_what_it_saw(moto: Moto) -> None:
+    ended = {"runs-fleet:managed": "true", "runs-fleet:stack": "runs-fleet", "runs-fleet:expires-at": "1"}
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in ended.items()]}]
+    moto.client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=2, MaxCount=2, TagSpecifications=tags)
+
+    first, again = handler({}, None), handler({}, None)
+
+    assert first == {"stack": "runs-fleet", "seen": 2, "terminated": 2}
+    assert again["seen"] == 0
+
+
+def test_what_came_of_an_audit_is_told_in_one_line() -> None:
+    assert str(Audit("tests", 3, 1)) == "stack tests: 3 machines, 1 outlived their end and are terminated"
+    assert str(Audit("tests", 3, 1, 2)).endswith("2 could not be (see above)")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.demand import BUSY_S
+from orchestrator.errors import ServiceFailed
 from orchestrator.planning import BOOT_S
 from orchestrator.ports import Received
 from orchestrator.reapers import WORD_S
@@ -237,3 +239,28 @@ def test_machines_that_never_came_up_are_ended_after_their_time_to_boot() -> Non
     world.tick(after_s=BOOT_S + 60.0)
 
     assert world.compute.instances[session.instance_id] == "terminated"
+
+
+def test_an_event_that_comes_before_the_index_has_heard_of_its_instance_comes_again_and_counts_then() -> None:
+    world = World(index_lag_s=5.0)
+    session = world.launched()
+    world.compute.instances[session.instance_id] = "terminated"
+    told = replace(event(CHANGE, session.instance_id, state="terminated"), waited_s=0.5)
+
+    with pytest.raises(ServiceFailed, match="NotYet"):
+        world.turns.on_instance_event(told)
+    world.clock.at += 6.0
+    world.turns.on_instance_event(replace(told, waited_s=6.5))
+
+    assert world.session.gone_at == world.clock.at
+
+
+@pytest.mark.parametrize("waited_s", [0.5, 25.0])
+def test_an_event_of_somebody_elses_instance_is_dropped_where_nothing_was_launched_lately(waited_s: float) -> None:
+    world = World()
+    world.launched()
+    world.clock.at += 600.0
+
+    world.turns.on_instance_event(replace(event(CHANGE, "i-foreign", state="terminated"), waited_s=waited_s))
+
+    assert world.session.gone_at is None
