@@ -39,6 +39,7 @@ def _argument(told: str) -> Any:
     return typer.Argument(help=told)
 
 
+NONE_OPEN = "none that is open: --all lists those that are over"
 Json = Annotated[bool, _option("--json", "For programs.")]
 
 
@@ -100,7 +101,7 @@ def jobs(
                 "status": f"{session.status} {session.reason}".strip() if session else "",
             }
         )  # fmt: skip
-    _show(rows, json=json)
+    _show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
 def sessions(
@@ -118,7 +119,7 @@ def sessions(
         }
         for one in found
     ]  # fmt: skip
-    _show(rows, json=json)
+    _show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
 def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
@@ -244,8 +245,8 @@ def _session_of(sessions: list[Session], job: Job) -> Session | None:
     return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
 
 
-def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
-    """As a table for people, or as JSON for programs."""
+def _show(rows: list[dict[str, Any]], *, json: bool, none: str = "nothing") -> None:
+    """As a table for people, or as JSON for programs. `none`: what people read where there is nothing."""
     if json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
         return
@@ -253,7 +254,7 @@ def _show(rows: list[dict[str, Any]], *, json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*(rows[0] if rows else ["nothing"]))
+    table = Table(*(rows[0] if rows else [none]))
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     console = Console()

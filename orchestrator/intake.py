@@ -128,8 +128,10 @@ class Intake:
             job = self.records.put(changed(job, due=self.clock.now() + ASKED_AGAIN_S))
         told = self._told(job) if overdue else None
         if told is not None:
-            self.records.put(changed(job, due=self.clock.now() + QUEUED_S))
-            self.apply(told, asked=True)
+            self.apply(told, asked=True)  # first: who is cut off here is due again in an hour, not in a day
+            known = self.records.job(job_id)
+            if known is not None and known.version == job.version:
+                self.records.put(changed(known, due=self.clock.now() + QUEUED_S))
             return
         self.records.put(changed(job, state=JobState.COMPLETED, conclusion=UNHEARD, completed_at=self.clock.now()))
         self.journal.event("job.unheard", job_id=job_id, state=job.state.value)

@@ -150,7 +150,7 @@ def test_the_words_jobs_and_logs_show_what_happened() -> None:
         assert up.stack is not None
         environment = {**up.stack.environment, "COLUMNS": "250"}
 
-        jobs = subprocess.run([str(COMMAND), "jobs"], env=environment, capture_output=True, text=True, check=True).stdout
+        jobs = subprocess.run([str(COMMAND), "jobs", "--all"], env=environment, capture_output=True, text=True, check=True).stdout
         logs = subprocess.run(
             [str(COMMAND), "logs", str(run.jobs[0].id)], env=environment, capture_output=True, text=True, check=True
         ).stdout

@@ -36,7 +36,7 @@ LOOKS = {
     "ReceiveMessage", "Scan", "GetItem", "Query", "PutItem", "UpdateItem", "DeleteMessage", "DescribeInstances",
     "DescribeSubnets", "DescribeParameters", "DescribeLaunchTemplates", "GetQueueAttributes", "GET /app/hook/deliveries",
     "POST /app/hook/deliveries/#/attempts", "GET /repos/octo/sandbox/actions/runners", "GET /repos/octo/sandbox/actions/runs/#",
-    "POST /app/installations/#/access_tokens", "GET /repos/octo/sandbox/actions/runs",
+    "POST /app/installations/#/access_tokens", "GET /rate_limit", "GET /repos/octo/sandbox/actions/runs",
     "GET /repos/octo/sandbox/actions/runs/#/jobs",
 }  # fmt: skip
 """Struck in memory only: looks (the recovery's first round may fall into the run), wakes, and what is deleted when it is done."""

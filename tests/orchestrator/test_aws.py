@@ -15,6 +15,10 @@ CLIENTS = Clients()
 """Made when first needed, which is inside a test; the AWS they reach is one for the process."""
 
 
+LONGEST_POLL_S = 20
+"""Source: WaitTimeSeconds of ReceiveMessage in the SQS API reference."""
+
+
 def queue_of(name: str, **attributes: str) -> SqsQueue:
     return SqsQueue(CLIENTS, CLIENTS.get("sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
 
@@ -92,6 +96,14 @@ def test_a_service_that_does_not_answer_is_told_apart_from_one_that_refuses(moto
 
     with pytest.raises(Unanswered, match="NoAnswer"):
         SqsQueue(Clients(), moto.url).depth()
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "ec2", "pricing", "s3", "sqs", "ssm", "sts"])
+def test_s6_no_service_is_waited_for_without_end_and_a_long_poll_is_let_come_to_its_own(moto: Moto, service: str) -> None:
+    config = CLIENTS.get(service).meta.config
+
+    assert 0 < config.connect_timeout <= 10 and config.read_timeout <= 30
+    assert config.read_timeout > (LONGEST_POLL_S if service == "sqs" else 0)
 
 
 def test_the_console_of_a_machine_is_read_as_it_was_printed(moto: Moto) -> None:

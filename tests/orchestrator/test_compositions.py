@@ -10,49 +10,23 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
-from orchestrator import wiring
+from orchestrator.cleaning import SUSPECTED_S
 from orchestrator.errors import OrchestratorError, ServiceFailed, Unanswered
+from orchestrator.intake import QUEUED_S, RUNNING_S
 from orchestrator.naming import set_key
+from orchestrator.orders import COUNTED_S
 from orchestrator.ports import Received
-from orchestrator.states import SessionState
-from tests.orchestrator.memory import Crash, OwnHands, Registration, World, an_event
+from orchestrator.settings import ServerSettings
+from orchestrator.states import JobState, SessionState
+from tests.orchestrator.memory import MORNING, Crash, Registration, World, an_event, some_settings
+from tests.orchestrator.refusals import Refusal, refusing
 
 STRANGER = "i-0123456789abcdef0"
 LABELS = ("runs-fleet",)
-
-
-@dataclass
-class Refusal:
-    """Refuses the call of that number (counted from 1) before it has any effect."""
-
-    number: int = 0
-    made: int = 0
-
-    def of(self, port: Any) -> Any:
-        """The port, each of whose calls may be that one."""
-        return _Refusing(port, self)
-
-
-class _Refusing:
-    def __init__(self, port: Any, refusal: Refusal) -> None:
-        self._port, self._refusal = port, refusal
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not callable(found) or name == "registrations":
-            return found
-
-        def called(*args: Any, **named: Any) -> Any:
-            self._refusal.made += 1
-            if self._refusal.made == self._refusal.number:
-                raise ServiceFailed(name, "InternalError", "not this time")
-            return found(*args, **named)
-
-        return called
+RUN = "octo/widgets/7"
 
 
 @dataclass
@@ -67,9 +41,10 @@ class Play:
     step_s: float = 30.0
     after: Callable[[World], None] = field(default=lambda world: None)
     """What happens outside in each round."""
+    settings: ServerSettings | None = None
 
     def world(self) -> World:
-        world = World()
+        world = World(settings=self.settings)
         self.prepare(world)
         return world
 
@@ -84,13 +59,6 @@ class Play:
             for turn in (world.turns.on_sweep, world.settle, world.turns.on_tick, world.turns.on_recovery, world.settle):
                 with contextlib.suppress(OrchestratorError):
                     turn()
-
-
-def refusing(world: World, refusal: Refusal) -> None:
-    """From now on the turns' ports may refuse."""
-    ports = (world.tables, world.compute, world.github, world.configurations, world.queue, world.terminations)
-    outside = wiring.World(*map(refusal.of, ports), world.clock, world.ids, world.journal, OwnHands(), world.wakes)
-    world.turns = wiring.turns(world.settings, outside)
 
 
 def idle(world: World) -> None:
@@ -110,6 +78,25 @@ def strangers(world: World) -> None:
     world.compute.instances[STRANGER], world.compute.launched_by[STRANGER] = "running", "l-unknown"
     world.configurations.put(STRANGER, "left over")
     world.github.runners[77] = Registration("tests-s-00000000000000ff-0", LABELS)
+
+
+def outlived(world: World) -> None:
+    """Beside a session at work: a machine of nobody, past the end that its tag names."""
+    busy(world)
+    world.compute.instances[STRANGER], world.compute.launched_by[STRANGER] = "running", "l-unknown"
+    world.compute.expires = {STRANGER: MORNING - 1.0, world.session.instance_id: world.session.expires_at}
+
+
+def two_ticks(world: World) -> None:
+    for _ in range(2):
+        world.clock.at += 61.0
+        world.turns.on_tick()
+
+
+def only_the_one_at_work_is_left(world: World) -> None:
+    assert world.clock.at - MORNING < SUSPECTED_S, "it is not removed for being nobody's"
+    assert world.compute.instances == {STRANGER: "terminated", world.session.instance_id: "running"}
+    assert world.session.state is SessionState.BUSY
 
 
 def ticks(world: World) -> None:
@@ -207,12 +194,34 @@ def all_or_none_is_prepared(world: World) -> None:
     assert world.compute.launched == (2 if ledger is not None and ledger.prepared else 0)
 
 
-def vanishes(world: World) -> None:
-    session = world.sessions[0]
-    world.compute.instances[session.instance_id] = "terminated"
-    detail = {"instance-id": session.instance_id, "state": "terminated"}
-    told = {"detail-type": "EC2 Instance State-change Notification", "detail": detail}
+def hear_of_the_first(world: World, kind: str, **detail: str) -> None:
+    """EventBridge's word about the oldest session's machine."""
+    told = {"detail-type": kind, "detail": {"instance-id": world.sessions[0].instance_id, **detail}}
     world.turns.on_instance_event(Received(json.dumps(told), "receipt"))
+    world.settle()
+
+
+def is_warned_of(world: World) -> None:
+    hear_of_the_first(world, "EC2 Spot Instance Interruption Warning")
+
+
+def vanishes(world: World) -> None:
+    world.compute.instances[world.sessions[0].instance_id] = "terminated"
+    hear_of_the_first(world, "EC2 Instance State-change Notification", state="terminated")
+
+
+def powers_off(world: World) -> None:
+    """Its power was switched off, and it did not terminate: its disk is still billed."""
+    world.compute.instances[world.sessions[0].instance_id] = "stopped"
+    hear_of_the_first(world, "EC2 Instance State-change Notification", state="stopped")
+
+
+def the_first_is_gone_and_its_job_has_another(world: World) -> None:
+    first, second = world.sessions
+    assert (first.state, second.state) == (SessionState.CLOSED, SessionState.CONFIGURED) and world.compute.launched == 2
+    assert [world.compute.instances[one.instance_id] for one in (first, second)] == ["terminated", "running"]
+    assert set(world.configurations.values) == {second.instance_id}
+    assert [runner.name for runner in world.github.runners.values()] == [second.runner_name]
 
 
 def its_session_is_over(world: World) -> None:
@@ -342,6 +351,121 @@ def it_is_bound(world: World) -> None:
     assert (world.session.bound_job, world.compute.launched) == ("2", 1)
 
 
+def its_end_was_never_told(world: World) -> None:
+    """A job whose session is long closed, and of which no delivery told that it is over; GitHub says so if it is asked."""
+    session = world.at_work()
+    world.hear_the_end()
+    world.compute.instances[session.instance_id] = "terminated"
+    world.tick(after_s=2.0)
+    world.github.jobs["1"] = an_event("completed", conclusion="success", runner_name=session.runner_name)
+    world.clock.at += RUNNING_S
+
+
+def nobody_knows_it_any_more(world: World) -> None:
+    """A job that waited for a day beside a stack that was paused."""
+    paused_with_a_job(world)
+    world.forgotten()
+    world.clock.at += QUEUED_S
+
+
+def is_swept(world: World) -> None:
+    """What is cut off after GitHub's answer may be looked at again only a day later."""
+    world.turns.on_sweep()
+    world.settle()
+
+
+def it_ended_as_github_says(world: World) -> None:
+    job = world.records.job("1")
+    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "success")
+    assert (world.compute.launched, world.session.state, world.session.status) == (1, SessionState.CLOSED, "success")
+
+
+def it_is_given_up_and_gets_no_machine(world: World) -> None:
+    world.turns.pause(paused=False)
+    world.ticks(until_s=120.0, every_s=30.0)
+    job = world.records.job("1")
+    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "unheard")
+    assert world.compute.launched == 0
+
+
+def configured(world: World) -> None:
+    world.launched()
+
+
+def cannot_boot(world: World) -> None:
+    session = world.sessions[0]
+    world.compute.instances[session.instance_id] = "terminated"
+    world.hear("bootstrap_failed", session=session, error="no space left on device")
+
+
+def it_could_not_boot_and_its_job_has_another(world: World) -> None:
+    the_first_is_gone_and_its_job_has_another(world)
+    assert (world.sessions[0].status, world.sessions[0].reason) == ("failure", "bootstrap_failed")
+
+
+def inferred(world: World) -> None:
+    """A machine went without a word and its job failed after that: it is to be run again."""
+    session = world.at_work()
+    world.github.attempts["7"] = 1
+    world.hear("busy")
+    world.compute.instances[session.instance_id] = "terminated"
+    world.ticks(until_s=30.0)
+    failed = an_event("completed", conclusion="failure", runner_name=session.runner_name, at=world.clock.at)
+    world.github.jobs["1"] = failed
+    world.told(failed)
+    assert world.session.reason == "instance_gone" and world.records.rescue(RUN).wanted == {"build": 1}  # type: ignore[union-attr]
+
+
+def says_after_all_how_it_went(world: World) -> None:
+    world.hear_the_end("failure", reason="job_failed")
+
+
+def it_is_corrected_and_nothing_is_run_again(world: World) -> None:
+    rescue = world.records.rescue(RUN)
+    assert (world.session.state, world.session.status, world.session.reason) == (SessionState.CLOSED, "failure", "job_failed")
+    assert rescue is not None and (rescue.wanted, rescue.tried, world.github.reruns) == ({}, {}, [])
+    assert world.compute.launched == 1
+
+
+def launched_unheard(world: World) -> None:
+    """EC2 made a machine, and its answer was lost."""
+    world.compute.loses = 1
+    with contextlib.suppress(Unanswered):
+        world.told(an_event())
+    assert (world.compute.launched, world.sessions) == (1, [])
+
+
+def pauses_and_is_swept(world: World) -> None:
+    world.turns.pause(paused=True)
+    world.tick(after_s=world.settings.lease_s + 1.0)
+
+
+def what_was_made_is_used_and_nothing_more_is_asked_for(world: World) -> None:
+    assert world.records.stack().paused and (world.compute.sent, world.compute.launched) == (1, 1)
+    assert (world.session.state, set(world.configurations.values)) == (SessionState.CONFIGURED, set(world.compute.instances))
+
+
+def put_off(world: World) -> None:
+    """The only machine that the stack may have is at work, and a job of another label set waits for its place."""
+    busy(world)
+    world.told(an_event(job_id="2", run_id="8", labels=("runs-fleet=8",)))
+    assert len(world.records.line()) == world.compute.launched == 1
+
+
+def the_other_ends(world: World) -> None:
+    session = world.sessions[0]
+    world.told(an_event("completed", conclusion="success", runner_name=session.runner_name))
+    world.github.runners.pop(session.runner_id, None)  # as GitHub does with an ephemeral runner that had its job
+    world.compute.instances[session.instance_id] = "terminated"
+    world.hear_the_end(session=session)
+    world.tick(after_s=COUNTED_S + 1.0)
+
+
+def its_place_is_taken(world: World) -> None:
+    the_first_is_gone_and_its_job_has_another(world)
+    assert [session.launched_for for session in world.sessions] == ["1", "2"]
+
+
 PLAYS = {
     "spot is full": Play(no_spot, asks, one_on_demand),
     "half a launch is given": Play(half_of_them, settles, each_has_one, again=False, rounds=12, after=there_is_room_again),
@@ -359,6 +483,22 @@ PLAYS = {
     "an operator drains": Play(idle, drains, nothing_is_left_of_the_only_one, after=deregistered),
     "an operator prepares": Play(lambda world: None, prepares, all_or_none_is_prepared, again=False),
     "a machine vanishes": Play(busy, vanishes, its_session_is_over, after=unregistered),
+    "an idle machine powers off": Play(idle, powers_off, the_first_is_gone_and_its_job_has_another, rounds=6),
+    "eventbridge warns of an idle machine": Play(idle, is_warned_of, has_one_more_machine, rounds=4),
+    "eventbridge warns of a machine at work": Play(busy, is_warned_of, has_one_more_machine, rounds=4),
+    "a machine outlived its end": Play(outlived, two_ticks, only_the_one_at_work_is_left, again=False, rounds=6, step_s=61.0),
+    "a job is overdue and over": Play(
+        its_end_was_never_told, is_swept, it_ended_as_github_says, again=False, rounds=8, step_s=1800.0
+    ),
+    "a job is overdue and unknown": Play(
+        nobody_knows_it_any_more, is_swept, it_is_given_up_and_gets_no_machine, again=False, rounds=4, step_s=3600.0
+    ),
+    "a machine cannot boot": Play(configured, cannot_boot, it_could_not_boot_and_its_job_has_another, rounds=4),
+    "a late word corrects an end": Play(inferred, says_after_all_how_it_went, it_is_corrected_and_nothing_is_run_again),
+    "a pause meets a lost answer": Play(
+        launched_unheard, pauses_and_is_swept, what_was_made_is_used_and_nothing_more_is_asked_for, rounds=4, step_s=61.0
+    ),
+    "a place becomes free": Play(put_off, the_other_ends, its_place_is_taken, rounds=6, settings=some_settings(max_sessions=1)),
     "a surplus is taken back": Play(
         cancelled_while_idle, time_passes, nothing_is_left_of_the_only_one, again=False, rounds=10, after=deregistered
     ),

@@ -1,4 +1,4 @@
-"""A crash after every call of a normal run: what follows makes one instance and leaves nothing."""
+"""A normal run cut off after every call, and with every call refused: what follows makes one instance and leaves nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from orchestrator.ports import Received
 from orchestrator.states import SessionState
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, Crash, World, an_event, consume, final_fields
+from tests.orchestrator.refusals import Refusal, refusing
 
 ROUNDS = 60
 WORDS = ("started", "busy", "success")
@@ -122,6 +123,24 @@ def test_s3_after_a_call_whose_answer_is_never_heard_one_machine_was_made_and_no
     world = Run(calls).to_its_end()
 
     assert len(calls.made) >= fatal
+    assert (world.compute.launched, set(world.compute.instances.values())) == (1, {"terminated"})
+    assert (world.session.state, world.session.status) == (SessionState.CLOSED, "success")
+    assert (world.configurations.values, world.github.runners) == ({}, {})
+    assert world.queue.bodies == world.terminations.bodies == []
+
+
+def refused(number: int) -> tuple[Refusal, World]:
+    """A normal run whose turns have the call of that number refused (0: none)."""
+    run, refusal = Run(Calls()), Refusal(number)
+    refusing(run.world, refusal)
+    return refusal, run.to_its_end()
+
+
+@pytest.mark.parametrize("number", range(1, refused(0)[0].made + 1))
+def test_after_a_call_that_is_refused_one_machine_was_made_and_nothing_is_left(number: int) -> None:
+    refusal, world = refused(number)
+
+    assert refusal.made >= number
     assert (world.compute.launched, set(world.compute.instances.values())) == (1, {"terminated"})
     assert (world.session.state, world.session.status) == (SessionState.CLOSED, "success")
     assert (world.configurations.values, world.github.runners) == ({}, {})

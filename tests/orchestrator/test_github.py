@@ -54,6 +54,18 @@ def github(standing: StandInGitHub) -> StandInGitHub:
     return standing
 
 
+class Bounded(requests.Session):
+    """A session that remembers how long each call was ready to wait: to connect, and to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bounds: list[tuple[float, float]] = []
+
+    def request(self, *args: Any, **named: Any) -> requests.Response:
+        self.bounds.append(named["timeout"])
+        return super().request(*args, **named)
+
+
 @pytest.fixture(scope="module")
 def foreign_key() -> Secret:
     """A key that no App here has."""
@@ -103,6 +115,17 @@ class Strange:
 def app_of(github: StandInGitHub, **changes: Any) -> GitHubApp:
     given = {"api_url": github.url, "app_id": github.app_id, "private_key": Secret(github.app_private_key), **changes}
     return GitHubApp(**given)
+
+
+def test_s6_github_is_never_waited_for_without_end(github: StandInGitHub) -> None:
+    session = Bounded()
+    app = app_of(github, session=session)
+
+    app.mint(SCOPE, "x", LABELS, 1)
+    app.find(SCOPE, "x")
+
+    assert len(session.bounds) >= 3, "also for its token"
+    assert all(0 < connect_s <= 10 and 0 < read_s <= 30 for connect_s, read_s in session.bounds)
 
 
 def test_a_minted_runner_is_registered_under_its_name_with_its_labels(github: StandInGitHub) -> None:

@@ -284,6 +284,97 @@ def test_a_surplus_runner_that_is_busy_is_kept() -> None:
     assert world.compute.instances[session.instance_id] == "running"
 
 
+def is_taken_back(world: World, how: str) -> None:
+    """All that is idle: as a surplus of which a minute has passed, or by an operator."""
+    if how == "drain":
+        world.turns.pause(paused=True)
+        world.turns.drain()
+    else:
+        world.told(an_event("completed", conclusion="cancelled"))
+        world.ticks(until_s=120.0)
+
+
+@pytest.mark.parametrize("how", ["surplus", "drain"])
+def test_p5_a_runner_that_github_calls_busy_is_taken_back_by_nobody_though_we_think_it_idle(how: str) -> None:
+    world = World()
+    session = world.launched()
+    world.hear("started")
+    world.github.runners[session.runner_id].busy = True
+
+    is_taken_back(world, how)
+
+    assert world.session.state is SessionState.READY
+    assert (world.compute.instances[session.instance_id], set(world.github.runners)) == ("running", {session.runner_id})
+
+
+@pytest.mark.parametrize("how", ["surplus", "drain"])
+def test_p10_a_runner_that_gets_a_job_between_the_look_and_the_act_is_kept(how: str) -> None:
+    world = World()
+    session = world.launched()
+    world.hear("started")
+    find = world.github.find
+
+    def then_busy(scope: Scope, name: str) -> int | None:
+        found = find(scope, name)
+        world.github.runners[session.runner_id].busy = True
+        return found
+
+    world.github.find = then_busy  # type: ignore[method-assign]
+    is_taken_back(world, how)
+
+    assert (world.session.state, world.compute.instances[session.instance_id]) == (SessionState.READY, "running")
+
+
+def test_p9_a_drain_finds_every_idle_session_among_records_of_every_kind_and_nothing_else() -> None:
+    world = World(settings=some_settings(launches_per_minute=1000.0))
+    queue(world, 60)
+    world.settle()
+    old_records(world, 20)
+    before = {session.session_id: session for session in world.sessions if session.session_id.startswith("s-old")}
+
+    world.turns.pause(paused=True)
+    failed = world.turns.drain()
+
+    assert failed == {} and set(world.compute.instances.values()) == {"terminated"} and world.compute.launched == 60
+    assert {one.session_id: one for one in world.sessions if one.state is not SessionState.ENDED} == before
+
+
+def test_p3_what_is_taken_back_is_not_made_again_in_the_same_breath() -> None:
+    world = World()
+    queue(world, 3)
+    world.settle()
+    world.told(an_event("completed", job_id="0", conclusion="cancelled"))
+
+    world.ticks(until_s=300.0)
+
+    assert (world.compute.launched, sorted(world.compute.instances.values())) == (3, ["running", "running", "terminated"])
+
+
+def test_p6_since_when_there_is_a_surplus_is_known_to_whichever_replica_looks() -> None:
+    world = World()
+    session = world.launched()
+    world.told(an_event("completed", conclusion="cancelled"))
+    world.clock.at += 61.0
+    other_wakes = GatheredWakes()
+    other = world.replica(other_wakes)
+
+    other.on_wake([SET])
+
+    assert world.compute.instances[session.instance_id] == "terminated"
+
+
+def test_p1_a_machine_that_died_unseen_is_supply_no_more_and_takes_no_place() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    session = world.launched()
+    world.hear("started")
+    world.compute.instances[session.instance_id] = "terminated"
+
+    world.ticks(until_s=60.0)
+
+    assert (world.sessions[0].reason, world.sessions[1].state) == ("instance_gone", SessionState.CONFIGURED)
+    assert world.compute.launched == 2
+
+
 def test_a_job_that_comes_in_time_takes_the_surplus_machine() -> None:
     world = World()
     world.launched()
@@ -330,6 +421,25 @@ def test_t2_machines_that_never_get_a_job_stop_being_launched_and_a_success_star
     still = world.compute.launched
     world.ticks(until_s=30.0)
 
+    assert (held, still, world.compute.launched) == (5, 5, 6)
+
+
+def test_g5_a_runner_that_github_finds_too_old_is_not_launched_without_end_and_the_reason_is_kept() -> None:
+    world = World(settings=some_settings(runner_version="2.0.0"))
+    world.told(an_event())
+    for _ in range(5):
+        last = world.sessions[-1]
+        assert read_config(world.configurations.values[last.instance_id]).runner_version == "2.0.0"
+        world.compute.instances[last.instance_id] = "terminated"
+        world.hear_the_end("failure", session=last, reason="version_refused")
+    held = world.compute.launched
+
+    world.ticks(until_s=50.0)
+    still = world.compute.launched
+    world.compute.version = "2"
+    world.ticks(until_s=61.0)
+
+    assert {session.reason for session in world.sessions[:5]} == {"version_refused"} and "level.held" in world.journal.names
     assert (held, still, world.compute.launched) == (5, 5, 6)
 
 

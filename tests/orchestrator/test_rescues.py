@@ -18,6 +18,7 @@ from orchestrator.services import Ended, Scope
 from orchestrator.states import JobState, RescueState, SessionState
 from orchestrator.webhook import JobEvent
 from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, sender_of, some_settings
+from tests.orchestrator.refusals import Refusal, refusing
 
 RUN = "octo/widgets/7"
 
@@ -85,6 +86,25 @@ def test_a_job_that_is_red_on_its_own_merits_is_not_run_again() -> None:
     world.hear_the_end("failure", session=world.session, reason="job_failed")
 
     assert reruns(world) == [] and world.records.rescue(RUN) is None
+
+
+def test_r1_a_job_that_is_run_again_finds_a_runner_with_the_very_labels_that_it_asks_for() -> None:
+    world, labels = World(), ("runs-fleet=7/cpu=4", "Team-A")
+    world.github.attempts["7"] = 1
+    happens(world, an_event(name="build", labels=labels))
+    happens(world, an_event("in_progress", name="build", labels=labels, runner_name=world.session.runner_name))
+    world.hear("busy")
+
+    world.hear("interrupting", reason="spot")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    reruns(world)
+    (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
+    world.told(again)
+
+    first, second = world.sessions
+    assert again.labels == first.labels == second.labels == world.github.runners[second.runner_id].labels == labels
+    assert (first.set_key, first.market, second.market, world.compute.launched) == (second.set_key, "spot", "on-demand", 2)
 
 
 @pytest.mark.parametrize("conclusion", ["success", "cancelled", "skipped", "timed_out", "neutral"])
@@ -363,8 +383,8 @@ def test_when_the_last_job_of_a_long_run_is_over_the_reclaimed_one_is_run_again_
     assert len(world.github.reruns) == 1
 
 
-def rescue_of_one(calls: Calls) -> World:
-    """A job is reclaimed; whoever crashes does the same again."""
+def rescue_of_one(calls: Calls, refusal: Refusal | None = None) -> World:
+    """A job is reclaimed; whoever crashes, or is refused something, does the same again."""
     fatal, calls.fatal = calls.fatal, 0
     world = World(calls)
     running(world, "build")
@@ -375,6 +395,7 @@ def rescue_of_one(calls: Calls) -> World:
     world.compute.instances[session.instance_id] = "terminated"
     begun = len(calls.made)
     calls.fatal = begun + fatal if fatal else 0
+    refusing(world, refusal or Refusal())
     again(world, lambda: world.turns.on_agent_message(Received(body, "receipt", sender_of(session))))
     again(world, lambda: world.turns.on_job_event(told))
     for _ in range(40):
@@ -405,6 +426,15 @@ def test_whoever_is_cut_off_anywhere_in_it_the_job_is_run_again_once(fatal: int,
     world = rescue_of_one(Calls(fatal=fatal, failure=failure))
 
     assert world.github.reruns == [("7", "")]
+
+
+@pytest.mark.parametrize("number", range(1, CALLS))
+def test_whichever_call_of_it_is_refused_the_job_is_run_again_once(number: int) -> None:
+    refusal = Refusal(number)
+
+    world = rescue_of_one(Calls(), refusal)
+
+    assert refusal.made >= number and world.github.reruns == [("7", "")]
 
 
 def test_the_calls_above_reach_beyond_the_rerun() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from orchestrator.services import Body, Compute, SessionHandle, Site
 from orchestrator.settings import ServerSettings
 from orchestrator.strategies.ec2 import SITE_S, Ec2Strategy
 from orchestrator.strategies.local import LocalStrategy
+from orchestrator.troubles import BROKEN, Trouble, trouble
 from sandbox.cloud import Cloud
 from sandbox.instances import Idle
 from sandbox.local import CloudClients
@@ -40,6 +44,10 @@ class Ground:
 
     compute: Compute
     settings: ServerSettings
+    drought: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Its strategy for as long as there is no capacity."""
+    outage: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Its strategy for as long as what it stands on does not work."""
     launch_id: str = field(default_factory=lambda: f"l-{uuid.uuid4().hex[:16]}")
 
     def request(self, step: int = 0, count: int = 2) -> str:
@@ -72,7 +80,50 @@ def ec2_ground(cloud: Cloud) -> Ground:
     strategy = Ec2Strategy(
         Ec2Api(CloudClients(cloud)), ManualClock(), stack_id="tests", template=settings.launch_template, subnet_ids=subnets
     )
-    return Ground(strategy, settings)
+
+    @contextlib.contextmanager
+    def weather(**bad: Any) -> Iterator[Compute]:
+        fair = {name: getattr(cloud.weather, name) for name in bad}
+        try:
+            for name, value in bad.items():
+                setattr(cloud.weather, name, value)
+            yield strategy
+        finally:
+            for name, value in fair.items():
+                setattr(cloud.weather, name, value)
+
+    return Ground(strategy, settings, partial(weather, full={"spot"}), partial(weather, throttled=1.0))
+
+
+def memory_ground() -> Ground:
+    compute = MemoryCompute()
+
+    @contextlib.contextmanager
+    def drought() -> Iterator[Compute]:
+        compute.full = {"*"}
+        yield compute
+        compute.full = set()
+
+    @contextlib.contextmanager
+    def outage() -> Iterator[Compute]:
+        compute.answers = [ServiceFailed("ec2:CreateFleet", "ServiceUnavailable")]
+        yield compute
+
+    return Ground(compute, some_settings(), drought, outage)
+
+
+def local_ground(root: Path) -> Ground:
+    here, full = local_strategy(root), local_strategy(root, slots=0)
+
+    @contextlib.contextmanager
+    def outage() -> Iterator[Compute]:
+        """Where a file should be written there is something else: as a disk that takes nothing, whoever asks."""
+        (root / "lock").unlink(missing_ok=True)
+        (root / "lock").mkdir()
+        yield here
+        (root / "lock").rmdir()
+
+    return Ground(here, some_settings(), lambda: nullcontext(full), outage)
 
 
 def local_strategy(root: Path, *words: str, slots: int = 20, polite_s: float = 1.0, runner: Path | None = None) -> LocalStrategy:
@@ -84,16 +135,16 @@ def local_strategy(root: Path, *words: str, slots: int = 20, polite_s: float = 1
 @pytest.fixture(params=["memory", "ec2", "local"])
 def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
     if request.param == "memory":
-        yield Ground(MemoryCompute(), some_settings())
+        yield memory_ground()
     elif request.param == "ec2":
         yield ec2_ground(request.getfixturevalue("cloud"))
     else:
-        strategy = local_strategy(tmp_path)
-        yield Ground(strategy, some_settings())
-        end(strategy)
+        here = local_ground(tmp_path)
+        yield here
+        end(here.compute)
 
 
-def end(strategy: LocalStrategy) -> None:
+def end(strategy: Compute) -> None:
     """No process of it is left."""
     for body in list(strategy.list_sessions()):
         strategy.stop_session(body.handle)
@@ -189,6 +240,28 @@ def test_a_site_names_a_template_of_each_architecture_with_its_version_and_one_s
     assert site.templates and len(set(site.subnets.values())) == len(site.subnets) >= 1
 
 
+def codes(reasons: Iterable[str]) -> set[Trouble | None]:
+    return {trouble(reason.partition(":")[0]) for reason in reasons}
+
+
+def test_a_lack_of_capacity_is_an_answer_without_bodies_whose_reason_says_so_by_its_code(ground: Ground) -> None:
+    with ground.drought() as compute:
+        answer = compute.start_sessions(ground.request(), sent_before=False)
+
+    assert (answer.bodies, codes(answer.reasons)) == ((), {Trouble.CAPACITY})
+    assert list(ground.compute.list_sessions()) == []
+
+
+def test_an_outage_is_no_answer_at_all_makes_nothing_and_is_not_mistaken_for_a_lack_of_capacity(ground: Ground) -> None:
+    request = ground.request()
+
+    with ground.outage() as compute, pytest.raises(ServiceFailed) as raised:
+        compute.start_sessions(request, sent_before=False)
+
+    assert trouble(raised.value.code) not in (Trouble.CAPACITY, Trouble.QUOTA)
+    assert list(ground.compute.list_sessions()) == []
+
+
 def test_an_outage_is_no_lack_of_capacity(cloud: Cloud) -> None:
     ground = ec2_ground(cloud)
     request = ground.request().replace("runs-fleet-runner-amd64", "not-there")
@@ -254,6 +327,63 @@ def test_f10_an_answer_with_instances_and_errors_is_both() -> None:
 
     assert started.bodies == (Body(SessionHandle("ec2", "i-1"), "pending", kind="m7i.large", market="spot"),)
     assert started.reasons == ("InsufficientInstanceCapacity: none left", "UnfulfillableCapacity: too dear")
+
+
+def of_pool(kind: str, subnet: str) -> dict[str, Any]:
+    return {"Lifecycle": "spot", "LaunchTemplateAndOverrides": {"Overrides": {"InstanceType": kind, "SubnetId": subnet}}}
+
+
+def test_an_answer_names_the_pools_that_gave_and_of_those_that_did_not_only_the_ones_that_had_nothing() -> None:
+    broken = {code: of_pool("m7i.large", f"subnet-{code}") for code in sorted(BROKEN)}
+    fine = {code: of_pool("c7i.large", f"subnet-{code}") for code in ("MaxSpotInstanceCountExceeded", "UnauthorizedOperation")}
+    errors = [{"ErrorCode": code, "ErrorMessage": "no", **where} for code, where in {**broken, **fine}.items()]
+    given = [{"InstanceIds": ["i-1", "i-2"], "InstanceType": "m7i.xlarge", **of_pool("m7i.xlarge", "subnet-9")}]
+
+    started = strategy(Answers({"Errors": [*errors, {"ErrorCode": "InternalError"}], "Instances": given})).start_sessions(
+        REQUEST, sent_before=False
+    )
+
+    assert started.refused == tuple(sorted(f"m7i.large/subnet-{code}/spot" for code in BROKEN))
+    assert [(body.handle.body, body.pool) for body in started.bodies] == [
+        (one, "m7i.xlarge/subnet-9/spot") for one in ("i-1", "i-2")
+    ]
+
+
+def test_of_a_cloud_whose_one_zone_is_full_exactly_the_pools_of_that_zone_are_refused(cloud: Cloud) -> None:
+    ground = ec2_ground(cloud)
+    request = ground.request()
+    asked = json.loads(request)["LaunchTemplateConfigs"][0]["Overrides"]
+    (full, *_) = ground.compute.site().subnets.values()
+    cloud.weather.full = {full}
+    try:
+        started = ground.compute.start_sessions(request, sent_before=False)
+    finally:
+        cloud.weather.full = set()
+
+    named = {(pool["SubnetId"] == full, f"{pool['InstanceType']}/{pool['SubnetId']}/spot") for pool in asked}
+    assert len(started.bodies) == 2 and {(False, body.pool) for body in started.bodies} <= named
+    assert {(True, pool) for pool in started.refused} == {one for one in named if one[0]}
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_f6_whatever_ec2_makes_has_our_tags_from_its_birth_by_the_request_itself(cloud: Cloud, step: int) -> None:
+    ground = ec2_ground(cloud)
+
+    made = ground.started(step=step, count=3)
+
+    found = Ec2Api(CloudClients(cloud)).describe([{"Name": "instance-id", "Values": [handle.body for handle in made]}])
+    tags = [{tag["Key"]: tag["Value"] for tag in one["Tags"]} for one in found]
+    named = {"runs-fleet:stack": "tests", "runs-fleet:managed": "true", "runs-fleet:expires-at": "1234"}
+    assert len(tags) == 3 and all(named.items() <= one.items() for one in tags)
+
+
+def test_p11_a_machine_that_is_only_stopped_is_still_ours_to_end(cloud: Cloud) -> None:
+    ground = ec2_ground(cloud)
+    (handle,) = ground.started(count=1, step=2)
+    cloud.client("ec2").stop_instances(InstanceIds=[handle.body])
+
+    assert [body.handle for body in ground.compute.list_sessions()] == [handle]
+    assert ground.compute.stop_session(handle) and gone(ground.compute, handle)
 
 
 def test_no_capacity_is_an_answer_without_bodies() -> None:
@@ -342,7 +472,7 @@ def test_a_body_of_another_strategy_is_not_asked_about() -> None:
 
 
 def started(strategy: LocalStrategy, count: int = 1, launch_id: str = "l-1", sent_before: bool = False) -> list[SessionHandle]:
-    ground = Ground(strategy, some_settings(), launch_id)
+    ground = Ground(strategy, some_settings(), launch_id=launch_id)
     return [body.handle for body in strategy.start_sessions(ground.request(count=count), sent_before=sent_before).bodies]
 
 
@@ -384,7 +514,7 @@ def test_no_more_local_bodies_than_there_are_slots_and_that_is_no_outage(tmp_pat
     strategy = local_strategy(tmp_path, slots=3)
     first = started(strategy, count=2)
 
-    answer = strategy.start_sessions(Ground(strategy, some_settings(), "l-2").request(count=2), sent_before=False)
+    answer = strategy.start_sessions(Ground(strategy, some_settings(), launch_id="l-2").request(count=2), sent_before=False)
 
     assert (len(answer.bodies), answer.reasons) == (1, ("InsufficientSlots: this machine has 3",))
     strategy.stop_session(first[0])

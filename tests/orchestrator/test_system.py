@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import queue
 import threading
+import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -51,7 +53,8 @@ class Batches:
 
     def emptied(self, number: int) -> bool:
         """Whether so many are deleted, sooner or later."""
-        return all(self._left.acquire(timeout=PATIENCE_S) for _ in range(number))
+        until_s = time.monotonic() + PATIENCE_S
+        return all(self._left.acquire(timeout=max(0.0, until_s - time.monotonic())) for _ in range(number))
 
 
 def test_the_first_wake_of_a_quiet_time_is_not_kept_waiting() -> None:
@@ -87,6 +90,37 @@ def test_messages_that_wait_are_handled_side_by_side(threads: int, batches: list
     wheels.halt()
 
     assert done and len(set(source.deleted)) == number
+
+
+def test_s5_one_consumer_goes_through_all_that_waits_without_a_pause_between_its_batches() -> None:
+    """Forty batches, of which each would cost a tick: a pause of a quarter of a second between them is too much."""
+    batches = [10] * 40
+    source, wheels = Batches(*batches), Wheels(MemoryJournal(), poll_s=1)
+
+    wheels.consume("jobs", source, lambda _: None)
+    done = source.emptied(sum(batches))
+    wheels.halt()
+
+    assert done and len(set(source.deleted)) == sum(batches)
+
+
+def test_p4_a_label_set_whose_cloud_is_slow_keeps_no_other_waiting() -> None:
+    waker, wheels, answered, settled = Waker(), Wheels(MemoryJournal(), poll_s=1), threading.Event(), threading.Event()
+
+    def settle(keys: Sequence[str]) -> None:
+        if keys == ["slow"]:
+            waker.wake("quick")
+            answered.wait(PATIENCE_S)
+        else:
+            settled.set()
+
+    waker.wake("slow")
+    wheels.awake("levels", waker, settle, threads=2)
+    beside = settled.wait(PATIENCE_S / 2)
+    answered.set()
+    wheels.halt()
+
+    assert beside
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("I/O on closed file")])

@@ -126,6 +126,18 @@ def test_a_launch_that_is_never_answered_well_is_given_up_after_ten_minutes(erro
     assert any("EC2 asks to be left alone" in str(why) for why in ended(world, "level.refused"))
 
 
+def test_a_code_that_nobody_has_told_us_of_is_waited_out_and_the_same_is_asked_for_again() -> None:
+    world = World()
+    world.compute.answers = [ServiceFailed("ec2:CreateFleet", "SomethingNew")] * 3
+    with pytest.raises(ServiceFailed):
+        world.told(an_event())
+
+    world.ticks(until_s=300.0)
+
+    assert ended(world, "launch.refused") == [] and len(list(world.records.launches())) == 1
+    assert (world.compute.launched, launch(world).tries[0].step, world.session.market) == (1, 0, "spot")
+
+
 def test_what_an_unanswered_launch_made_after_all_is_found_before_it_is_given_up() -> None:
     world = World()
     start = world.compute.start_sessions

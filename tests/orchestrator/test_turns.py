@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 
@@ -69,6 +70,16 @@ def test_r1_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
     assert world.configurations.stacks == {session.instance_id: "tests"}
     assert (config.session_id, config.job_id, config.runner_name) == (session.session_id, "1", session.runner_name)
     assert world.github.runners[session.runner_id].labels == session.labels
+
+
+def test_a_runner_is_told_not_to_update_itself_in_the_very_configuration_that_is_laid_down() -> None:
+    world = World()
+
+    session = world.launched()
+
+    laid_down = read_config(world.configurations.values[session.instance_id]).blob()
+    files = json.loads(base64.b64decode(laid_down.reveal()))  # type: ignore[union-attr]
+    assert json.loads(base64.b64decode(files[".runner"]))["DisableUpdate"] == "True"
 
 
 def test_two_jobs_make_two_sessions() -> None:
