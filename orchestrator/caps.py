@@ -147,6 +147,11 @@ def room_in_pace(pace: Pace, whose: str) -> Room:
     return Room(max(0, int(pace.tokens)), f"the pace of launches that {whose} may have", whose)
 
 
+def emptied(stack: Stack) -> Stack:
+    """The stack as if no machine ran."""
+    return changed(stack, alive=0, cpus=0.0, usd=0.0)
+
+
 def registrations(allowed: Allowance, spoken_for: int) -> Room:
     """By GitHub's own count."""
     return Room(UNBOUNDED if allowed.left is None else max(0, allowed.left - spoken_for), allowed.why)

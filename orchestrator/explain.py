@@ -195,8 +195,9 @@ def _place(facts: Facts, room: caps.Room, in_its_set: int) -> str:
         return f"it is number {in_its_set} of its label set"
     mine = next((place for place in facts.line if place.set_key == facts.job.set_key), None)
     since = (mine.since, mine.set_key) if mine is not None else (facts.job.queued_at, facts.job.set_key)
-    before = [place for place in facts.line if place.whose == room.whose and (place.since, place.set_key) < since]
-    return f"it is number {sum(place.jobs for place in before) + in_its_set} of {room.whose or 'the stack'}"
+    whose = room.whose or (mine.whose if mine is not None else "")
+    before = [place for place in facts.line if place.whose == whose and (place.since, place.set_key) < since]
+    return f"it is number {sum(place.jobs for place in before) + in_its_set} of {whose or 'the stack'}"
 
 
 def _rooms(facts: Facts, settings: ServerSettings, each: caps.Each, now: float) -> list[caps.Room]:

@@ -31,8 +31,12 @@ HOLDS = 20
 """Reasons remembered."""
 PACED_S = 2.0
 """How long what the pace does not allow now waits before it is asked again."""
+TOGETHER = 100
+"""Of those that wait, so many are looked at again so soon; the others in turn."""
 IN_LINE = 20
 """Label sets that waited before, and are looked at with one that wants machines now."""
+STARVED_S = 600.0
+"""After so long nobody is served before a job that needs more vCPUs or money than are free: else small ones take whatever is."""
 
 
 @dataclass
@@ -111,8 +115,12 @@ class Orders:
     def before(self, own: Sequence[str], wanted: dict[str, list[Want]]) -> list[str]:
         """The label sets that have waited for the stack's limits longer than any of these, and shall not be overtaken."""
         youngest = max((want.age for wants in wanted.values() for want in wants), default=0.0)
-        line = [place for place in self.records.line() if not place.whose and place.since < youngest]
-        return [place.set_key for place in line if place.set_key not in own][:IN_LINE]
+        older = [place for place in self.records.line() if not place.whose and place.since < youngest]
+        line = [place for place in older if place.set_key not in own]
+        if len(line) > IN_LINE:
+            for want in [want for wants in wanted.values() for want in wants if want.age > line[IN_LINE].since]:
+                self._put_off(want, "those that have waited longer", self.clock.now() + PACED_S)
+        return [place.set_key for place in line[:IN_LINE]]
 
     def looked_at(self, own: Sequence[str], before: Sequence[str]) -> set[str]:
         """Of these, those that stand in line, as far as this process knows."""
@@ -139,6 +147,7 @@ class Orders:
     def _said_unservable(self, want: Want, why: str) -> None:
         """What a label asks for is not there, as far as we have it: whoever waits is told, once each."""
         want.put_off = True
+        self.records.let_go(want.ledger.set_key)
         self.journal.event("level.unservable", set_key=want.ledger.set_key, labels=want.ledger.labels, why=why)
         want.ledger = self.held(want.ledger, want.found, why)
         for job in filter(None, (self.records.job(card.identity) for card in want.found.waiting)):
@@ -180,8 +189,8 @@ class Orders:
         Those launched lately may still have to get their registration.
         """
         allowed = self.sessions.github.registrations(scope_of(want.ledger))
-        rooms = [caps.registrations(allowed, len(planned) + caps.lately(stack))]
         name, settings = repository_of(want.ledger), self.settings
+        rooms = [replace(caps.registrations(allowed, len(planned) + caps.lately(stack)), whose=name)]
         taken = sum(one.repository == name for one in planned)
         if settings.per_repository != Caps():
             mine = caps.room_of(self.records.board(repository_key(name)), settings.per_repository, self.each_of(want.ask), name)
@@ -225,8 +234,12 @@ class Orders:
         shares = dict(zip(map(id, everybody), caps.shares([want.left for want in everybody], whole.machines), strict=True))
         sharing = self._fitting([want for want in wants if want.is_open and shares[id(want)]])
         if stack.paused or not room:
-            for want in filter(lambda one: one.is_open, wants):
-                self._put_off(want, "paused" if stack.paused else whole.why, None if stack.paused else now + PACED_S)
+            for at, want in enumerate(list(filter(_is_open, wants))):
+                until = None if stack.paused else now + PACED_S * (1 + at // TOGETHER)
+                self._put_off(want, "paused" if stack.paused else whole.why, until)
+            if caps.room(caps.emptied(stack), self.settings, each).machines and now - wants[0].age > STARVED_S:
+                for want in [one for one in everybody if one.is_open and one.age > wants[0].age]:
+                    self._put_off(want, "a job that needs more, and has waited for long", now + PACED_S)
             return None
         sessions: list[Planned] = []
         paces: dict[str, Pace] = {}

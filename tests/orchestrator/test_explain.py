@@ -114,7 +114,7 @@ def test_a_limit_of_githubs_that_only_the_server_knows_is_told_from_what_it_wrot
     world.told(an_event())
     world.github.left = None
 
-    assert waits_for(world) == "GitHub's limit of registrations; it is number 1 of the stack"
+    assert waits_for(world) == "GitHub's limit of registrations; it is number 1 of octo/widgets"
     assert "nothing launched for its label set: GitHub's limit of registrations" in story(world)
 
 

@@ -9,8 +9,9 @@ from orchestrator.cards import is_over
 from orchestrator.catalogue import Kind
 from orchestrator.errors import OrchestratorError, ServiceFailed, Throttled
 from orchestrator.model import Stack
+from orchestrator.orders import IN_LINE
 from orchestrator.patience import SENT_S
-from orchestrator.services import Scope
+from orchestrator.services import Allowance, Scope
 from orchestrator.settings import Caps
 from orchestrator.states import JobState, LaunchState, SessionState
 from tests.orchestrator.memory import MORNING, SET, World, an_event, some_settings
@@ -425,3 +426,69 @@ def test_caps_of_nobody_else_are_a_place_in_line() -> None:
 
     assert sorted(one.launched_for for one in world.sessions) == ["1", "3"]
     assert [place.whose for place in world.records.line()] == ["octo/widgets"]
+
+
+def test_a_line_longer_than_is_looked_at_together_is_not_overtaken_either() -> None:
+    at_once = IN_LINE + 10
+    world = World(settings=some_settings(max_sessions=at_once, launches_per_minute=1000.0))
+    for number in range(at_once):
+        arrives(world, f"running-{number}")
+    world.settle()
+    world.clock.at += 1.0
+    for number in range(2 * at_once):
+        arrives(world, f"first-{number}")
+    world.settle()
+
+    world.clock.at += 40.0
+    world.compute.instances = dict.fromkeys(world.compute.instances, "terminated")
+    arrives(world, "later")
+    world.settle()
+
+    served = {one.launched_for for one in world.sessions if not one.launched_for.startswith("running")}
+    assert "later" not in served and len(served) == IN_LINE
+
+
+def test_label_sets_of_an_app_that_is_not_let_in_keep_nobody_from_his_machine() -> None:
+    world = World(settings=some_settings(max_sessions=50))
+    allowed = world.github.registrations
+    world.github.registrations = lambda scope: Allowance(0, "the App") if scope.repo == "shut" else allowed(scope)  # type: ignore[method-assign]
+    for number in range(IN_LINE + 5):
+        arrives(world, f"shut-{number}", repo="shut")
+    world.settle()
+
+    world.clock.at += 1.0
+    arrives(world, "1")
+    world.settle()
+
+    assert [one.launched_for for one in world.sessions] == ["1"]
+
+
+def test_a_label_set_that_cannot_be_served_any_more_leaves_the_line() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    arrives(world, "1")
+    arrives(world, "2", labels=("runs-fleet=2/family=m7i",), at=MORNING + 1.0)
+    world.settle()
+    waiting = len(world.records.line())
+
+    world.turns.launching.catalogue.kinds = tuple(k for k in world.turns.launching.catalogue.kinds if "m7i" not in k.family)
+    world.ticks(until_s=30.0)
+
+    assert (waiting, world.records.line()) == (1, [])
+
+
+def test_a_large_job_that_has_waited_for_long_is_not_starved_by_small_ones() -> None:
+    world = World(settings=some_settings(max_cpus=16, launches_per_minute=1000.0))
+    arrives(world, "small-0")
+    world.settle()
+    world.clock.at += 1.0
+    arrives(world, "large", labels=("runs-fleet=large/cpu=8+16",))
+    world.settle()
+
+    for number in range(1, 120):
+        world.clock.at += 11.0
+        arrives(world, f"small-{number}")
+        world.settle()
+        if not all(map(is_over, world.sessions)):
+            runs_and_ends(world)
+
+    assert "large" in {one.launched_for for one in world.sessions}
