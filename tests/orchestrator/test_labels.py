@@ -55,7 +55,7 @@ def spec_of(label: str) -> str | None:
         (("runs-fleet", "ARM64"), "arm64"),
         (("runs-fleet", "aarch64"), "arm64"),
         (("runs-fleet=1/arch=x86_64",), "amd64"),
-        (("runs-fleet/arch=arm64", "x64"), "arm64"),
+        (("runs-fleet/arch=arm64", "aarch64"), "arm64"),
         (("other/arch=arm64", "runs-fleet"), ""),
         ((), ""),
     ],
@@ -95,12 +95,31 @@ def test_the_grammar(marker: str, wanted: Ask) -> None:
     "segment",
     ["cpu=x", "cpu=-1", "cpu=8+4", "cpu=1.5", "ram=lots", "ram=16+8", "family=../x", "gen=11", "gen=x", "arch=mips", "spot=no",
      "disk=20000", "disk=1.5", "fallback=never", "price=free", "memory=4", "cpu", "cpu=", "retry=when-interrupted",
-     "cpu=4/cpu=8"],
+     "cpu=4/cpu=8", "gen=0", "disk=0", "price=0", "pool=!!", "pool=-a"],
 )  # fmt: skip
 def test_what_is_not_understood_is_complained_about_and_names_itself(segment: str) -> None:
     (complaint, *_) = read_ask((f"runs-fleet=7/{segment}",)).complaints
 
     assert segment.partition("/")[0].partition("=")[0] in complaint and "expected" in complaint
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (("runs-fleet/cpu=2", "runs-fleet/cpu=64"), "several labels"),
+        (("runs-fleet/arch=arm64", "x64"), "contradict"),
+        (("runs-fleet/spot=false/price=0.1",), "price="),
+    ],
+)
+def test_what_contradicts_itself_is_complained_about_whatever_the_order(labels: tuple[str, ...], why: str) -> None:
+    for told in (labels, labels[::-1]):
+        assert why in "; ".join(read_ask(told).complaints)
+
+
+def test_a_group_of_an_aliass_pattern_stands_in_what_it_asks_for() -> None:
+    alias = Alias(r"ubuntu-(\d+)-cores", regex=True, spec="cpu=${1}")
+
+    assert read_ask(("Ubuntu-8-Cores",), alias.spec_of).cpu_min == 8
 
 
 def test_two_architectures_are_complained_about() -> None:

@@ -22,6 +22,7 @@ from orchestrator.planning import (
     lifetime_s,
     spec_name,
     steps,
+    unservable,
     without_update,
 )  # fmt: skip
 from orchestrator.services import Site
@@ -228,3 +229,18 @@ def test_r6_the_blob_written_anew_still_fits_a_standard_parameter_as_a_whole(see
 
     assert len(text) <= PARAMETER_LIMIT
     assert read_config(text).blob() == Secret(blob)
+
+
+@pytest.mark.parametrize("label", ["runs-fleet/price=0.1", "runs-fleet/fallback=wait", "runs-fleet/fallback=fail"])
+def test_where_spot_is_switched_off_who_wants_nothing_else_gets_nothing_dearer(label: str) -> None:
+    settings = some_settings(spot=False)
+    ask = settings.ask_of("octo", "widgets", (label,))
+
+    assert steps(ask, settings) == ()
+    assert "spot is switched off" in unservable(settings, snapshot(SNAPSHOT.read_text("utf-8")), ask)
+
+
+def test_where_spot_is_switched_off_everybody_else_gets_on_demand() -> None:
+    settings = some_settings(spot=False)
+
+    assert {step.market for step in steps(settings.ask_of("octo", "widgets", ("runs-fleet",)), settings)} == {"on-demand"}

@@ -252,3 +252,35 @@ def test_every_repository_has_its_turn_however_many_there_are() -> None:
         world.clock.at += world.settings.recovery_s
 
     assert len(seen) == 3 * REPOSITORIES
+
+
+def test_families_of_a_rule_bound_a_label_that_names_none() -> None:
+    world = World(settings=some_settings(policy=Policy((Rule(families=("m7i",)),))))
+
+    world.told(an_event())
+
+    assert set(world.compute.kinds.values()) <= {"m7i.large", "m7i-flex.large", "m7i.xlarge", "m7i-flex.xlarge"}
+
+
+def test_a_job_that_was_refused_is_run_once_the_policy_is_wider() -> None:
+    world = World(settings=some_settings(policy=Policy((Rule(max_cpus=2),))))
+    told = an_event(labels=("runs-fleet/cpu=4",))
+    world.told(told)
+    refused, world.settings = world.compute.launched, some_settings()
+    world.turns, world.github.jobs["1"] = world.replica(), told
+
+    world.turns.on_recovery()
+    world.settle()
+
+    assert (refused, world.compute.launched) == (0, 1)
+
+
+def test_jobs_of_one_run_ask_github_once_where_it_comes_from_whichever_process_they_come_to() -> None:
+    world = World()
+    for number in range(5):
+        world.turns.on_job_event(an_event(job_id=str(number)))
+    other = world.replica()
+
+    other.on_job_event(an_event(job_id="9"))
+
+    assert world.calls.made.count("github.run") == 1

@@ -207,3 +207,32 @@ def test_without_a_word_only_a_label_sets_machines_are_limited() -> None:
 
     assert (settings.per_repository, settings.per_label_set) == (Caps(), Caps(sessions=500))
     assert (settings.ec2_at_once, settings.ec2_per_second) == (1000.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ({"LAUNCHES_PER_MINUTE": "500"}, "cannot be configured by 3 writes a second"),
+        ({"CONFIG_WRITES_PER_SECOND": "1", "LAUNCHES_PER_MINUTE": "170"}, "expected at most 57"),
+        ({"STACK_ID": "x" * 37}, "up to 36 letters"),
+        ({"LABEL_ALIASES": '[{"match": "a-(.*)", "regex": true, "spec": "cpu=${2}"}]'}, "has 1 groups"),
+    ],
+)
+def test_what_could_not_work_is_refused_at_the_start(told: dict[str, str], problem: str) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({**REQUIRED, **{f"RUNS_FLEET_{name}": value for name, value in told.items()}})
+
+    assert any(problem in one for one in refused.value.problems)
+
+
+def test_the_usual_pace_is_what_apps_and_configurations_allow() -> None:
+    def pace(**told: str) -> float:
+        return read_settings({**REQUIRED, **{f"RUNS_FLEET_{name}": value for name, value in told.items()}}).launches_per_minute
+
+    assert (pace(), round(pace(CONFIG_WRITES_PER_SECOND="1")), pace(CONFIG_WRITES_PER_SECOND="10")) == (170.0, 57, 170.0)
+
+
+def test_who_only_looks_needs_no_secret() -> None:
+    settings = read_settings({"RUNS_FLEET_STACK_ID": "tests"}, records_only=True)
+
+    assert (settings.stack_id, settings.jobs_table) == ("tests", "runs-fleet-jobs")
