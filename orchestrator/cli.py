@@ -130,12 +130,9 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings),"
         " or its labels are not ours"
     )
-    told = explained(
-        gathered(made.records, known, made.settings.stack_id),
-        made.settings,
-        made.turns.launching.catalogue,
-        made.turns.clock.now(),
-    )
+    now = made.turns.clock.now()
+    facts = gathered(made.records, known, made.settings.stack_id, now)
+    told = explained(facts, made.settings, made.turns.launching.catalogue, now)
     if json:
         sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
         return

@@ -135,6 +135,11 @@ def without_backoff(ledger: Ledger) -> Ledger:
     return changed(ledger, barren={}, refusals=0, backoff_until=0.0, backoff_why="", backoff_of="")
 
 
+def without_one(until: tuple[float, ...], now: float) -> tuple[float, ...]:
+    """Of times until which something counts, those that still do, but for the one that ends first: it is here now."""
+    return tuple(sorted(at for at in until if at > now))[1:]
+
+
 def expecting(ledger: Ledger, now: float) -> Ledger:
     """The ledger after a machine at work was said to be taken away: its job will be back with us soon."""
     still = tuple(until for until in ledger.expected if until > now)

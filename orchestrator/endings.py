@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
@@ -21,7 +22,7 @@ from orchestrator.ports import Clock, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
 from orchestrator.rescues import Rescues
-from orchestrator.services import Compute, Configurations, GitHub
+from orchestrator.services import Body, Compute, Configurations, GitHub
 from orchestrator.sessions import Sessions, handle_of, scope_of
 from orchestrator.settings import ServerSettings
 from orchestrator.states import JobState, SessionState
@@ -36,6 +37,8 @@ LOOK_AGAIN_S = 5.0
 """How soon an ended session whose instance still lives is looked at again, until its farewell is over."""
 
 
+AWAY_S = 300.0
+"""Who looks at a session so late was away: its machine may have gone at any time since."""
 YOUNG_S = 20.0
 """An event of an instance that we do not know comes again, until it is older than the index can lag."""
 
@@ -58,6 +61,11 @@ class _Event(msgspec.Struct):
 
     kind: str = msgspec.field(name="detail-type")
     detail: _Detail
+    time: datetime | None = None
+
+    def at(self, now: float) -> float:
+        """When it happened: it may have waited for us, for hours."""
+        return now if self.time is None else min(now, self.time.timestamp())
 
 
 @dataclass
@@ -101,7 +109,7 @@ class Endings:
                 hints = {"ran_job": message.ran_job[:SHORT], "ran_run": message.ran_run_id[:SHORT]}
                 self.sessions.moved(session, SessionState.BUSY, busy_at=now, **hints)
             case Interrupting():
-                self._interrupting(session, message.reason)
+                self._interrupting(session, message.reason, now)
             case FinalWord():
                 self._spoken(session, message)
             case BootstrapFailed():
@@ -144,12 +152,12 @@ class Endings:
             return
         match event.kind:
             case "EC2 Spot Instance Interruption Warning":
-                self._interrupting(session, "spot")
+                self._interrupting(session, "spot", event.at(self.clock.now()))
             case "EC2 Instance Rebalance Recommendation":
                 self.journal.event("session.at_risk", session_id=session.session_id)
             case "EC2 Instance State-change Notification" if event.detail.state in GONE | DOWN and session.gone_at is None:
                 now = self.clock.now()
-                self.records.put(changed(session, gone_at=now, due=now + WORD_S))
+                self.records.put(changed(session, gone_at=event.at(now), due=now + WORD_S))
                 self.journal.event("session.instance_gone", session_id=session.session_id, state=event.detail.state)
             case _:
                 return
@@ -159,19 +167,16 @@ class Endings:
         now, lately = self.clock.now(), self.records.stack().lately
         return bool(lately and now - lately[-1][0] < LAUNCHED_S) or bool(self.records.board(OPEN_LAUNCHES).cards)
 
-    def look_after(self, session: Session, instance_state: str | None) -> None:
-        """One session that is due. `instance_state` is EC2's word, None: EC2 does not know the instance.
-
-        Raises: OrchestratorError.
-        """
-        now = self.clock.now()
+    def look_after(self, session: Session, body: Body | None) -> None:
+        """One session that is due. `body` is EC2's word, None: EC2 does not know the instance. Raises: OrchestratorError."""
+        now, instance_state = self.clock.now(), body.state if body is not None else None
         match measure(session, instance_state, now):
             case Measure.NOTHING:
                 self._look_again(session, LOOK_AGAIN_S if session.state is SessionState.ENDED else self.settings.watch_s)
             case Measure.ADVANCE:
                 self.sessions.configure(self.launching.claimed(session))
             case Measure.NOTE_GONE:
-                self._look_again(changed(session, gone_at=now), WORD_S)
+                self._look_again(changed(session, gone_at=self._went(session, body)), WORD_S)
             case Measure.BACK:
                 self._look_again(changed(session, gone_at=None), self.settings.watch_s)
             case Measure.END:
@@ -199,7 +204,7 @@ class Endings:
             return None
         return session if getattr(message, "attempt", 0) in (0, session.attempt) else None
 
-    def _interrupting(self, session: Session, reason: str) -> None:
+    def _interrupting(self, session: Session, reason: str, at: float) -> None:
         """Its machine is going away: one without a job is no supply any more, one with a job will send it back to us."""
         self.journal.event("session.interrupting", session_id=session.session_id, reason=reason)
         if is_over(session) or "rebalance" in reason:
@@ -213,7 +218,7 @@ class Endings:
         circuits = self.records.circuits() if "spot" in reason else None
         wiser = after_a_reclaim(circuits, session.pool, now) if circuits is not None else None
         learned = [wiser] if wiser is not None and wiser is not circuits else []
-        self.records.save(changed(session, interrupting_at=now), *expecting, *learned)
+        self.records.save(changed(session, interrupting_at=at), *expecting, *learned)
         if expecting and not self._works(session):  # its job's end was told while we wrote
             known = self.records.ledger(session.set_key)
             if known is not None and known.expected:
@@ -289,6 +294,13 @@ class Endings:
             if error.code != "404":
                 raise
             return True  # the repository is gone, or the App: there is nothing left to remove
+
+    def _went(self, session: Session, body: Body | None) -> float:
+        """When its machine went, as far as can be said: by EC2's word; else now, or when we looked last, if that is long ago."""
+        now = self.clock.now()
+        if body is not None and body.ended_at is not None:
+            return min(now, body.ended_at)
+        return now if now - session.due < AWAY_S else session.due - self.settings.watch_s
 
     def _look_again(self, session: Session, after_s: float) -> None:
         """Never later than its deadline; one that is past it is looked at again soon."""

@@ -57,7 +57,7 @@ class Facts:
     """Of the repository, of the label set."""
 
 
-def gathered(records: Records, job: Job, stack_id: str) -> Facts:
+def gathered(records: Records, job: Job, stack_id: str, now: float) -> Facts:
     """Read for one job, without a look at what does not concern it. Raises: ServiceFailed."""
     key, repository = job.set_key, repository_key(job.owner, job.repo)
     board = records.board(key)
@@ -68,7 +68,7 @@ def gathered(records: Records, job: Job, stack_id: str) -> Facts:
     made += [*(board.ledger.barred if board.ledger is not None else ()), *(session.launch_id for session in own.values())]
     launches = tuple(filter(None, map(records.launch, dict.fromkeys(made))))
     return Facts(
-        job, board, sessions, launches, records.stack(), records.board(repository), tuple(records.line()),
+        job, board, sessions, launches, records.stack(), records.board(repository), tuple(records.line(now)),
         records.rescue(run_key(job)), (records.pace(repository), records.pace(key)),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from orchestrator import planning
 from orchestrator.cards import is_over
 from orchestrator.catalogue import Catalogue
+from orchestrator.demand import without_one
 from orchestrator.errors import ServiceFailed
 from orchestrator.labels import read_ask
 from orchestrator.model import Job, Ledger, Note, Origin, Record, Session, changed, may_become
@@ -92,8 +93,10 @@ class Intake:
         self.journal.event("job.reconsidered", job_id=job.job_id, why=why)
         return not why
 
-    def ask(self, set_key: str, limit: int) -> None:
+    def ask(self, set_key: str, limit: int, *, urgent: bool) -> None:
         """What GitHub says now of the jobs that wait in a label set, oldest first: a delivery may have been lost.
+
+        `urgent`: also where little is left of GitHub's limit.
 
         Raises: Conflict; ServiceFailed.
         """
@@ -102,7 +105,7 @@ class Intake:
             job = self.records.job(card.identity)
             if job is None:
                 continue
-            told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id)
+            told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id, urgent=urgent)
             if told is None:
                 self.forget(job.job_id, overdue=False)
             elif may_become(job, STATES[told.action], asked=True):
@@ -269,11 +272,12 @@ class Intake:
             working = {name: at for name, at in ledger.working.items() if name != session.session_id}
             changes[session.set_key] = changed(ledger, working=working)
         if session is not None and not session.bound_job and (ledger := of(session.set_key)) and ledger.prepared:
-            changes[session.set_key] = changed(ledger, prepared=ledger.prepared[1:])  # one that was made before is taken now
+            # one that was made before is taken now
+            changes[session.set_key] = changed(ledger, prepared=without_one(ledger.prepared, self.clock.now()))
         is_back = job.state is JobState.QUEUED and job.run_attempt > 1
         will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", "failure")
         if (is_back or will_not_come) and (ledger := of(job.set_key)) and ledger.expected:
-            changes[job.set_key] = changed(ledger, expected=ledger.expected[1:])
+            changes[job.set_key] = changed(ledger, expected=without_one(ledger.expected, self.clock.now()))
         return list(changes.values())
 
 

@@ -104,7 +104,7 @@ class Launching:
     def _found(self, launch: Launch) -> Started | None:
         """While the stack is paused nothing is asked for: what was made before is looked for; None: EC2 may still show it."""
         found = self.compute.look_up(launch.request)
-        if not found and self.clock.now() - launch.asked_at < UNSEEN_S:
+        if len(found) < len(launch.sessions) and self.clock.now() - launch.asked_at < UNSEEN_S:
             self.records.noted(launch, self.clock.now(), "the stack is paused: not asked for")
             return None
         return Started(found)

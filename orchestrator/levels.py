@@ -21,9 +21,9 @@ from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
 from orchestrator.settings import ServerSettings
 
-ASKED_S, DOUBTED_S, ASKED_JOBS = 60.0, 300.0, 5
+ASKED_S, DOUBTED_S, LONGEST_S, ASKED_JOBS = 60.0, 300.0, 3600.0, 5
 """How often GitHub is asked about a label set's jobs, and about how many: if a runner works on something it has not told of, and
-if nobody took the machines that were there for them.
+if nobody took the machines that were there for them (less often each time).
 """
 ASKED_KNOWN = 10_000
 """Label sets of which a process remembers when it asked."""
@@ -42,7 +42,8 @@ class Levels:
     clock: Clock
     journal: Journal
     crew: Crew
-    _asked: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """When, and how often in a row only to be sure."""
 
     def settle(self, set_keys: Iterable[str]) -> None:
         """Correct the level of each label set; sets that need the same kind of machine share a launch.
@@ -69,10 +70,11 @@ class Levels:
     def _weigh(self, key: str, wanted: dict[str, list[Want]]) -> None:
         board, now = self.records.board(key), self.clock.now()
         found = level(board, now)
-        if (found.ask or found.doubtful) and now - self._asked.get(key, 0.0) >= (ASKED_S if found.ask else DOUBTED_S):
+        asked_at, times = self._asked.get(key, (0.0, 0))
+        if (found.ask or found.doubtful) and now - asked_at >= (ASKED_S if found.ask else min(LONGEST_S, DOUBTED_S * 2.0**times)):
             if len(self._asked) >= ASKED_KNOWN:
                 self._asked.clear()
-            self._asked[key] = now
+            self._asked[key] = (now, 0 if found.ask else min(times + 1, 10))
             self._ask(key, found)
             board = self.records.board(key)
             found = level(board, now)
@@ -99,7 +101,7 @@ class Levels:
         for session in filter(None, map(self.records.session, found.ask)):
             if session.ran_run and not session.bound_job:
                 self._asking(key, partial(self.intake.ask_run, scope_of(session), session.ran_run, session.runner_name))
-        self._asking(key, partial(self.intake.ask, key, max(ASKED_JOBS, len(found.ask))))
+        self._asking(key, partial(self.intake.ask, key, max(ASKED_JOBS, len(found.ask)), urgent=bool(found.ask)))
 
     def _asking(self, key: str, ask: Callable[[], None]) -> None:
         """That it cannot be asked now keeps nobody from his machine."""

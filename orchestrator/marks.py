@@ -28,6 +28,10 @@ SEEN_S, SEEN_KNOWN = 3600.0, 10_000
 """How often a process writes down that it heard of a repository, and of how many it remembers that it did."""
 
 
+FORGOTTEN_S = 1800.0
+"""Who still waits is written anew long before."""
+
+
 class Marks:
     """Each under a key of its own, in tables that are handed in."""
 
@@ -87,9 +91,10 @@ class Marks:
         """It does not wait any more. Raises: ServiceFailed."""
         self._tables.write([Write(SESSIONS, (LINE, set_key), None)])
 
-    def line(self) -> list[Place]:
+    def line(self, now: float) -> list[Place]:
         """Who waits, longest first; some may not wait any more. Raises: ServiceFailed."""
         found = [msgspec.convert(item, Place) for item in self._tables.rows(SESSIONS, LINE)]
+        found = [place for place in found if place.at > now - FORGOTTEN_S]
         return sorted(found, key=lambda place: (place.since, place.set_key))
 
     def reached(self, task: str, name: str) -> None:

@@ -207,6 +207,8 @@ class Rescue(msgspec.Struct, frozen=True, kw_only=True):
     """What GitHub is being asked to run again; the answer may have been lost."""
     refusals: int = 0
     """How often GitHub did not let us, in a row."""
+    looked_at: float = 0.0
+    """When GitHub was asked last whether the run is over."""
     seen_attempt: int = 0
     """The run's latest attempt, as far as we made it: another one is somebody else's."""
     told: tuple[Told, ...] = ()

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.contract.messages import OUT_OF_MEMORY, FinalWord, Status
-from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.errors import Conflict, ServiceFailed, Throttled
 from orchestrator.model import Job, Note, Session, changed
-from orchestrator.patience import NOTE_S, NOTES
+from orchestrator.patience import NOTE_S, NOTED_WITHIN_S, NOTES
 from orchestrator.ports import Clock, Journal
 from orchestrator.records import Records
 from orchestrator.services import GitHub, Scope
@@ -81,8 +81,8 @@ class Notes:
         try:
             said = bool(note.head_sha) and self.github.note(scope, note.head_sha, note.title, note.text)
         except ServiceFailed as error:
-            tries = note.tries + 1
-            given_up = tries >= NOTES
+            tries = note.tries + (not isinstance(error, Throttled))
+            given_up = tries >= NOTES or self.clock.now() - note.noted_at > NOTED_WITHIN_S
             fields = {"job_id": note.job_id, "title": note.title, "tries": tries, "given_up": given_up}
             self.journal.event("job.note_failed", **fields, error=str(error))
             state, due = (NoteState.DONE if given_up else NoteState.WAITING), self.clock.now() + NOTE_S * 2.0**note.tries

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from orchestrator import caps, planning
 from orchestrator.cards import Board
 from orchestrator.demand import HELD_S, Level
-from orchestrator.errors import Conflict, OrchestratorError
+from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed
 from orchestrator.labels import Ask
 from orchestrator.launching import Launching
 from orchestrator.model import Launch, Ledger, Pace, Place, Planned, Stack, Told, changed
@@ -54,8 +54,8 @@ class Want:
 
     @property
     def age(self) -> float:
-        """Since when its oldest job waits."""
-        return self.found.waiting[0].since if self.found.waiting else math.inf
+        """Since when the oldest of its jobs waits for which nothing is asked for yet."""
+        return min(self.left, default=math.inf)
 
     @property
     def left(self) -> list[float]:
@@ -81,8 +81,8 @@ class Orders:
     clock: Clock
     ids: Ids
     journal: Journal
-    _lined_up: dict[str, Place] = field(default_factory=dict)
-    """As this process wrote them last."""
+    _line: dict[str, Place] = field(default_factory=dict)
+    """Who stands in it, as read or written last."""
     _listed: tuple[float, Board, tuple[Body, ...]] | None = None
     """When EC2 was asked last what there is, the launches that were open just before, and its answer."""
     _listing_at: float = 0.0
@@ -90,20 +90,20 @@ class Orders:
     def placed(self, wanted: dict[str, list[Want]], troubles: list[Exception]) -> list[Launch]:
         """Commit the wishes, as many as may be, longest waiting first; what was committed is returned whatever follows."""
         made: list[Launch] = []
-        for wants in wanted.values():
-            wants.sort(key=_age)
-        while waiting := [(wants, spec) for spec, wants in wanted.items() if any(want.is_open for want in wants)]:
-            wants, spec = min(waiting, key=lambda one: (min(map(_age, filter(_is_open, one[0]))), one[1]))
+        every = [(want, spec) for spec, wants in wanted.items() for want in wants]
+        while everybody := sorted((one for one in every if one[0].is_open), key=lambda one: (*_age(one[0]), one[1])):
+            spec = everybody[0][1]
+            wants = [want for want, kind in everybody if kind == spec]
             try:
                 ask = wants[0].ask
                 if why := "; ".join(ask.complaints) or self._unservable(ask):
-                    for want in filter(_is_open, wants):
+                    for want in wants:
                         self._said_unservable(want, why)
                     continue
-                launch = self._committed(spec, wants, [want for others in wanted.values() for want in others if want.is_open])
+                launch = self._committed(spec, wants, [want for want, _ in everybody])
                 made += [launch] if launch is not None else []
             except Conflict:
-                for want in wants:
+                for want in wanted[spec]:
                     want.put_off = True
                     self.sessions.wakes.wake(want.ledger.set_key)
             except OrchestratorError as error:
@@ -115,22 +115,22 @@ class Orders:
     def before(self, own: Sequence[str], wanted: dict[str, list[Want]]) -> list[str]:
         """The label sets that have waited for the stack's limits longer than any of these, and shall not be overtaken."""
         youngest = max((want.age for wants in wanted.values() for want in wants), default=0.0)
-        older = [place for place in self.records.line() if not place.whose and place.since < youngest]
-        line = [place for place in older if place.set_key not in own]
+        self._line = {place.set_key: place for place in self.records.line(self.clock.now())}
+        line = [place for key, place in self._line.items() if not place.whose and place.since < youngest and key not in own]
         if len(line) > IN_LINE:
             for want in [want for wants in wanted.values() for want in wants if want.age > line[IN_LINE].since]:
                 self._put_off(want, "those that have waited longer", self.clock.now() + PACED_S)
         return [place.set_key for place in line[:IN_LINE]]
 
     def looked_at(self, own: Sequence[str], before: Sequence[str]) -> set[str]:
-        """Of these, those that stand in line, as far as this process knows."""
-        return {*before, *(set(own) & set(self._lined_up))}
+        """Of these, those that stand in line, as far as this process has read."""
+        return {*before, *(set(own) & set(self._line))}
 
     def step_out(self, key: str, wanted: dict[str, list[Want]]) -> None:
         """Out of the line, if nothing is to be waited for any more. Raises: ServiceFailed."""
         if not any(want.put_off for wants in wanted.values() for want in wants if want.ledger.set_key == key):
             self.records.let_go(key)
-            self._lined_up.pop(key, None)
+            self._line.pop(key, None)
 
     def held(self, ledger: Ledger, found: Level, why: str) -> Ledger:
         """Said; and remembered for whoever asks, if it is another reason than the last. Raises: Conflict."""
@@ -162,13 +162,22 @@ class Orders:
         """With what there is by EC2's own word, if the last count is old; who loses the race to write it need not ask again."""
         if now - stack.counted_at < COUNTED_S:
             return stack
-        if self._listed is None or now - self._listing_at >= COUNTED_S:
-            self._listing_at = now  # who comes while EC2 lists goes on with the last list, and with what was launched since
-            open_launches = self.records.board(OPEN_LAUNCHES)  # first: one that is answered meanwhile counts twice, not never
-            self._listed = (now, open_launches, tuple(self.launching.compute.list_sessions()))
+        if now - self._listing_at >= COUNTED_S:
+            self._listing_at = now  # who comes while EC2 lists need not list as well
+            self._list(now)
+        if self._listed is None or not max(stack.counted_at, now - caps.SEEN_S) < self._listed[0]:
+            return stack  # with all that was launched since it was counted, and nothing that ended: too many rather than too few
         at, open_launches, bodies = self._listed
         kinds = {kind.name: kind for kind in self.launching.catalogue}
         return caps.counted(stack, bodies, open_launches, kinds, at)
+
+    def _list(self, now: float) -> None:
+        """What there is. Where EC2 does not say, the last count is gone on with."""
+        open_launches = self.records.board(OPEN_LAUNCHES)  # first: one that is answered meanwhile counts twice, not never
+        try:
+            self._listed = (now, open_launches, tuple(self.launching.compute.list_sessions()))
+        except ServiceFailed as error:
+            self.journal.event("stack.uncounted", error=str(error))
 
     def _put_off(self, want: Want, why: str, until: float | None, whose: str = "") -> None:
         """Not now; looked at again then (None: when somebody wakes it). `whose`: as in its place."""
@@ -176,10 +185,10 @@ class Orders:
         want.ledger = self.held(want.ledger, want.found, why)
         key, now = want.ledger.set_key, self.clock.now()
         place = Place(set_key=key, since=min(want.age, now), jobs=len(want.left), whose=whose, at=now)
-        known = self._lined_up.get(key)
+        known = self._line.get(key)
         if known is None or changed(known, at=now) != place or now - known.at > HELD_S:
             self.records.lined_up(place)
-            self._lined_up[key] = place
+            self._line[key] = place
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
 
@@ -232,13 +241,13 @@ class Orders:
         whole = caps.room(stack, self.settings, each)
         room = min(planning.AT_ONCE, whole.machines)
         shares = dict(zip(map(id, everybody), caps.shares([want.left for want in everybody], whole.machines), strict=True))
-        sharing = self._fitting([want for want in wants if want.is_open and shares[id(want)]])
-        if stack.paused or not room:
-            for at, want in enumerate(list(filter(_is_open, wants))):
+        sharing = self._fitting([want for want in wants if shares[id(want)]])
+        if stack.paused or not room or not sharing:
+            for at, want in enumerate(wants):
                 until = None if stack.paused else now + PACED_S * (1 + at // TOGETHER)
                 self._put_off(want, "paused" if stack.paused else whole.why, until)
             if caps.room(caps.emptied(stack), self.settings, each).machines and now - wants[0].age > STARVED_S:
-                for want in [one for one in everybody if one.is_open and one.age > wants[0].age]:
+                for want in [one for one in everybody if one.is_open]:
                     self._put_off(want, "a job that needs more, and has waited for long", now + PACED_S)
             return None
         sessions: list[Planned] = []
@@ -278,10 +287,6 @@ class Orders:
 
 def _age(want: Want) -> tuple[float, str]:
     return want.age, want.ledger.set_key
-
-
-def _is_open(want: Want) -> bool:
-    return want.is_open
 
 
 def _planned(want: Want, number: int, launch_id: str, first: int) -> list[Planned]:

@@ -9,8 +9,10 @@ RERUNS = 1
 """A job whose machine was taken away."""
 RERUN_REFUSALS = 5
 """Re-runs in a row that GitHub did not allow though the run was over; then it is given up, and said on the commit."""
-NOTES, NOTE_S = 8, 60.0
-"""Saying something on a commit that GitHub did not take, after so long, doubled each time: some four hours in all."""
+NOTES, NOTE_S, NOTED_WITHIN_S = 8, 60.0, 86_400.0
+"""Saying something on a commit that GitHub did not take, after so long, doubled each time: some two hours in all. Being asked to
+wait is no refusal: for that, a day.
+"""
 RERUN_WITHIN_S = 30 * 86_400.0
 """After this GitHub runs nothing again. Source: GitHub documentation, "Re-running workflows and jobs": 30 days."""
 REFUSALS = 3

@@ -135,10 +135,12 @@ class Rescues:
     def hurry(self, run_key: str) -> None:
         """A job of this run is over: if others wait for the end of the run, it is looked for at once. Raises: ServiceFailed."""
         rescue = self.records.rescue(run_key)
-        if rescue is None or rescue.state is RescueState.RESTING or rescue.due <= self.clock.now() + SOON_S:
+        if rescue is None or rescue.state is RescueState.RESTING:
             return
-        with contextlib.suppress(Conflict):  # somebody looks at it anyway
-            self.records.put(changed(rescue, due=self.clock.now() + SOON_S))
+        soon = max(self.clock.now() + SOON_S, rescue.looked_at + self.look_s)  # a run's jobs may end one after the other
+        if soon < rescue.due:
+            with contextlib.suppress(Conflict):  # somebody looks at it anyway
+                self.records.put(changed(rescue, due=soon))
 
     def withdraw(self, job: Job | None) -> None:
         """A job that was not reclaimed after all: it is not run again, unless it was already. Raises: Conflict; ServiceFailed."""
@@ -156,7 +158,7 @@ class Rescues:
         if rescue is None or rescue.state is RescueState.RESTING or rescue.due > now:
             return
         waited_s = min(LONGEST_LOOK_S, max(self.look_s, (now - rescue.changed_at) / 2))
-        rescue = self.records.put(changed(rescue, due=now + waited_s))
+        rescue = self.records.put(changed(rescue, due=now + waited_s, looked_at=now))
         scope = Scope(rescue.installation_id, rescue.owner, rescue.repo)
         run = self.github.run(scope, rescue.run_id)
         if run is None or now - rescue.changed_at > RERUN_WITHIN_S:
@@ -176,7 +178,7 @@ class Rescues:
             if self.github.rerun(scope, rescue.run_id, job_id):
                 self._done(rescue)
             else:
-                self._refused(rescue)
+                self._refused(rescue, badly)
 
     def _done(self, rescue: Rescue) -> None:
         """What was run again is not wanted any more."""
@@ -190,7 +192,7 @@ class Rescues:
         for name in rescue.doing:
             self.journal.event("rescue.rerun", run=rescue.run_key, job=name)
 
-    def _refused(self, rescue: Rescue) -> None:
+    def _refused(self, rescue: Rescue, badly: Sequence[Ended]) -> None:
         """GitHub does not allow it: it runs again meanwhile, or the App may not. Tried some times, then said."""
         refusals = rescue.refusals + 1
         hint = "the App needs the permission `actions: write`, unless somebody else ran it again"
@@ -198,7 +200,8 @@ class Rescues:
         refused = self.records.put(changed(rescue, doing=(), refusals=refusals))
         if refusals < RERUN_REFUSALS:
             return
-        for job in filter(None, map(self.records.job, rescue.ids)):
+        lost = [one.job_id for one in badly if one.job_id in rescue.ids or one.name in rescue.wanted]
+        for job in filter(None, map(self.records.job, lost)):
             text = f"lost its machine, and GitHub did not allow to run it again ({hint}): run it again yourself."
             self.notes.say(job, "This job lost its machine", text)
         self._dropped(refused, f"GitHub did not allow it {refusals} times")

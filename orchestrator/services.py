@@ -34,6 +34,8 @@ class Body:
     market: str = ""
     launched_at: float = 0.0
     expires_at: float | None = None
+    ended_at: float | None = None
+    """When it went, if it did and the strategy says so."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +161,8 @@ class GitHub(Protocol):
     def registered(self, scope: Scope) -> Iterator[Registered]:
         """All of the scope. Raises: ServiceFailed."""
 
-    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
-        """As a delivery would tell it now; None: GitHub does not know it. Raises: ServiceFailed."""
+    def job(self, scope: Scope, job_id: str, *, urgent: bool = True) -> JobEvent | None:
+        """As a delivery would tell it now; None: GitHub does not know it. `urgent`: no mere check. Raises: ServiceFailed."""
 
     def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
         """Those of a run's latest attempt, as a delivery would tell them; none, if GitHub does not know it.

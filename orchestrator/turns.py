@@ -29,7 +29,7 @@ from orchestrator.ports import Clock, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
-from orchestrator.services import Compute, Scope
+from orchestrator.services import Body, Compute, Scope
 from orchestrator.sessions import Sessions, handle_of
 from orchestrator.settings import ServerSettings
 from orchestrator.webhook import JobEvent, deduplication_id
@@ -209,12 +209,12 @@ class Turns:
             return
         for session in found:
             body = bodies.get(handle_of(session))
-            self._attend("session", session.session_id, partial(self._look_after, session, body.state if body else None))
+            self._attend("session", session.session_id, partial(self._look_after, session, body))
 
-    def _look_after(self, session: Session, instance_state: str | None, _: str) -> None:
+    def _look_after(self, session: Session, body: Body | None, _: str) -> None:
         """One that cannot be looked after now is due again later, and keeps nobody from his turn."""
         try:
-            self.endings.look_after(session, instance_state)
+            self.endings.look_after(session, body)
         except Conflict:
             raise
         except OrchestratorError as error:

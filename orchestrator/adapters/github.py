@@ -72,9 +72,9 @@ class GitHubApp(GitHubWire):
             with readable("list runners"):
                 yield Registered(int(runner["id"]), str(runner["name"]), runner["status"] == "online", bool(runner["busy"]))
 
-    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+    def job(self, scope: Scope, job_id: str, *, urgent: bool = True) -> JobEvent | None:
         """404: it is not there."""
-        status, answer = self.call("GET", scope, job_id, room="jobs")
+        status, answer = self.call("GET", scope, job_id, room="jobs", need=Need.WORK if urgent else Need.LOOKING)
         if status == 404:
             return None
         self.expect(status, 200, "get job", answer)

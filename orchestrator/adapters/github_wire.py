@@ -123,6 +123,8 @@ class GitHubWire:
             status, answer = self.exchange("POST", url, self.signed(), APP, Need.REGISTRATION)
             if status in SHUT_OUT:
                 self.shut(account)
+                for place in [place for place, known in list(self._installations.items()) if known == account]:
+                    self._installations.pop(place, None)  # one that is installed again has another
             self.expect(status, 201, "installation token", answer)
             with readable("installation token"):
                 token = str(answer["token"])

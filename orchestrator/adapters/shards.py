@@ -19,6 +19,8 @@ from orchestrator.webhook import JobEvent
 Answer = TypeVar("Answer")
 ABSENT_S = 600.0
 """For how long an App that is not installed for a repository is not asked about it again."""
+NOT_LET_IN = ("github:installation lookup", "github:installation token", "github:generate-jitconfig")
+"""What an App that is not there, or may not, fails with: another one may."""
 A_REPOSITORY, A_REPOSITORY_S = 1500, 300.0
 """Registrations of one repository, by whichever App. Source: the actions_runner_registration limit that operators report."""
 A_REPOSITORYS = "GitHub's limit of registrations for one repository, 1500 in five minutes"
@@ -68,9 +70,9 @@ class GitHubApps:
         """All pages from one App."""
         return self._by_any(scope, lambda app, own: iter(list(app.registered(own))))
 
-    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+    def job(self, scope: Scope, job_id: str, *, urgent: bool = True) -> JobEvent | None:
         """With the first App's installation, as its webhook tells it."""
-        found = self._by_any(scope, lambda app, own: app.job(own, job_id))
+        found = self._by_any(scope, lambda app, own: app.job(own, job_id, urgent=urgent))
         return found and _of_installation(found, scope)
 
     def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
@@ -122,7 +124,7 @@ class GitHubApps:
             try:
                 return ask(app, own)
             except ServiceFailed as error:
-                absent = error.action == "github:installation lookup" and error.code == "404"
+                absent = error.action in NOT_LET_IN and error.code in ("403", "404")
                 if absent:
                     self._absent[id(app), scope.owner, scope.repo] = time.time() + ABSENT_S
                 if at == len(shards) - 1 or not (absent or isinstance(error, Throttled)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, Protocol
 
 from orchestrator.circuits import pool_name
@@ -156,5 +158,13 @@ def _body(instance: dict[str, Any]) -> Body:
         SessionHandle(NAME, str(instance["InstanceId"])), str(instance["State"]["Name"]), tags.get("runs-fleet:launch-id", ""),
         kind=kind, pool=pool_name(kind, str(instance.get("SubnetId", "")), market), market=market,
         launched_at=launched.timestamp() if launched is not None else 0.0,
-        expires_at=float(expires) if expires.isdigit() else None,
+        expires_at=float(expires) if expires.isdigit() else None, ended_at=_ended_at(instance),
     )  # fmt: skip
+
+
+def _ended_at(instance: dict[str, Any]) -> float | None:
+    """As in `User initiated (2026-01-31 12:00:00 GMT)`. Source: StateTransitionReason, "Instance" in the EC2 API reference."""
+    if instance["State"]["Name"] not in ("shutting-down", "terminated"):
+        return None
+    found = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)", str(instance.get("StateTransitionReason", "")))
+    return datetime.fromisoformat(f"{found[1]}+00:00").timestamp() if found else None

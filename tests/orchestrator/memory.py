@@ -262,6 +262,8 @@ class MemoryCompute:
         """Requests that came, also again."""
         self.version = "1"
         self.consoles: dict[str, str] = {}
+        self.ended: dict[str, float] = {}
+        """When those went of which it says so."""
         self.expires: dict[str, float] = {}
         """Of instances whose tag names an end."""
 
@@ -324,7 +326,7 @@ class MemoryCompute:
     def _body(self, identity: str) -> Body:
         return Body(
             SessionHandle("ec2", identity), self.instances[identity], self.launched_by.get(identity, ""),
-            self.kinds.get(identity, ""), expires_at=self.expires.get(identity),
+            self.kinds.get(identity, ""), expires_at=self.expires.get(identity), ended_at=self.ended.get(identity),
         )  # fmt: skip
 
     def last_words(self, handle: SessionHandle) -> str:
@@ -432,7 +434,7 @@ class MemoryGitHub:
         self._calls.note("github.registered")
         return iter([Registered(number, r.name, r.online, r.busy) for number, r in self.runners.items()])
 
-    def job(self, scope: Scope, job_id: str) -> JobEvent | None:
+    def job(self, scope: Scope, job_id: str, *, urgent: bool = True) -> JobEvent | None:
         """As `jobs` says, else as `agrees`."""
         self._calls.note("github.job")
         return self.jobs.get(job_id) or self.agrees(job_id)

@@ -449,7 +449,7 @@ def put_off(world: World) -> None:
     """The only machine that the stack may have is at work, and a job of another label set waits for its place."""
     busy(world)
     world.told(an_event(job_id="2", run_id="8", labels=("runs-fleet=8",)))
-    assert len(world.records.line()) == world.compute.launched == 1
+    assert len(world.records.line(world.clock.now())) == world.compute.launched == 1
 
 
 def the_other_ends(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -264,3 +265,15 @@ def test_an_event_of_somebody_elses_instance_is_dropped_where_nothing_was_launch
     world.turns.on_instance_event(replace(event(CHANGE, "i-foreign", state="terminated"), waited_s=waited_s))
 
     assert world.session.gone_at is None
+
+
+def test_an_event_that_waited_for_us_tells_when_it_happened() -> None:
+    world = World()
+    session = world.launched()
+    then = datetime.fromtimestamp(world.clock.at, UTC).isoformat()
+    world.clock.at += 1200.0
+
+    told = json.loads(event(CHANGE, session.instance_id, state="terminated").body)
+    world.turns.on_instance_event(Received(json.dumps({**told, "time": then}), "receipt"))
+
+    assert world.session.gone_at == MORNING

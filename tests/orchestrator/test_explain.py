@@ -13,9 +13,8 @@ from tests.orchestrator.memory import SET, World, an_event, old_records, some_se
 def explanation(world: World, job_id: str = "1") -> Explanation:
     job = world.records.job(job_id)
     assert job is not None
-    return explained(
-        gathered(world.records, job, world.settings.stack_id), world.settings, world.turns.launching.catalogue, world.clock.now()
-    )
+    facts = gathered(world.records, job, world.settings.stack_id, world.clock.now())
+    return explained(facts, world.settings, world.turns.launching.catalogue, world.clock.now())
 
 
 def story(world: World) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator import caps
 from orchestrator.cards import is_over
 from orchestrator.catalogue import Kind
+from orchestrator.demand import without_one
 from orchestrator.errors import OrchestratorError, ServiceFailed, Throttled
 from orchestrator.model import Stack
 from orchestrator.orders import IN_LINE
@@ -113,12 +116,12 @@ def test_who_has_its_machine_stands_in_no_line_any_more() -> None:
     arrives(world, "a")
     arrives(world, "b", at=MORNING + 1.0)
     world.settle()
-    waiting = [place.jobs for place in world.records.line()]
+    waiting = [place.jobs for place in world.records.line(world.clock.now())]
 
     runs_and_ends(world)
     world.ticks(until_s=30.0)
 
-    assert (waiting, world.records.line()) == ([1], [])
+    assert (waiting, world.records.line(world.clock.now())) == ([1], [])
 
 
 def test_a_label_set_that_stands_in_line_for_nothing_is_let_go() -> None:
@@ -132,7 +135,7 @@ def test_a_label_set_that_stands_in_line_for_nothing_is_let_go() -> None:
     arrives(world, "c")
     world.settle()
 
-    assert [place.since for place in world.records.line()] == [MORNING + 2.0]
+    assert [place.since for place in world.records.line(world.clock.now())] == [MORNING + 2.0]
 
 
 def test_a_launch_that_ec2_does_not_answer_counts_until_it_does() -> None:
@@ -425,7 +428,7 @@ def test_caps_of_nobody_else_are_a_place_in_line() -> None:
     world.settle()
 
     assert sorted(one.launched_for for one in world.sessions) == ["1", "3"]
-    assert [place.whose for place in world.records.line()] == ["octo/widgets"]
+    assert [place.whose for place in world.records.line(world.clock.now())] == ["octo/widgets"]
 
 
 def test_a_line_longer_than_is_looked_at_together_is_not_overtaken_either() -> None:
@@ -468,12 +471,12 @@ def test_a_label_set_that_cannot_be_served_any_more_leaves_the_line() -> None:
     arrives(world, "1")
     arrives(world, "2", labels=("runs-fleet=2/family=m7i",), at=MORNING + 1.0)
     world.settle()
-    waiting = len(world.records.line())
+    waiting = len(world.records.line(world.clock.now()))
 
     world.turns.launching.catalogue.kinds = tuple(k for k in world.turns.launching.catalogue.kinds if "m7i" not in k.family)
     world.ticks(until_s=30.0)
 
-    assert (waiting, world.records.line()) == (1, [])
+    assert (waiting, world.records.line(world.clock.now())) == (1, [])
 
 
 def test_a_large_job_that_has_waited_for_long_is_not_starved_by_small_ones() -> None:
@@ -492,3 +495,101 @@ def test_a_large_job_that_has_waited_for_long_is_not_starved_by_small_ones() -> 
             runs_and_ends(world)
 
     assert "large" in {one.launched_for for one in world.sessions}
+
+
+def test_a_job_that_is_served_already_moves_its_label_set_to_no_other_place() -> None:
+    world = World(settings=some_settings(max_sessions=2))
+    arrives(world, "1", labels=("runs-fleet=a/cpu=8",))
+    world.settle()
+    world.clock.at += 50.0
+    arrives(world, "2", labels=("runs-fleet=b",))
+    world.clock.at += 50.0
+    arrives(world, "3", labels=("runs-fleet=a/cpu=8",))
+
+    world.settle()
+
+    assert [one.launched_for for one in world.sessions] == ["1", "2"]
+
+
+@pytest.mark.parametrize("first", ["8", "2"])
+def test_jobs_of_the_same_second_are_served_in_some_order_and_it_comes_to_an_end(first: str) -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    second = {"8": "2", "2": "8"}[first]
+    for name, cpus in (("1", first), ("2", second), ("3", first), ("4", second)):
+        arrives(world, name, labels=(f"runs-fleet={name}/cpu={cpus}",))
+
+    world.settle()
+
+    assert world.compute.launched == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["2", "8", "16"]), st.integers(0, 4)), min_size=1, max_size=12),
+    st.integers(1, 6), st.sampled_from([0, 8, 20]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_whatever_waits_each_look_comes_to_an_end_and_no_more_than_allowed_is_launched(
+    jobs: list[tuple[int, str, int]], most: int, cpus: int
+) -> None:
+    world = World(settings=some_settings(max_sessions=most, max_cpus=cpus))
+
+    for number, (label, size, later_s) in enumerate(jobs):
+        arrives(world, str(number), labels=(f"runs-fleet={label}/cpu={size}",), at=world.clock.at + later_s)
+        world.settle()
+        world.clock.at += 3.0
+
+    assert world.compute.launched <= min(most, len(jobs))
+    assert cpus or world.compute.launched == min(most, len(jobs))
+
+
+def test_without_a_list_from_ec2_no_more_than_allowed_is_launched_however_long_it_lasts() -> None:
+    world = World(settings=some_settings(max_sessions=3))
+    arrives(world, "0")
+    world.settle()
+
+    def throttled() -> object:
+        raise Throttled("ec2:DescribeInstances", "RequestLimitExceeded")
+
+    world.compute.list_sessions = throttled  # type: ignore[method-assign,assignment]
+    for number in range(1, 30):
+        world.clock.at += 31.0
+        arrives(world, str(number))
+        settles(world)
+
+    assert world.compute.launched == 3
+
+
+def test_while_paused_a_part_of_what_a_lost_answer_made_is_not_taken_for_all() -> None:
+    world = World()
+    world.compute.loses = 1
+    for number in range(3):
+        world.turns.on_job_event(an_event(job_id=str(number)))
+    settles(world)
+    shown = world.compute.look_up
+    world.compute.look_up = lambda request: shown(request)[:1]  # type: ignore[method-assign]
+
+    world.turns.pause(paused=True)
+    world.ticks(until_s=70.0)
+    early, world.compute.look_up = len(world.sessions), shown  # type: ignore[method-assign]
+    world.ticks(until_s=70.0)
+
+    assert (early, len(world.sessions)) == (0, 3)
+
+
+def test_who_was_served_by_another_replica_and_must_wait_again_stands_in_line_again() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    arrives(world, "1")
+    world.settle()
+    world.clock.at += 1.0
+    arrives(world, "2")
+    world.settle()
+    key = world.records.line(world.clock.now())[0].set_key
+    world.records.let_go(key)
+
+    world.turns.on_wake([key])
+
+    assert [place.set_key for place in world.records.line(world.clock.now())] == [key]
+
+
+def test_a_machine_that_was_made_before_is_counted_off_by_the_one_whose_time_ends_first_and_is_not_over() -> None:
+    assert without_one((MORNING - 1.0, MORNING + 9.0, MORNING + 5.0), MORNING) == (MORNING + 9.0,)

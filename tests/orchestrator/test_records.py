@@ -50,7 +50,7 @@ FULL_RESCUE = Rescue(
     run_key="octo/widgets/7", owner="octo", repo="widgets", run_id="7", installation_id="3", wanted={"build": 1},
     doing=("build",),
     tried={"test": (1, 2)}, seen_attempt=2, state=RescueState.RESTING, changed_at=3.5,
-    told=(Told(at=2.5, what="build: again"),), ids={"1": "build"}, refusals=2,
+    told=(Told(at=2.5, what="build: again"),), ids={"1": "build"}, refusals=2, looked_at=2.5,
 )  # fmt: skip
 FULL_NOTE = Note(
     name="title/1", job_id="1", owner="octo", repo="widgets", installation_id="3", head_sha="c0ffee", title="title", text="text",

@@ -625,3 +625,48 @@ def test_where_everything_is_on_demand_a_rescued_job_beside_another_holds_nothin
     world.ticks(until_s=10.0)
 
     assert world.compute.launched == 3, "for the one that waits, and for the one that is expected back"
+
+
+def test_a_job_that_failed_while_we_were_away_for_want_of_its_machine_is_run_again() -> None:
+    world = World(settings=some_settings(watch_s=60.0))
+    running(world, "build")
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.clock.at += 1200.0
+    told = world.github.jobs["1"]
+
+    world.github.jobs["1"] = failed = msgspec.structs.replace(
+        told, action="completed", conclusion="failure", at=world.clock.at - 600.0
+    )
+    world.told(failed)
+    world.ticks(until_s=180.0)
+
+    assert reruns(world) == [("7", "")]
+
+
+def test_where_ec2_says_when_a_machine_went_that_is_when_it_went() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    ends(world, "build")
+    went_at, identity = world.clock.at + 40.0, world.session.instance_id
+    world.compute.instances[identity] = "terminated"
+    world.compute.ended[identity] = went_at
+
+    world.clock.at += 50.0
+    world.ticks(until_s=30.0)
+
+    assert (world.session.gone_at, reruns(world)) == (went_at, [])
+
+
+def test_a_long_run_whose_jobs_end_one_after_the_other_is_not_asked_for_each_time() -> None:
+    world = World(settings=some_settings(watch_s=60.0))
+    running(world, *(f"job-{number}" for number in range(30)))
+    is_taken_away(world, "job-0")
+    ends(world, "job-0")
+    before = world.calls.made.count("github.run")
+
+    for number in range(1, 29):
+        world.ticks(until_s=10.0)
+        ends(world, f"job-{number}", "success")
+
+    assert world.calls.made.count("github.run") - before <= 7

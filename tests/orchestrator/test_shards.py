@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -164,3 +165,17 @@ def test_a_limit_is_no_missing_permission(github: StandInGitHub) -> None:
 
     with pytest.raises(Throttled):
         apps_of(github, 1).rerun(SCOPE, "1")
+
+
+def test_an_app_that_was_taken_away_is_followed_by_the_next_and_found_again_when_it_is_back(github: StandInGitHub) -> None:
+    apps = apps_of(github, 2)
+    minted(apps, 4)
+    github.uninstalled.add("2")
+    github.state.tokens.clear()
+
+    during = []
+    for number in range(6):
+        with contextlib.suppress(ServiceFailed):  # the first to hear that its token is not good any more
+            during.append(apps.mint(SCOPE, f"during-s-{number}", LABELS, 1))
+
+    assert len(during) >= 4
