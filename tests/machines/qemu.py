@@ -28,6 +28,8 @@ NETWORK = "user,id=net,restrict=on,net=169.254.169.0/24,host=169.254.169.2,dns=1
 COMMAND_LINE = "root=LABEL=rootfs rw console=ttyS0 net.ifnames=0 biosdevname=0 systemd.show_status=0"
 PROBE_S = 2.0
 """Some machines have a /dev/kvm that takes minutes for what a real one does at once, or that fails when a guest starts."""
+IN_HARDWARE = tuple(Path(f"/sys/module/{name}") for name in ("kvm_intel/parameters/ept", "kvm_amd/parameters/npt"))
+"""Nested paging. A /dev/kvm without it is software that emulates what it knows, and stops a kernel at what it does not."""
 EXITING, EXITED = b"\xb0\x10\xba\xf4\x00\xee\xf4".ljust(510, b"\0") + b"\x55\xaa", 33
 """A boot sector (mov al,16; mov dx,0xf4; out dx,al; hlt), and the exit code that qemu's debug port makes of it."""
 RELAY = """
@@ -182,8 +184,8 @@ class Guest(Powered):
 
 @functools.cache
 def accelerator() -> str:
-    """`kvm` where a guest really starts with it, and quickly; else `tcg`."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    """`kvm` where the processor does the work and a guest really starts with it, and quickly; else `tcg`."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK) or not any(map(_is_on, IN_HARDWARE)):
         return "tcg"
     with tempfile.NamedTemporaryFile() as sector:
         sector.write(EXITING)
@@ -196,6 +198,10 @@ def accelerator() -> str:
             )
         except subprocess.TimeoutExpired:
             return "tcg"
+
+
+def _is_on(parameter: Path) -> bool:
+    return parameter.exists() and parameter.read_text("utf-8").strip() in ("Y", "1")
 
 
 def _machine(accelerator: str) -> list[str]:
