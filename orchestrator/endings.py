@@ -61,11 +61,14 @@ class _Event(msgspec.Struct):
 
     kind: str = msgspec.field(name="detail-type")
     detail: _Detail
-    time: datetime | None = None
+    time: str = ""
 
     def at(self, now: float) -> float:
-        """When it happened: it may have waited for us, for hours."""
-        return now if self.time is None else min(now, self.time.timestamp())
+        """When it happened: it may have waited for us, for hours. A time that cannot be read is now."""
+        try:
+            return min(now, datetime.fromisoformat(self.time.replace("Z", "+00:00")).timestamp())
+        except ValueError:
+            return now
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
@@ -267,13 +266,16 @@ def test_an_event_of_somebody_elses_instance_is_dropped_where_nothing_was_launch
     assert world.session.gone_at is None
 
 
-def test_an_event_that_waited_for_us_tells_when_it_happened() -> None:
+@pytest.mark.parametrize(
+    ("then", "gone_at"),
+    [("2026-01-31T12:00:00Z", MORNING), ("some time", MORNING + 1200.0), ("2099-01-01T00:00:00Z", MORNING + 1200.0)],
+)
+def test_an_event_that_waited_for_us_tells_when_it_happened(then: str, gone_at: float) -> None:
     world = World()
     session = world.launched()
-    then = datetime.fromtimestamp(world.clock.at, UTC).isoformat()
     world.clock.at += 1200.0
 
     told = json.loads(event(CHANGE, session.instance_id, state="terminated").body)
     world.turns.on_instance_event(Received(json.dumps({**told, "time": then}), "receipt"))
 
-    assert world.session.gone_at == MORNING
+    assert world.session.gone_at == gone_at
