@@ -58,7 +58,10 @@ def test_a_container_that_always_restarts_does_not_keep_the_machine(ground: Grou
     ground.machine.wait_off(OFF_S)
 
     assert (ground.word().status, ground.state()) == (Status.SUCCESS, "terminated"), ground.machine.console
-    _lived_on_after_the_word(ground)
+    if how == "the job's own user":  # it goes with whatever else that user has, and is back if the machine leaves docker the time
+        assert LIVES in ground.machine.console
+    else:
+        _lived_on_after_the_word(ground)
 
 
 def test_a_container_that_always_restarts_does_not_stretch_the_maximum_runtime(ground: Ground) -> None:
