@@ -537,6 +537,7 @@ def test_whatever_waits_each_look_comes_to_an_end_and_no_more_than_allowed_is_la
         arrives(world, str(number), labels=(f"runs-fleet={label}/cpu={size}",), at=world.clock.at + later_s)
         world.settle()
         world.clock.at += 3.0
+    world.ticks(until_s=60.0)  # until EC2's list is believed again
 
     assert world.compute.launched <= min(most, len(jobs))
     assert cpus or world.compute.launched == min(most, len(jobs))
