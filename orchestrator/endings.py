@@ -112,7 +112,7 @@ class Endings:
                 hints = {"ran_job": message.ran_job[:SHORT], "ran_run": message.ran_run_id[:SHORT]}
                 self.sessions.moved(session, SessionState.BUSY, busy_at=now, **hints)
             case Interrupting():
-                self._interrupting(session, message.reason, now)
+                self._interrupting(session, message.reason, now - received.waited_s)
             case FinalWord():
                 self._spoken(session, message)
             case BootstrapFailed():

@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -212,7 +213,11 @@ class Cloud:
     def _told(self, kind: str, instance_id: str, detail: dict[str, str]) -> None:
         """As EventBridge puts it into a queue. Source: EC2 events in EventBridge, EC2 user guide."""
         if self.events_queue_url:
-            body = {"version": "0", "source": "aws.ec2", "detail-type": kind, "detail": {"instance-id": instance_id, **detail}}
+            at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            body = {
+                "version": "0", "source": "aws.ec2", "time": at, "detail-type": kind,
+                "detail": {"instance-id": instance_id, **detail},
+            }  # fmt: skip
             with contextlib.suppress(Exception):  # the cloud itself may be going down
                 self.client("sqs").send_message(QueueUrl=self.events_queue_url, MessageBody=json.dumps(body))
 

@@ -670,3 +670,21 @@ def test_a_long_run_whose_jobs_end_one_after_the_other_is_not_asked_for_each_tim
         ends(world, f"job-{number}", "success")
 
     assert world.calls.made.count("github.run") - before <= 7
+
+
+def test_an_interruption_that_waited_in_the_queue_came_before_what_followed_from_it() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    session = world.session
+    world.clock.at += 10.0
+    ends(world, "build")
+
+    world.clock.at += 10.0
+    told = {"status": "interrupting", "instance_id": session.instance_id, "session_id": session.session_id, "job_id": "1"}
+    message = Received(json.dumps({**told, "reason": "spot"}), "receipt", sender_of(session), waited_s=12.0)
+    world.turns.on_agent_message(message)
+    world.compute.instances[session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+
+    assert (world.session.reason, reruns(world)) == ("instance_gone", [("7", "")])
