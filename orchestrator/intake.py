@@ -274,7 +274,7 @@ class Intake:
         if session is not None and not session.bound_job and (ledger := of(session.set_key)) and ledger.prepared:
             # one that was made before is taken now
             changes[session.set_key] = changed(ledger, prepared=without_one(ledger.prepared, self.clock.now()))
-        is_back = job.state is JobState.QUEUED and job.run_attempt > 1
+        is_back = job.run_attempt > 1 and job.version == 0  # whatever is told of it first: deliveries get lost
         will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", "failure")
         if (is_back or will_not_come) and (ledger := of(job.set_key)) and ledger.expected:
             changes[job.set_key] = changed(ledger, expected=without_one(ledger.expected, self.clock.now()))

@@ -688,3 +688,20 @@ def test_an_interruption_that_waited_in_the_queue_came_before_what_followed_from
     world.ticks(until_s=60.0)
 
     assert (world.session.reason, reruns(world)) == ("instance_gone", [("7", "")])
+
+
+def test_a_job_that_is_back_is_expected_no_more_though_the_first_that_was_told_of_it_is_that_it_runs() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    world.hear("interrupting", reason="spot", session=world.sessions[0])
+    is_taken_away(world, "build")
+    ends(world, "build")
+    reruns(world)
+    again = next(job for job in world.github.jobs.values() if job.run_attempt == 2)
+    spare = next(one for one in world.sessions if one.state is SessionState.CONFIGURED)
+
+    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=spare.runner_name))
+
+    ledger = world.records.ledger(spare.set_key)
+    assert ledger is not None and ledger.expected == ()
