@@ -196,27 +196,26 @@ class Intake:
         """Why a job with these labels would be refused there, whatever its code; empty: it would not."""
         if not self.settings.are_ours(labels):
             return "no label is ours: expected runs-fleet, runs-fleet=… or runs-fleet/…, or an alias"
-        ask = read_ask(labels, self.settings.spec_of)
-        rule = self.settings.policy.rule_of(owner, repo)
-        wanted = self.settings.ask_of(owner, repo, labels)
-        return (
-            "; ".join(ask.complaints)
-            or refusal(rule, ask, public=False, fork=False)
-            or planning.unservable(self.settings, self.catalogue, wanted)
-        )
+        return self._judged(owner, repo, labels, public=False, fork=False)
 
     def _refusal(self, job: Job, *, public: bool) -> str:
         """Why it is not run here: labels that cannot be understood or served, or the operator's policy. Raises: ServiceFailed."""
-        ask = read_ask(job.labels, self.settings.spec_of)
-        if ask.complaints:
-            return "; ".join(ask.complaints)
-        rule = self.settings.policy.rule_of(job.owner, job.repo)
-        fork = False
-        if rule is not None and not (rule.forks and rule.public):
+        rule, fork = self.settings.policy.rule_of(job.owner, job.repo), False
+        readable = not read_ask(job.labels, self.settings.spec_of).complaints  # else GitHub need not be asked
+        if readable and rule is not None and not (rule.forks and rule.public):
             origin = self._origin(job)
             fork, public = origin.fork, public or origin.public
-        wanted = self.settings.ask_of(job.owner, job.repo, job.labels)
-        return refusal(rule, ask, public=public, fork=fork) or planning.unservable(self.settings, self.catalogue, wanted)
+        return self._judged(job.owner, job.repo, job.labels, public=public, fork=fork)
+
+    def _judged(self, owner: str, repo: str, labels: tuple[str, ...], *, public: bool, fork: bool) -> str:
+        """Why these labels get no machine there, by themselves, by the policy, or for want of such a machine; empty: they do."""
+        ask, rule = read_ask(labels, self.settings.spec_of), self.settings.policy.rule_of(owner, repo)
+        wanted = self.settings.ask_of(owner, repo, labels)
+        return (
+            "; ".join(ask.complaints)
+            or refusal(rule, ask, public=public, fork=fork)
+            or planning.unservable(self.settings, self.catalogue, wanted)
+        )
 
     def _origin(self, job: Job) -> Origin:
         """Where the code of its run comes from, asked for once; a run that GitHub does not know is trusted with nothing."""
