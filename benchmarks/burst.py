@@ -326,7 +326,7 @@ def main() -> None:
         print(found["cloud"][-1], flush=True)
     found["turns"] = [sandboxed.turns(1_000), sandboxed.turns(100_000)]
     print(found["turns"], flush=True)
-    found["real"] = sandboxed.paced(300)
+    found["real"] = sandboxed.paced(1000)
     print(found["real"], flush=True)
     found["webhooks"] = webhooks()
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

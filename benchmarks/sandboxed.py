@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import http.server
 import json
 import tempfile
 import threading
@@ -101,8 +102,11 @@ def _done(up: World, number: int) -> bool:
 
 
 def _deliveries(up: World, number: int) -> list[bytes]:
-    """What GitHub tells of a run of so many jobs, kept back to be sent all at once."""
-    url, up.github.webhook_url = up.github.webhook_url, None
+    """What GitHub tells of a run of so many jobs, kept back to be sent all at once. To GitHub they are answered well."""
+    url = up.github.webhook_url
+    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Listener)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    up.github.webhook_url = f"http://127.0.0.1:{listener.server_address[1]}/webhook"
     jobs = {
         f"part{part}": {
             "runs-on": f"runs-fleet=burst-{part}", "steps": [{"run": "true"}],
@@ -115,11 +119,26 @@ def _deliveries(up: World, number: int) -> list[bytes]:
     up.github.state.dispatch(read_workflow(path))
     while len(up.github.deliveries.log) < number:
         time.sleep(0.01)
-    time.sleep(0.2)
+    while any(not delivery.status_code for delivery in up.github.deliveries.log):
+        time.sleep(0.01)
     up.github.webhook_url = url
-    bodies = [delivery.body for delivery in up.github.deliveries.log]
-    up.github.deliveries.log.clear()  # else they would be asked for again
-    return bodies
+    listener.shutdown()
+    listener.server_close()
+    return [delivery.body for delivery in up.github.deliveries.log]
+
+
+class _Listener(http.server.BaseHTTPRequestHandler):
+    """Hears everything, and says nothing of it."""
+
+    def do_POST(self) -> None:
+        """200."""
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
 
 
 def _deliver(up: World, bodies: Iterator[bytes]) -> None:

@@ -24,7 +24,11 @@ class ServiceFailed(OrchestratorError):
 
 
 class Throttled(ServiceFailed):
-    """Too many calls: the same one may succeed later."""
+    """Too many calls: the same one may succeed later; `until` (epoch seconds) not before, if that is known."""
+
+    def __init__(self, action: str, code: str, detail: str = "", until: float | None = None) -> None:
+        super().__init__(action, code, detail)
+        self.until = until
 
 
 class Unanswered(ServiceFailed):

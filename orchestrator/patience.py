@@ -5,6 +5,8 @@ What is exhausted is said: in the log, by `runs-fleet explain`, and on the commi
 
 from __future__ import annotations
 
+from orchestrator.errors import Throttled
+
 RERUNS = 1
 """A job whose machine was taken away."""
 RERUN_REFUSALS = 5
@@ -31,3 +33,12 @@ MINTS = 3
 """A registration whose name is taken: it is our own, from a mint whose answer was lost."""
 LEARNED = 3
 """Writing down what an answer told of pools."""
+THROTTLED_S = 5.0
+"""What was too much by then and there, where nobody says until when."""
+
+
+def due_again(error: Exception, now: float, lease_s: float) -> float:
+    """When a session whose turn failed is due: after a lease, or when there is said to be room again, if that is sooner."""
+    if not isinstance(error, Throttled):
+        return now + lease_s
+    return min(now + lease_s, max(now + THROTTLED_S, error.until or 0.0))

@@ -93,7 +93,8 @@ def serve(orchestrator: Orchestrator) -> None:
     config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
     DrainingServer(config, app, orchestrator, wheels).run()
     wheels.stop(STOP_S)
-    orchestrator.hands.stop()
+    for hands in orchestrator.hands:
+        hands.stop()
     orchestrator.journal.event("serve.stopped")
 
 

@@ -14,7 +14,7 @@ from agent.contract.errors import ContractError
 from orchestrator import demand, planning
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered, Unlaunchable
 from orchestrator.model import Ledger, Session, changed, may_become
-from orchestrator.patience import MINTS
+from orchestrator.patience import MINTS, due_again
 from orchestrator.ports import Clock, Journal, Wakes
 from orchestrator.records import Records
 from orchestrator.services import Compute, Configurations, GitHub, Minted, Scope, SessionHandle
@@ -51,7 +51,10 @@ class Sessions:
         try:
             session, runner_id = self._configured(session)
         except ServiceFailed as error:
-            self.records.noted(self._again(session), self.clock.now(), str(error))
+            now, known = self.clock.now(), self._again(session)
+            ours = known.state is SessionState.LAUNCHED and now < session.due
+            due = due_again(error, now, self.settings.lease_s) if ours else known.due
+            self.records.noted(changed(known, due=due), now, str(error))
             raise
         except Unlaunchable as error:
             return self.ended(self._again(session), "failure", "unconfigurable", str(error))

@@ -17,15 +17,15 @@ import msgspec
 from orchestrator.cards import is_over
 from orchestrator.cleaning import Cleaning
 from orchestrator.demand import MOST_EXPECTED
-from orchestrator.endings import LOOK_AGAIN_S, Endings
-from orchestrator.errors import Conflict, NotServed, OrchestratorError, Throttled
+from orchestrator.endings import Endings
+from orchestrator.errors import Conflict, NotServed, OrchestratorError
 from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
 from orchestrator.model import Ledger, Session, changed
 from orchestrator.naming import set_key
-from orchestrator.patience import RACES
-from orchestrator.ports import Clock, Journal, Queue, Received
+from orchestrator.patience import RACES, due_again
+from orchestrator.ports import Clock, Crew, Journal, Queue, Received
 from orchestrator.records import WAKE, Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
@@ -59,6 +59,7 @@ class Turns:
     rescues: Rescues
     cleaning: Cleaning
     recovery: Recovery
+    sweepers: Crew
 
     def on_webhook(self, body: bytes, event: JobEvent) -> bool:
         """A genuine delivery: durable once this returns; whether it was ours. Raises: ServiceFailed: answer 5xx."""
@@ -102,25 +103,17 @@ class Turns:
         return self.recovery.round()
 
     def on_sweep(self) -> int:
-        """Attend to everything that is due; returns how much that was.
+        """Attend to everything that is due; returns how much that was. Label sets are woken: their launches take time.
 
-        What fails does not keep the rest waiting, and is due again.
+        Side by side: what fails or hangs does not keep the rest waiting, and is due again.
         """
-        now = self.clock.now()
-        asleep: list[str] = []
-        sessions: list[str] = []
-        attended = 0
-        for identity, row in self.records.overdue(now, AT_A_TIME):
-            attended += 1
-            if row == WAKE:
-                asleep.append(identity)
-            elif row == "session":
-                sessions.append(identity)
-            else:
-                self._attend(row, identity, self._due[row])
-        self._sessions_are_due(sessions)
-        self._attend("levels", ",".join(asleep), lambda _: self.levels.settle(asleep))
-        return attended
+        due: list[tuple[str, str]] = []
+        self._attend("listing", "", lambda _: due.extend(self.records.overdue(self.clock.now(), AT_A_TIME)))
+        for asleep in [identity for identity, row in due if row == WAKE]:
+            self.sessions.wakes.wake(asleep)
+        others = [partial(self._attend, row, identity, self._due[row]) for identity, row in due if row in self._due]
+        self.sweepers.each([*others, *self._sessions_are_due([identity for identity, row in due if row == "session"])])
+        return len(due)
 
     def prepare(self, owner: str, repo: str, names: tuple[str, ...], count: int, for_s: float) -> str:
         """Have `count` machines made though no job asks yet; they count as wanted for so long.
@@ -197,19 +190,30 @@ class Turns:
         """GitHub must have ended it long ago, and we never heard."""
         self.intake.forget(job_id)
 
-    def _sessions_are_due(self, identities: list[str]) -> None:
-        """The records are read again, the index may be old; then EC2 is asked once for all of them."""
-        found = [session for session in map(self.records.session, identities) if session and session.due <= self.clock.now()]
+    def _sessions_are_due(self, identities: list[str]) -> list[Callable[[], None]]:
+        """What is to be done for them. EC2 is asked once for all, after their records were read again: the index may be old."""
+        found: list[Session] = []
+        self.sweepers.each(
+            [partial(self._attend, "session", identity, partial(self._read_if_due, found)) for identity in identities]
+        )
         if not found:
-            return
+            return []
         try:
             bodies = self.compute.poll_sessions([handle_of(session) for session in found])
         except OrchestratorError as error:
             self.journal.event("sweep.unattended", what="instances", identity="", error=f"{type(error).__name__}: {error}")
-            return
-        for session in found:
-            body = bodies.get(handle_of(session))
-            self._attend("session", session.session_id, partial(self._look_after, session, body))
+            return []
+        return [
+            partial(
+                self._attend, "session", session.session_id, partial(self._look_after, session, bodies.get(handle_of(session)))
+            )
+            for session in found
+        ]
+
+    def _read_if_due(self, found: list[Session], session_id: str) -> None:
+        session = self.records.session(session_id)
+        if session is not None and session.due <= self.clock.now():
+            found.append(session)
 
     def _look_after(self, session: Session, body: Body | None, _: str) -> None:
         """One that cannot be looked after now is due again later, and keeps nobody from his turn."""
@@ -221,9 +225,9 @@ class Turns:
             self.journal.event(
                 "sweep.unattended", what="session", identity=session.session_id, error=f"{type(error).__name__}: {error}"
             )
-            known = self.records.session(session.session_id)  # what was done before it failed is written already
-            again = self.clock.now() + (LOOK_AGAIN_S if isinstance(error, Throttled) else self.settings.lease_s)
-            if known is not None and known.due <= again:
+            known, now = self.records.session(session.session_id), self.clock.now()  # what was done before is written already
+            again = due_again(error, now, self.settings.lease_s)
+            if known is not None and known.due < again:
                 self.records.put(changed(known, due=again))
 
     def _attend(self, what: str, identity: str, act: Callable[[str], None]) -> None:

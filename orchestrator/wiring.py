@@ -56,6 +56,8 @@ class World:
     events_queue: Queue | None = None
     kinds: Callable[[], tuple[catalogue.Kind, ...]] | None = None
     """What EC2 offers today; None: the shipped catalogue is all there is."""
+    sweepers: Crew | None = None
+    """Hands for what is due: whatever they wait for, those that launch do not. None: the same."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Orchestrator:
     records: Records
     journal: Journal
     waker: Waker
-    hands: Hands
+    hands: tuple[Hands, ...]
     events_queue: Queue | None = None
 
 
@@ -98,14 +100,14 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     )
     return Turns(
         settings, records, world.compute, world.job_queue, world.clock, world.journal, intake, levels, launching, endings,
-        sessions, rescues, cleaning, recovery,
+        sessions, rescues, cleaning, recovery, world.sweepers or world.crew,
     )  # fmt: skip
 
 
 def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Orchestrator:
     """On AWS and GitHub, as the settings say."""
     clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
-    hands, waker = Hands(settings.crew), Waker()
+    hands, sweepers, waker = Hands(settings.crew), Hands(settings.crew), Waker()
     compute = _compute(settings, clients, clock)
     world = World(
         tables=tables(settings, clients),
@@ -114,17 +116,27 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
             [
                 GitHubApp(settings.github_api_url, app.app_id, app.private_key)
                 for app in (App(settings.app_id, settings.app_private_key), *settings.more_apps)
-            ]
+            ],
+            settings.launches_per_minute,
         ),
         configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
         events_queue=SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None,
         kinds=None if settings.local else lambda: _market(settings, clients, compute),
+        sweepers=sweepers,
     )  # fmt: skip
     made = turns(settings, world)
     return Orchestrator(
-        settings, made, world.job_queue, world.termination_queue, made.records, journal, waker, hands, world.events_queue
+        settings,
+        made,
+        world.job_queue,
+        world.termination_queue,
+        made.records,
+        journal,
+        waker,
+        (hands, sweepers),
+        world.events_queue,
     )
 
 

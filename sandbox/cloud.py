@@ -93,10 +93,11 @@ class Cloud:
     def start(self) -> Cloud:
         """Serve on a free port of loopback."""
         from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT  # type: ignore[attr-defined]
+        from moto.dynamodb.models import dynamodb_backends
         from moto.ec2.models import ec2_backends
         from werkzeug.serving import make_server
 
-        from sandbox.quick import Dispatcher, quicken
+        from sandbox.quick import Dispatcher, quicken, quicken_queries
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = make_server("127.0.0.1", 0, _Front(Dispatcher(), self), threaded=True)
@@ -104,6 +105,7 @@ class Cloud:
         threading.Thread(target=self._server.serve_forever, daemon=True, name="cloud").start()
         urllib.request.urlopen(f"{self.url}/moto-api/reset", data=b"", timeout=30).close()  # moto's state is the process's
         quicken(ec2_backends[ACCOUNT][REGION])
+        quicken_queries(dynamodb_backends[ACCOUNT][REGION])
         return self
 
     def stop(self) -> None:

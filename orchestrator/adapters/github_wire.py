@@ -162,7 +162,7 @@ class GitHubWire:
         """Raises: Throttled, also without asking where the rest of the budget is for something more urgent."""
         action = f"github:{method} {url}"
         if (until := self.budgets.refused(account, need, time.time())) is not None:
-            raise Throttled(action, "BudgetSpent", f"what is left of GitHub's limit is kept until {_told(until)}")
+            raise Throttled(action, "BudgetSpent", f"what is left of GitHub's limit is kept until {_told(until)}", until)
         try:
             answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
         except requests.RequestException as error:
@@ -170,7 +170,8 @@ class GitHubWire:
         limited = answer.status_code in (403, 429) and _says_limit(content_of(answer))
         until = self.budgets.told(account, need, answer.status_code, answer.headers, time.time(), limited=limited)
         if until is not None:
-            raise Throttled(action, str(answer.status_code), f"too many calls, by GitHub's own count; again at {_told(until)}")
+            why = f"too many calls, by GitHub's own count; again at {_told(until)}"
+            raise Throttled(action, str(answer.status_code), why, until)
         return answer
 
     @staticmethod

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from orchestrator.adapters.github import GitHubApp
+from orchestrator.adapters.pacer import Pacer
 from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
@@ -24,6 +25,13 @@ NOT_LET_IN = ("github:installation lookup", "github:installation token", "github
 A_REPOSITORY, A_REPOSITORY_S = 1500, 300.0
 """Registrations of one repository, by whichever App. Source: the actions_runner_registration limit that operators report."""
 A_REPOSITORYS = "GitHub's limit of registrations for one repository, 1500 in five minutes"
+A_MINUTE_S = 60.0
+"""GitHub counts an App's registrations over so long; those of one launch may come late and together with the next one's."""
+PATIENCE_S = 20.0
+"""For how long a registration waits for its turn here. One that would wait longer comes again, and keeps no hands busy."""
+WAITING_S = 600.0
+"""For how long a registration that GitHub did not take is expected again: its machine gives up long before."""
+TOO_MANY = "GitHub's limit of registrations, which others wait for already"
 UNKNOWN = 1 << 30
 """Of a budget of which GitHub has not told."""
 
@@ -34,21 +42,51 @@ class GitHubApps:
     Each must be installed for the repositories, with the same permissions; where one is not, the others do without it.
     """
 
-    def __init__(self, apps: Sequence[GitHubApp]) -> None:
+    def __init__(self, apps: Sequence[GitHubApp], registrations_per_minute: float = 170.0) -> None:
+        """`registrations_per_minute`: what all of them together may."""
         self._apps = tuple(apps)
+        self._most = int(registrations_per_minute)
+        self._paces = {id(app): Pacer(int(registrations_per_minute / len(self._apps)), A_MINUTE_S) for app in self._apps}
+        self._waiting: dict[str, float] = {}
         self._absent: dict[tuple[int, str, str], float] = {}
         self._minted: dict[str, deque[float]] = defaultdict(deque)
         self._turn = 0
         self._lock = threading.Lock()
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
-        """By whichever App has most left; one that may not any more is followed by the next."""
-        minted = self._by_any(scope, lambda app, own: app.mint(own, name, labels, group_id))
+        """By whichever App can soonest, and has most left; one that may not any more is followed by the next."""
+
+        def in_turn(app: GitHubApp, own: Scope) -> Minted | None:
+            with self._paces[id(app)].turn(PATIENCE_S) as late_s:
+                if late_s:
+                    raise Throttled("github:generate-jitconfig", "Paced", f"its turn is in {late_s:.0f} s", time.time() + late_s)
+                return app.mint(own, name, labels, group_id)
+
+        try:
+            soonest = sorted(self._shards(scope), key=lambda shard: self._paces[id(shard[0])].wait_s())
+            minted = self._by_any(scope, in_turn, soonest)
+        except Throttled:
+            with self._lock:
+                self._waiting[name] = time.time()
+            raise
         with self._lock:
+            self._waiting.pop(name, None)
             self._minted[f"{scope.owner}/{scope.repo}".casefold()].append(time.time())
         return minted
 
     def registrations(self, scope: Scope) -> Allowance:
+        """As `_told`; those that wait for theirs come first."""
+        told, waiting = self._told(scope), self._late()
+        left = max(0, self._most - waiting)
+        return told if not waiting or (told.left is not None and told.left <= left) else Allowance(left, TOO_MANY)
+
+    def _late(self) -> int:
+        """Registrations that GitHub did not take, and that are to come again."""
+        with self._lock:
+            self._waiting = {name: at for name, at in self._waiting.items() if at > time.time() - WAITING_S}
+            return len(self._waiting)
+
+    def _told(self, scope: Scope) -> Allowance:
         """Of all together, and no more than the repository may have; unknown if one of them does not know."""
         known = [app.registrations(own) for app, own in self._shards(scope)]
         counted = [one.left for one in known if one.left is not None]
@@ -117,9 +155,11 @@ class GitHubApps:
                 minted.popleft()
             return minted
 
-    def _by_any(self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer]) -> Answer:
+    def _by_any(
+        self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer], shards: Sequence[tuple[GitHubApp, Scope]] | None = None
+    ) -> Answer:
         """Raises: what the last of them says."""
-        shards = self._shards(scope)
+        shards = self._shards(scope) if shards is None else shards
         for at, (app, own) in enumerate(shards):
             try:
                 return ask(app, own)

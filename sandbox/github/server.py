@@ -56,6 +56,12 @@ class Call:
             raise Refusal(400, "Problems parsing JSON") from error
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    """Connections that wait to be taken: with the library's five, those of a burst are reset."""
+
+
 class StandInGitHub:
     """One repository, one App, on loopback."""
 
@@ -75,8 +81,7 @@ class StandInGitHub:
         self.archive, self.architecture = archive, architecture
         self.deliveries = Deliveries(self.webhook_secret)
         self.calls: list[tuple[str, str]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._keys: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(4)
         self._threads = [

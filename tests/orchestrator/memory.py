@@ -398,6 +398,8 @@ class MemoryGitHub:
         self.lost_at: dict[str, float] = {}
         """When, of those that failed some time ago."""
         self.redelivered: list[str] = []
+        self.kept_no_more: set[str] = set()
+        """Deliveries that are listed, and unknown when they are asked for."""
         self._serial = 0
 
     def registrations(self, scope: Scope) -> Allowance:
@@ -473,8 +475,10 @@ class MemoryGitHub:
 
     def redeliver(self, delivery_id: str) -> None:
         """It stays in the list, as on GitHub: the new try is another delivery."""
-        self.redelivered.append(delivery_id)
         self._calls.note("github.redeliver")
+        if delivery_id in self.kept_no_more:
+            raise ServiceFailed("github:redeliver", "404")
+        self.redelivered.append(delivery_id)
 
     def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
         """Of the latest attempt."""
@@ -699,7 +703,10 @@ class World:
         """Time passes, then a tick."""
         self.clock.at += after_s
         self.turns.on_sweep()
-        self.settle()
+        try:
+            self.settle()
+        except OrchestratorError as error:
+            self.journal.event("turn.failed", error=str(error))  # as the wheel says it, that goes on
 
     def ticks(self, until_s: float, every_s: float = 5.0) -> None:
         """Time passes, with ticks all the while."""

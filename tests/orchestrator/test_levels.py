@@ -635,8 +635,7 @@ def test_no_more_is_launched_than_github_would_register_and_the_rest_later() -> 
     assert "GitHub's limit of registrations" in {told.get("why") for name, told in world.journal.events if name == "level.held"}
 
     world.github.left = None
-    world.clock.at += 60.0
-    world.turns.on_sweep()
+    world.tick(60.0)
     assert (world.compute.launched, len(world.github.runners)) == (10, 10)
     assert {session.state for session in world.sessions} == {SessionState.CONFIGURED}, "none was launched in vain"
 
@@ -650,8 +649,7 @@ def test_what_was_launched_a_moment_ago_may_want_its_registration_still() -> Non
     world.settle()
 
     assert world.compute.launched == 4
-    world.clock.at += 31.0
-    world.turns.on_sweep()
+    world.tick(31.0)
     assert world.compute.launched == 5
 
 
@@ -666,8 +664,7 @@ def test_a_job_that_would_rather_fail_than_wait_is_told_that_there_is_no_machine
     assert bool(job.refused) is refused
     assert len(world.github.notes) == int(refused)
     world.compute.full = set()
-    world.clock.at += 3600.0
-    world.turns.on_sweep()
+    world.tick(3600.0)
     assert world.compute.launched == int(not refused)
 
 

@@ -160,11 +160,28 @@ def test_failed_deliveries_are_asked_for_again_a_few_at_a_time() -> None:
     world = World()
     world.github.lost = [str(number) for number in reversed(range(230))]
 
-    for _ in range(3):
+    for rounds in range(1, 6):
         world.turns.on_recovery()
         world.clock.at += world.settings.recovery_s
+        assert len(world.github.redelivered) <= 50 * rounds, "each costs what a registration costs"
 
     assert world.github.redelivered == [str(number) for number in range(230)], "oldest first, each once"
+
+
+def test_deliveries_that_github_does_not_keep_any_more_are_asked_for_once_and_keep_no_other_from_its_turn() -> None:
+    world = World()
+    world.github.lost = [str(number) for number in reversed(range(60))]
+    world.github.kept_no_more = {str(number) for number in range(55)}
+
+    for _ in range(2):
+        world.turns.on_recovery()
+        world.clock.at += world.settings.recovery_s
+    tried = world.calls.made.count("github.redeliver")
+    world.turns.on_recovery()
+
+    assert world.github.redelivered == [str(number) for number in range(55, 60)]
+    assert world.journal.names.count("delivery.gone") == 55
+    assert world.calls.made.count("github.redeliver") == tried
 
 
 def test_deliveries_that_failed_within_three_days_are_asked_for_again_and_older_ones_are_not() -> None:

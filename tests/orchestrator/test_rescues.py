@@ -416,7 +416,7 @@ def again(world: World, turn: Callable[[], object]) -> None:
         return
 
 
-CALLS = 45
+CALLS = 60
 """Those from the final word to the re-run, and some."""
 
 

@@ -63,7 +63,7 @@ class Served:
 def serving(world: World) -> Iterator[Served]:
     """A server of its own, for as long as that lasts."""
     parts = Orchestrator(
-        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), Hands(1)
+        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), (Hands(1),)
     )
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(application(parts), log_level="critical", lifespan="off"))

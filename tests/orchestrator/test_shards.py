@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -179,3 +180,43 @@ def test_an_app_that_was_taken_away_is_followed_by_the_next_and_found_again_when
             during.append(apps.mint(SCOPE, f"during-s-{number}", LABELS, 1))
 
     assert len(during) >= 4
+
+
+def paced(github: StandInGitHub, each_minute: float, number: int = 1) -> GitHubApps:
+    apps = [GitHubApp(github.url, str(n + 1), Secret(github.private_key(str(n + 1)))) for n in range(number)]
+    return GitHubApps(apps, each_minute)
+
+
+def test_registrations_that_come_together_are_no_more_than_github_takes_in_a_minute(github: StandInGitHub) -> None:
+    github.limits.mints_a_minute = 3
+    apps = paced(github, 3)
+
+    assert minted(apps, 20) == 3
+    with pytest.raises(Throttled, match="its turn is in") as told:
+        apps.mint(SCOPE, "tests-s-99", LABELS, 1)
+
+    assert told.value.until is not None and time.time() < told.value.until <= time.time() + 60.0
+    assert sum(path.endswith("/generate-jitconfig") for _, path in github.calls) == 3, "GitHub had nothing to refuse"
+
+
+def test_every_app_has_a_pace_of_its_own_and_whoever_can_soonest_registers(github: StandInGitHub) -> None:
+    github.limits.mints_a_minute = 2
+
+    assert minted(paced(github, 6, number=3), 20) == 6
+    assert len(github.state.runners) == 6
+
+
+def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(github: StandInGitHub) -> None:
+    apps = paced(github, 10)
+    assert minted(apps, 2) == 2
+    github.limits.refused = 1.0
+    for _ in range(2):
+        with pytest.raises(Throttled):
+            apps.mint(SCOPE, "tests-s-8", LABELS, 1)
+    github.limits.refused = 0.0
+    time.sleep(1.1)  # GitHub says `retry-after: 1`
+
+    waiting = apps.registrations(SCOPE)
+    assert (waiting.left, "wait for already" in waiting.why) == (9, True)
+    assert apps.mint(SCOPE, "tests-s-8", LABELS, 1) is not None
+    assert (apps.registrations(SCOPE).left or 0) > 10

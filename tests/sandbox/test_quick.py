@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
 from moto.ec2.models import EC2Backend
 
-from sandbox.quick import Dispatcher, quicken
+from sandbox.quick import Dispatcher, quicken, quicken_queries
 
 ASKED: list[dict[str, list[str]] | None] = [
     None, {"resource-id": ["i-1"]}, {"resource-id": ["i-1", "i-2", "i-1"]}, {"resource-id": ["i-9"]}, {"resource-id": ["i-*"]},
@@ -46,3 +51,52 @@ def test_a_service_is_found_by_its_host_as_moto_finds_it(host: str | None) -> No
     quick = Dispatcher()
 
     assert [quick.get_backend_for_host(host) for _ in range(2)] == [super(Dispatcher, quick).get_backend_for_host(host)] * 2
+
+
+FEW = st.sampled_from(["a", "b", "c"])
+ROWS = st.lists(
+    st.fixed_dictionaries({"id": FEW, "row": FEW}, optional={"shard": FEW, "due": st.integers(0, 9), "other": FEW}), max_size=12
+)
+QUERIES: list[dict[str, Any]] = [
+    {"KeyConditionExpression": "id = :x"},
+    {"KeyConditionExpression": "id = :x AND begins_with(#row, :x)", "ExpressionAttributeNames": {"#row": "row"}},
+    {"IndexName": "by-due", "KeyConditionExpression": "shard = :x"},
+    {"IndexName": "by-due", "KeyConditionExpression": "shard = :x AND due <= :n"},
+    {"IndexName": "by-due", "KeyConditionExpression": "shard = :x", "Limit": 1, "ScanIndexForward": False},
+    {"IndexName": "by-other", "KeyConditionExpression": "other = :x"},
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=ROWS, sought=FEW)
+def test_queries_are_answered_as_moto_answers_them(rows: list[dict[str, Any]], sought: str) -> None:
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="us-east-1")
+        backend = dynamodb_backends[DEFAULT_ACCOUNT_ID]["us-east-1"]
+        client.create_table(
+            TableName="t", BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "N" if name == "due" else "S"}
+                for name in ("id", "row", "shard", "due", "other")
+            ],
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}, {"AttributeName": "row", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[
+                {"IndexName": "by-due", "Projection": {"ProjectionType": "KEYS_ONLY"}, "KeySchema": [
+                    {"AttributeName": "shard", "KeyType": "HASH"}, {"AttributeName": "due", "KeyType": "RANGE"}]},
+                {"IndexName": "by-other", "Projection": {"ProjectionType": "ALL"}, "KeySchema": [
+                    {"AttributeName": "other", "KeyType": "HASH"}]},
+            ],
+        )  # fmt: skip
+        for row in rows:
+            client.put_item(TableName="t", Item={k: {"N": str(v)} if k == "due" else {"S": v} for k, v in row.items()})
+        for asked in QUERIES:
+            values = {":x": {"S": sought}} | ({":n": {"N": "5"}} if ":n" in asked["KeyConditionExpression"] else {})
+            told = {"TableName": "t", "ExpressionAttributeValues": values, **asked}
+            backend.__dict__.pop("query", None)
+            own = client.query(**told)
+            quicken_queries(backend)
+            assert "query" in vars(backend)
+            quick = client.query(**told)
+            for answer in (own, quick):
+                answer.pop("ResponseMetadata")
+            assert quick == own

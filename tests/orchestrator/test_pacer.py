@@ -1,0 +1,65 @@
+"""Turns within a time: never too many, first come first served, and nobody waits longer than he likes."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.adapters.pacer import Pacer
+
+WITHIN_S = 0.1
+"""Instead of a minute."""
+
+
+@settings(max_examples=8, deadline=None)
+@given(most=st.integers(1, 6), number=st.integers(1, 14))
+def test_no_more_begin_within_the_time_however_many_come_at_once(most: int, number: int) -> None:
+    pacer, began_s = Pacer(most, WITHIN_S), []
+
+    def one() -> None:
+        with pacer.turn(60.0) as late_s:
+            assert late_s == 0.0
+            began_s.append(time.monotonic())
+
+    threads = [threading.Thread(target=one) for _ in range(number)]
+    first_s = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(began_s) == number
+    for at, moment_s in enumerate(sorted(began_s)):
+        assert moment_s >= first_s + WITHIN_S * (at // most), "those before it had all turns until then"
+
+
+def taken(pacer: Pacer) -> float:
+    with pacer.turn(0.0) as late_s:
+        return late_s
+
+
+def test_who_would_wait_too_long_is_told_so_and_takes_nobodys_turn() -> None:
+    pacer = Pacer(2, WITHIN_S)
+    assert [taken(pacer) for _ in range(2)] == [0.0, 0.0]
+
+    late_s = [taken(pacer) for _ in range(50)]
+
+    assert all(0.0 < one <= WITHIN_S for one in late_s), "fifty that went away put nobody off"
+    assert 0.0 < pacer.wait_s() <= WITHIN_S
+    time.sleep(WITHIN_S)
+    assert (pacer.wait_s(), taken(pacer)) == (0.0, 0.0)
+
+
+def test_a_turn_that_takes_long_counts_until_it_is_over() -> None:
+    """Whoever counts may have counted it at its very end."""
+    pacer = Pacer(1, WITHIN_S)
+
+    with pacer.turn(0.0):
+        time.sleep(WITHIN_S)
+        last_s = time.monotonic()
+    with pacer.turn(60.0) as late_s:
+        assert late_s == 0.0
+        assert time.monotonic() >= last_s + WITHIN_S

@@ -1,0 +1,147 @@
+"""What is due is attended to side by side: what hangs or cannot be listed keeps nothing else from its turn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator import wiring
+from orchestrator.adapters.system import Hands
+from orchestrator.errors import ServiceFailed, Throttled
+from orchestrator.marks import JOBS
+from orchestrator.ports import Due, Write
+from orchestrator.services import Minted, Scope, SessionHandle
+from orchestrator.states import SessionState
+from orchestrator.turns import Turns
+from tests.orchestrator.memory import MemoryCompute, MemoryGitHub, MemoryTables, World, an_event
+
+FOR_GOOD_S = 20.0
+"""Nobody waits so long unless the sweep does one thing after the other."""
+
+
+class Hanging(MemoryCompute):
+    """EC2 that answers no TerminateInstances until so many were asked for."""
+
+    def __init__(self, world: World, together: int) -> None:
+        super().__init__(world.calls)
+        self.__dict__.update(vars(world.compute))
+        self.together = threading.Barrier(together)
+        self.broke = False
+
+    def stop_session(self, handle: SessionHandle) -> bool:
+        """Together, or too late."""
+        try:
+            self.together.wait(FOR_GOOD_S)
+        except threading.BrokenBarrierError:
+            self.broke = True
+        return super().stop_session(handle)
+
+
+class Unlisted(MemoryTables):
+    """DynamoDB that cannot list one table's deadlines."""
+
+    def __init__(self, world: World, table: str) -> None:
+        super().__init__(world.clock, world.calls)
+        self.__dict__.update(vars(world.tables))
+        self.table = table
+
+    def due(self, table: str, shard: str, before: float) -> Iterator[Due]:
+        """Not this table's."""
+        if table == self.table:
+            raise ServiceFailed("dynamodb:Query", "ProvisionedThroughputExceededException")
+        return super().due(table, shard, before)
+
+
+def on(
+    world: World, compute: MemoryCompute | None = None, tables: MemoryTables | None = None, github: MemoryGitHub | None = None,
+    hands: int = 1,
+) -> Turns:  # fmt: skip
+    outside = wiring.World(
+        tables or world.tables, compute or world.compute, github or world.github, world.configurations, world.queue,
+        world.terminations, world.clock, world.ids, world.journal, Hands(hands), world.wakes,
+    )  # fmt: skip
+    return wiring.turns(world.settings, outside)
+
+
+def overdue(number: int) -> tuple[World, list[str]]:
+    """So many sessions past their deadlines, of machines that run on; and their ids."""
+    world = World()
+    for at in range(number):
+        world.told(an_event(job_id=str(at), run_id=str(at), labels=(f"runs-fleet={at}/cpu=2/arch=amd64",)))
+    world.clock.at = max(session.deadline for session in world.sessions) + 1.0
+    return world, [session.session_id for session in world.sessions]
+
+
+def states(world: World, identities: list[str]) -> set[SessionState]:
+    return {session.state for session in world.sessions if session.session_id in identities}
+
+
+def test_a_termination_that_hangs_keeps_no_other_session_waiting() -> None:
+    world, late = overdue(3)
+    compute = Hanging(world, together=3)
+
+    on(world, compute, hands=3).on_sweep()
+
+    assert not compute.broke
+    assert states(world, late) == {SessionState.ENDED}
+    assert [compute.instances[session.instance_id] for session in world.sessions if session.session_id in late] == [
+        "terminated"
+    ] * 3
+
+
+@pytest.mark.parametrize("hands", [1, 3])
+def test_what_can_be_listed_is_attended_to_though_the_rest_cannot(hands: int) -> None:
+    world, late = overdue(2)
+
+    on(world, tables=Unlisted(world, "sessions"), hands=hands).on_sweep()
+    assert "sweep.unattended" in world.journal.names
+    assert SessionState.ENDED not in states(world, late), "they could not be listed"
+
+    on(world, tables=Unlisted(world, "none"), hands=hands).on_sweep()
+    assert states(world, late) == {SessionState.ENDED}
+
+
+def test_a_row_of_a_newer_version_stops_nothing() -> None:
+    world, late = overdue(1)
+    world.tables.write([Write(JOBS, ("future", "forecast"), {"version": 1, "shard": "0", "due": 1.0}, 0)])
+
+    on(world).on_sweep()
+
+    assert states(world, late) == {SessionState.ENDED}
+
+
+class Closed(MemoryGitHub):
+    """GitHub that registers nothing until then, and says so."""
+
+    def __init__(self, world: World, until: float) -> None:
+        super().__init__(world.calls)
+        self.__dict__.update(vars(world.github))
+        self.clock, self.until, self.asked = world.clock, until, 0
+
+    def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
+        """Too many calls."""
+        self.asked += 1
+        if self.clock.now() < self.until:
+            raise Throttled("github:generate-jitconfig", "403", "too many calls", self.until)
+        return super().mint(scope, name, labels, group_id)
+
+
+@pytest.mark.parametrize(("closed_s", "asked", "after_s"), [(1.0, 2, 6.0), (90.0, 3, 91.0), (3_600.0, 11, 605.0)])
+def test_a_registration_that_github_refuses_until_then_is_tried_then_and_once_a_lease_at_least(
+    closed_s: float, asked: int, after_s: float
+) -> None:
+    world = World()
+    github = Closed(world, world.clock.at + closed_s)
+    turns = on(world, github=github)
+    turns.on_job_event(an_event())
+    with pytest.raises(Throttled):
+        turns.on_wake(world.wakes.taken())
+
+    for _ in range(int(after_s)):
+        world.clock.at += 1.0
+        turns.on_sweep()
+
+    assert world.session.state is (SessionState.CONFIGURED if closed_s < 3_000.0 else SessionState.LAUNCHED)
+    assert github.asked == asked
