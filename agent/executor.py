@@ -12,6 +12,8 @@ from agent.supervision import Action, Limits, StopRequested, Watch
 
 SWEEP_S = 5.0
 """Seconds for killing what the runner left behind; a process in the kernel's hands may outlast it."""
+EXPLAINED_S = 1.0
+"""Who switches a machine off signals all of its processes at once: the runner's end may be heard before our own signal."""
 DRAIN_S = 3.0
 """Seconds to wait for the end of the output once everything that could write to it was killed."""
 
@@ -109,6 +111,13 @@ class Executor:
             elif isinstance(event, RunnerExited) and watch.exit_code is None:
                 watch = supervision.exited(watch, event.code)
         return watch
+
+    def explained(self, watch: Watch) -> Watch:
+        """The watch over a runner that went without a word, with the reason if one is heard within a moment."""
+        until_s = self._clock.monotonic_s() + EXPLAINED_S
+        while not self._desk.stops and self._desk.next(until_s) is not None:
+            pass
+        return supervision.explained(watch, self._desk.stops.pop(0)) if self._desk.stops else watch
 
 
 def ask(desk: Desk, request: StopRequested) -> None:

@@ -183,6 +183,7 @@ class Life:
         witness = _Witness(rooms, self._facts, config)
         witness.ready(release)
         watch = rooms.executor.attend(runner, limits, witness)
+        watch = rooms.executor.explained(watch) if verdicts.is_unexplained(watch) else watch
         rooms.stopwatch.end("running", self._clock.monotonic_s())
         self._facts.runner_exit_code = watch.exit_code
         self._facts.ran = witness.last_look()

@@ -184,6 +184,11 @@ def passed(watch: Watch, now_s: float) -> tuple[Watch, tuple[Action, ...]]:
             assert_never(watch.rung)
 
 
+def explained(watch: Watch, request: StopRequested) -> Watch:
+    """What ended it was asked of us, too, and heard a moment later."""
+    return replace(watch, stop=watch.stop or request.stop)
+
+
 def exited(watch: Watch, code: int) -> Watch:
     """The process we started is gone; negative codes are signals, as Python counts them."""
     return replace(watch, exit_code=code)

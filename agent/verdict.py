@@ -61,6 +61,11 @@ def of(watch: Watch) -> Verdict:
     return _left_by_itself(watch)
 
 
+def is_unexplained(watch: Watch) -> bool:
+    """Whether the runner went in the middle of its work, and nobody has said why."""
+    return watch.stop is None and _job_result(watch) is None and (watch.job is not None or _killed(watch) is not None)
+
+
 def of_failure(reason: str, error: str) -> Verdict:
     """The verdict on a life that failed before there was a runner to judge."""
     return Verdict(Status.FAILURE, reason, error)
@@ -73,8 +78,9 @@ def of_stop_before_start(stop: Stop) -> Verdict:
 
 
 def _killed(watch: Watch) -> int | None:
-    """The code or signal of a listener that did not leave by itself."""
-    own = -watch.exit_code if watch.exit_code and watch.exit_code < 0 else 0
+    """The code or signal of a listener that did not leave by itself; `run.sh`'s code says so only where the job said nothing."""
+    code = watch.exit_code or 0
+    own = -code if code < 0 else code * (watch.job_result is None)
     return next((code for code in (*watch.listener_codes, own) if code in (9, 15, 134, 137, 143)), None)
 
 

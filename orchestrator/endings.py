@@ -21,7 +21,7 @@ from orchestrator.notes import cause_of
 from orchestrator.ports import Clock, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
-from orchestrator.rescues import Rescues
+from orchestrator.rescues import LOST, Rescues
 from orchestrator.services import Body, Compute, Configurations, GitHub
 from orchestrator.sessions import Sessions, handle_of, scope_of
 from orchestrator.settings import ServerSettings
@@ -151,9 +151,13 @@ class Endings:
         session = self.records.session_of(event.detail.instance_id)
         if session is None and 0.0 < received.waited_s < YOUNG_S and self._launched_lately():
             raise ServiceFailed("records:session_of", "NotYet", f"{event.detail.instance_id}: the index may not have heard of it")
-        if session is None or is_over(session):
+        if session is None:
             return
         match event.kind:
+            case "EC2 Spot Instance Interruption Warning" if is_over(session):
+                self._warned_before_its_end(session, event.at(self.clock.now()))
+            case _ if is_over(session):
+                return
             case "EC2 Spot Instance Interruption Warning":
                 self._interrupting(session, "spot", event.at(self.clock.now()))
             case "EC2 Instance Rebalance Recommendation":
@@ -227,6 +231,12 @@ class Endings:
             if known is not None and known.expected:
                 self.records.put(changed(known, expected=known.expected[:-1]))
         self.sessions.wake(session.set_key)
+
+    def _warned_before_its_end(self, session: Session, at: float) -> None:
+        """EC2's warning, heard after the agent's last word: a runner that went without a word went because of it."""
+        if session.reason in LOST and session.interrupting_at is None and at <= (session.ended_at or 0.0):
+            session = self.records.put(changed(session, interrupting_at=at))
+        self._rescued(session)
 
     def _works(self, session: Session) -> bool:
         """Whether it has a job that would come back to us; one that is over, or was run again before, will not."""

@@ -29,6 +29,8 @@ CLOCKS_S = 2.0
 """GitHub tells whole seconds, and its clock is not ours."""
 INFERRED = "instance_gone"
 """The end of a session whose agent has not said how it went."""
+LOST = frozenset({"job_lost", "listener_killed"})
+"""What an agent says that only saw its runner go: why, EC2 may have said."""
 
 
 def run_key(job: Job) -> str:
@@ -44,7 +46,8 @@ def was_reclaimed(job: Job, session: Session) -> bool:
     """
     failed = job.state is JobState.COMPLETED and job.conclusion == "failure"
     its_own = session.bound_job == job.job_id and job.runner_name in ("", session.runner_name)
-    if not failed or not its_own or session.status != "interrupted" or session.reason == "dismissed":
+    warned = session.reason in LOST and session.interrupting_at is not None
+    if not failed or not its_own or not (session.status == "interrupted" or warned) or session.reason == "dismissed":
         return False
     if session.reason != INFERRED:
         return True

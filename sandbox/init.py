@@ -15,8 +15,10 @@ from pathlib import Path
 
 from agent.adapters.posix import become_subreaper, descendants
 
-SHUTDOWN_S = 1.0
-"""Seconds between the polite signal and the end; a real machine gives its services somewhat longer."""
+SHUTDOWN_S = 10.0
+"""Seconds between the polite signal and the end; a real machine gives its services longer."""
+AGENT = b"run-agent.sh"
+"""Stands for the agent's unit. Its `KillMode=mixed`, and the job's unit that is ordered before it, have the agent signalled alone."""
 
 
 def main(directory: Path) -> int:
@@ -44,8 +46,9 @@ def main(directory: Path) -> int:
 
 
 def end_everything(polite_s: float) -> None:
-    """SIGTERM to every descendant, then SIGKILL until none is left."""
-    for pid in descendants(os.getpid()):
+    """SIGTERM to the agent, or to every descendant where it does not run yet; then SIGKILL until none is left."""
+    there = descendants(os.getpid())
+    for pid in [pid for pid in there if _is_agent(pid)] or there:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGTERM)
     until_s = time.monotonic() + polite_s
@@ -58,6 +61,14 @@ def end_everything(polite_s: float) -> None:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+
+
+def _is_agent(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return any(word.endswith(AGENT) for word in words[:2])
 
 
 if __name__ == "__main__":

@@ -217,8 +217,8 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
             closing_s = closing_s or now_s + CLOSE_S
             sessions = up.sessions()
             closed = bool(sessions) and all(s.state is SessionState.CLOSED for s in sessions)
-            if closed and not up.cloud.instances.machines and not up.rescuing():
-                return run
+            if closed and not up.cloud.instances.machines and not up.rescuing() and run.status == "completed":
+                return run  # asked last: a re-run may have begun while we looked
             if not sessions and all(job.conclusion in ("skipped", "cancelled") for job in run.jobs):
                 return run
         if now_s > (closing_s or still_since_s + STALLED_S):
@@ -297,8 +297,11 @@ def show(
         f" · {time.monotonic() - begun_s:.1f} s",
         highlight=False,
     )
+    if not ends:
+        console.print(f"what was written is kept: {root}", highlight=False, soft_wrap=True)
+        return 1
     shutil.rmtree(root, ignore_errors=True)
-    return 0 if ends else 1
+    return 0
 
 
 def _progress(up: World, run: RunRecord) -> Table:

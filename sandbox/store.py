@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,8 @@ TOKEN_S = 600.0
 VERBS = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem"}
 MISMATCH = "IdempotentParameterMismatchException"
 KEYS = ("id", "row")
+NEVER = math.inf
+"""When an item is due that has no deadline."""
 
 
 class Store:
@@ -29,7 +32,10 @@ class Store:
 
     def __init__(self) -> None:
         self._done: dict[str, tuple[float, str, Answer]] = {}
-        self._written: dict[tuple[str, str], float] = {}
+        self._written: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
+        """Of each item, when it was written lately, and when it was due before; None: there was none."""
+        self._due: dict[tuple[str, str], float] = {}
+        """When each is due, of items that were put."""
 
     def called(self, name: str, asked: dict[str, Any], call: Callable[[], Answer], weather: Weather, ask: Ask) -> Answer:
         """The answer to one call."""
@@ -37,7 +43,7 @@ class Store:
             whole = all(set(one) <= set(VERBS) for one in asked.get("TransactItems", []))
             return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call)
         if name == "Query" and asked.get("IndexName") and weather.unseen_s:
-            return self._late(call(), weather)
+            return self._late(asked, call(), weather)
         self._noted(asked)
         return call()
 
@@ -61,17 +67,29 @@ class Store:
 
     def _noted(self, asked: dict[str, Any]) -> None:
         item = asked.get("Item") or asked.get("Key")
-        if isinstance(item, dict) and all(name in item for name in KEYS):
-            self._written[_key(item)] = time.monotonic()
+        if not isinstance(item, dict) or not all(name in item for name in KEYS):
+            return
+        key = _key(item)
+        if "Item" in asked or "UpdateExpression" in asked:
+            self._written.setdefault(key, []).append((time.monotonic(), self._due.get(key)))
+        if "Item" in asked:
+            self._due[key] = float(item["due"]["N"]) if "due" in item else NEVER
+        elif "UpdateExpression" not in asked:
+            self._due.pop(key, None)
+            self._written.pop(key, None)
 
-    def _late(self, answer: Answer, weather: Weather) -> Answer:
-        """Without what was written a moment ago: the index has not heard of it."""
+    def _late(self, asked: dict[str, Any], answer: Answer, weather: Weather) -> Answer:
+        """As the index knew it a moment ago: without what is new, or was due later than is asked for."""
         if not answer[0].startswith("200"):
             return answer
         now = time.monotonic()
-        self._written = {key: at for key, at in self._written.items() if now - at < weather.unseen_s}
+        young = {key: [one for one in writes if now - one[0] < weather.unseen_s] for key, writes in self._written.items()}
+        self._written = {key: writes for key, writes in young.items() if writes}
         told = json.loads(answer[2])
-        kept = [item for item in told["Items"] if _key(item) not in self._written]
+        before = float(asked.get("ExpressionAttributeValues", {}).get(":before", {}).get("N", NEVER))
+        known = {key: writes[0][1] for key, writes in self._written.items()}
+        hidden = {key for key, due in known.items() if due is None or due > before}
+        kept = [item for item in told["Items"] if _key(item) not in hidden]
         weather.counted("answers that lag", len(kept) < len(told["Items"]))
         content = json.dumps({**told, "Items": kept, "Count": len(kept)}).encode()
         headers = [one for one in answer[1] if one[0].lower() not in ("content-length", "x-amz-crc32")]

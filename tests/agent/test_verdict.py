@@ -116,6 +116,7 @@ def test_a_completed_line_after_the_stop_does_not_but_is_passed_on(stop: Stop) -
         (replace(BUSY, listener_codes=(0,)), Status.FAILURE, "job_lost"),
         (replace(BUSY, listener_codes=(137,)), Status.FAILURE, "listener_killed"),
         (replace(BUSY, exit_code=-9), Status.FAILURE, "listener_killed"),
+        (replace(BUSY, exit_code=143), Status.FAILURE, "listener_killed"),
         (replace(GONE, listener_codes=(137,)), Status.FAILURE, "listener_killed"),
         (replace(GONE, listener_codes=(134,)), Status.FAILURE, "listener_killed"),
         (GONE, Status.INTERRUPTED, "unclaimed"),

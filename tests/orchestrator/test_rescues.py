@@ -6,11 +6,13 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
 from orchestrator.errors import OrchestratorError, Unanswered
+from orchestrator.model import Session
 from orchestrator.patience import RERUN_REFUSALS
 from orchestrator.ports import Received
 from orchestrator.rescues import next_rerun, was_reclaimed
@@ -64,6 +66,57 @@ def run_again(world: World) -> JobEvent:
     reruns(world)
     (again,) = [job for job in world.github.jobs.values() if job.run_attempt == 2]
     return again
+
+
+def warning(world: World, session: Session, at: float) -> Received:
+    told = {
+        "version": "0", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
+        "time": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "detail": {"instance-id": session.instance_id},
+    }  # fmt: skip
+    return Received(json.dumps(told), "receipt")
+
+
+@pytest.mark.parametrize("reason", ["job_lost", "listener_killed"])
+@pytest.mark.parametrize("order", sorted(itertools.permutations(["warned", "word", "failed"])))
+def test_a_runner_that_only_went_is_explained_by_the_warning_that_ec2_gave_before_whenever_that_is_heard(
+    order: tuple[str, ...], reason: str
+) -> None:
+    world = World()
+    running(world, "build")
+    session, warned_at = world.session, world.clock.at
+    world.clock.at += 100.0
+
+    for what in order:
+        if what == "warned":
+            world.turns.on_instance_event(warning(world, session, warned_at))
+        elif what == "word":
+            world.hear_the_end("failure", session=session, reason=reason)
+            world.compute.instances[session.instance_id] = "terminated"
+        else:
+            ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "warned_s"), [("job_lost", None), ("job_lost", +60.0), ("job_failed", -60.0), ("runner_failed", -60.0)]
+)
+def test_a_job_that_was_red_on_its_own_is_not_run_again_for_a_warning(reason: str, warned_s: float | None) -> None:
+    """None: there was none; else seconds after its end."""
+    world = World()
+    running(world, "build")
+    session = world.session
+    world.clock.at += 100.0
+    ended_at = world.clock.at
+    world.hear_the_end("failure", session=session, reason=reason)
+    ends(world, "build")
+    world.compute.instances[session.instance_id] = "terminated"
+    world.clock.at += 100.0
+
+    if warned_s is not None:
+        world.turns.on_instance_event(warning(world, session, ended_at + warned_s))
+
+    assert reruns(world) == []
 
 
 @pytest.mark.parametrize("order", [("taken", "failed"), ("failed", "taken")])

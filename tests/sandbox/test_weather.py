@@ -313,6 +313,38 @@ def test_an_index_and_a_list_show_late_what_was_written_and_the_table_itself_at_
     assert (at_first, seen()) == ((0, True, 0), (1, True, 1))
 
 
+def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud) -> None:
+    table, dynamodb = a_table(cloud), cloud.client("dynamodb")
+    item = {"id": {"S": uuid.uuid4().hex}, "row": {"S": "1"}, "shard": {"S": "7"}, "instance_id": {"S": "i-77"}}
+    values: dict[str, Any] = {":s": {"S": "7"}, ":before": {"N": "5"}}
+    due = {
+        "IndexName": "due-index",
+        "KeyConditionExpression": "shard = :s AND due <= :before",
+        "ExpressionAttributeValues": values,
+    }
+    of = {
+        "IndexName": "instance-index", "KeyConditionExpression": "instance_id = :i",
+        "ExpressionAttributeValues": {":i": {"S": "i-77"}},
+    }  # fmt: skip
+
+    def seen() -> tuple[int, int]:
+        return dynamodb.query(TableName=table, **of)["Count"], dynamodb.query(TableName=table, **due)["Count"]
+
+    dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "9"}})
+    assert seen() == (1, 0)
+    time.sleep(0.6)
+    cloud.weather.unseen_s = 0.6
+    dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "2"}})
+    assert seen() == (1, 0), "it is known, and not yet as due"
+    time.sleep(0.4)
+    dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "3"}})
+    time.sleep(0.3)
+    assert seen() == (1, 1), "the second write is a moment old, the first is not"
+    dynamodb.delete_item(TableName=table, Key={name: item[name] for name in ("id", "row")})
+    dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "3"}})
+    assert seen() == (0, 0), "it is new"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [("", set()), ("lag", {"lag"}), ("lag,rates", {"lag", "rates"}), ("storm", STORM), ("storm,rates", set(FAULTS))],

@@ -8,16 +8,23 @@ from pathlib import Path
 import pytest
 
 from agent.contract.messages import Status
+from agent.executor import EXPLAINED_S
 from agent.phases import Phase
 from agent.ports import NoticeCame, Signalled
 from tests.simulation.world import (
     BIRTHDAY,
     INSTANCE,
+    LISTENING,
+    RUNNING,
+    RunnerPlan,
     VirtualWorld,
     busy_for_ever,
+    completed,
     config_text,
     job,
+    left_with,
     refused,
+    says,
     token_text,
 )
 
@@ -177,3 +184,48 @@ def test_a_job_that_completes_while_the_signal_is_on_its_way_is_a_success(tmp_pa
     world.at(65.1, Signalled("SIGTERM"))
 
     assert world.live().word.status is Status.SUCCESS
+
+
+def told_after_its_runner_went(tmp_path: Path, plan: RunnerPlan, late_s: float) -> tuple[Status, str, float]:
+    """A SIGTERM so long after the runner's end: how the agent judges, and how long it took to."""
+    at_first = VirtualWorld(tmp_path / "first")
+    at_first.processes.plan = plan
+    at_first.live()
+    assert plan.exits is not None
+    gone_at_s = at_first.processes.launches[0][0] + plan.exits[0]
+    world = VirtualWorld(tmp_path / "second")
+    world.processes.plan = plan
+    world.at(gone_at_s + late_s, Signalled("SIGTERM"))
+
+    word = world.live().word
+
+    judged_at_s = next(at for at, name, _ in world.journal.events if name == "runner.ended")
+    return word.status, word.reason, judged_at_s - gone_at_s
+
+
+MACHINE_OFF = says(LISTENING, RUNNING, code=143)
+"""Whoever switches the machine off signals all of its processes at once."""
+
+
+@pytest.mark.parametrize("late_s", [0.0, 0.01, 0.9 * EXPLAINED_S])
+@pytest.mark.parametrize("plan", [MACHINE_OFF, says(LISTENING, RUNNING, left_with(143)), says(LISTENING, RUNNING)])
+def test_a_runner_that_went_with_the_machine_was_interrupted_though_its_end_is_heard_before_our_own_signal(
+    tmp_path: Path, plan: RunnerPlan, late_s: float
+) -> None:
+    status, reason, _ = told_after_its_runner_went(tmp_path, plan, late_s)
+
+    assert (status, reason) == (Status.INTERRUPTED, "signal")
+
+
+def test_a_signal_that_comes_long_after_a_runner_went_does_not_explain_it(tmp_path: Path) -> None:
+    assert told_after_its_runner_went(tmp_path, MACHINE_OFF, 2.0 * EXPLAINED_S)[:2] == (Status.FAILURE, "listener_killed")
+
+
+@pytest.mark.parametrize("result", ["Succeeded", "Failed"])
+def test_a_job_that_said_how_it_ended_is_waited_for_no_longer_and_explained_by_no_signal(tmp_path: Path, result: str) -> None:
+    plan = says(LISTENING, RUNNING, completed(result), code=143)
+
+    status, _, waited_s = told_after_its_runner_went(tmp_path, plan, 0.5 * EXPLAINED_S)
+
+    assert status is (Status.SUCCESS if result == "Succeeded" else Status.FAILURE)
+    assert waited_s < 0.5 * EXPLAINED_S
