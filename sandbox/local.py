@@ -149,6 +149,13 @@ class World:
         """Whether a reclaimed job is still to be run again."""
         return any(rescue.state is RescueState.WAITING for rescue in records(self.cloud, STACK).rescues())
 
+    def has_heard(self, run: RunRecord) -> bool:
+        """Whether the orchestrator knows how each job ended that our machines ran: what a delivery told that was lost comes late."""
+        known = records(self.cloud, STACK)
+        ours = [job for job in run.jobs if job.runner_name.startswith(f"{STACK}-")]
+        told = [(job, known.job(str(job.id))) for job in ours]
+        return all(record is not None and record.conclusion == job.conclusion for job, record in told)
+
     def sessions(self) -> list[Session]:
         """The orchestrator's own records, read from outside."""
         return list(records(self.cloud, STACK).sessions())
@@ -217,7 +224,8 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
             closing_s = closing_s or now_s + CLOSE_S
             sessions = up.sessions()
             closed = bool(sessions) and all(s.state is SessionState.CLOSED for s in sessions)
-            if closed and not up.cloud.instances.machines and not up.rescuing() and run.status == "completed":
+            settled = closed and not up.cloud.instances.machines and up.has_heard(run) and not up.rescuing()
+            if settled and run.status == "completed":
                 return run  # asked last: a re-run may have begun while we looked
             if not sessions and all(job.conclusion in ("skipped", "cancelled") for job in run.jobs):
                 return run

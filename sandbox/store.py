@@ -44,7 +44,8 @@ class Store:
             return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call)
         if name == "Query" and asked.get("IndexName") and weather.unseen_s:
             return self._late(asked, call(), weather)
-        self._noted(asked)
+        if name in VERBS.values():
+            self._noted(asked)
         return call()
 
     def _once(self, asked: dict[str, Any], call: Callable[[], Answer]) -> Answer:

@@ -334,13 +334,15 @@ def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud
     assert seen() == (1, 0)
     time.sleep(0.6)
     cloud.weather.unseen_s = 0.6
+    key = {name: item[name] for name in ("id", "row")}
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "2"}})
+    assert "Item" in dynamodb.get_item(TableName=table, Key=key)
     assert seen() == (1, 0), "it is known, and not yet as due"
     time.sleep(0.4)
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "3"}})
     time.sleep(0.3)
     assert seen() == (1, 1), "the second write is a moment old, the first is not"
-    dynamodb.delete_item(TableName=table, Key={name: item[name] for name in ("id", "row")})
+    dynamodb.delete_item(TableName=table, Key=key)
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "3"}})
     assert seen() == (0, 0), "it is new"
 
