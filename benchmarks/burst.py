@@ -173,7 +173,7 @@ def webhooks() -> dict[str, dict[str, float]]:
     """Deliveries a second and ms of each, ours beside one that only checks the signature; taking turns, median of the rounds."""
     world = World(Calls())
     parts = wiring.Orchestrator(
-        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), Hands(1)
+        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), (Hands(1),)
     )
     apps = {"ours": application(parts), "signature only": _minimal(b"hush")}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in apps}

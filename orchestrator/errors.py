@@ -23,6 +23,10 @@ class ServiceFailed(OrchestratorError):
         super().__init__(f"{action} answered {code}" + (f": {detail}" if detail else ""))
 
 
+BUDGET_SPENT, PACED = "BudgetSpent", "Paced"
+"""Our own words where GitHub was not even asked: its limit is kept for others; it is not the turn of this one yet."""
+
+
 class Throttled(ServiceFailed):
     """Too many calls: the same one may succeed later; `until` (epoch seconds) not before, if that is known."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -131,8 +131,11 @@ class Records(Marks):
         return newer  # type: ignore[no-any-return]
 
     def noted(self, record: Launch | Session, at: float, what: str) -> None:
-        """Remember a failure with whoever is asked about later; where that cannot be written now it is only in the log."""
-        told = (*record.troubles, Told(at=at, what=what[:300]))[-TOLD:]
+        """Remember a failure with whoever is asked about later; where that cannot be written now it is only in the log.
+
+        Empty: nothing that anybody would ask about; only the record is written.
+        """
+        told = (*record.troubles, *([Told(at=at, what=what[:300])] if what else []))[-TOLD:]
         with contextlib.suppress(Conflict, ServiceFailed):
             self.save(changed(record, troubles=told))
 
@@ -151,12 +154,12 @@ class Records(Marks):
             return False
         return True
 
-    def overdue(self, now: float, limit: int) -> Iterator[Key]:
+    def overdue(self, now: float, limit: int, tables: Sequence[str] = (JOBS, SESSIONS)) -> Iterator[Key]:
         """Keys of what is due, each with its row, fairly from all shards; `limit` of each. The index may lag.
 
         Raises: ServiceFailed.
         """
-        for table in (JOBS, SESSIONS):
+        for table in tables:
             for shard in range(self._shards):
                 yield from (due.key for due in itertools.islice(self._tables.due(table, str(shard), now), limit))
 

@@ -9,7 +9,7 @@ and fifty repositories a round, a lost delivery is made up for within five minut
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed
@@ -28,8 +28,8 @@ REDELIVERED, REPOSITORIES = 50, 50
 
 Source: GitHub REST, "Calculating points for the secondary rate limit".
 """
-KEPT_NO_MORE = frozenset({"404", "410", "422"})
-"""Of a delivery: asking again would be answered the same."""
+KEPT_NO_MORE = frozenset({"400", "404", "410"})
+"""Of a delivery: asking again would be answered the same. 422 is also said to who asks too often."""
 LATELY_S = 7 * 86_400.0
 CURSOR = "recovery/repositories"
 
@@ -44,6 +44,8 @@ class Recovery:
     intake: Intake
     clock: Clock
     journal: Journal
+    _refused: set[str] = field(default_factory=set)
+    """Deliveries that this process has asked for already, and that are still among those that failed."""
 
     def round(self) -> int:
         """One round, unless another replica has it; returns how much was recovered. What fails is in the journal."""
@@ -61,11 +63,14 @@ class Recovery:
     def _redelivered(self) -> int:
         """Oldest first, each until GitHub took the request once: one that fails again is another delivery."""
         now, tried, asked = self.clock.now(), 0, 0
-        for delivery_id in reversed(self.github.failed_deliveries(now - DELIVERIES_S)):
+        oldest_first = self.github.failed_deliveries(now - DELIVERIES_S)[::-1]
+        self._refused &= set(oldest_first)
+        for delivery_id in sorted(oldest_first, key=self._refused.__contains__):
             if tried == REDELIVERED:
                 break
             if not self.records.happened(f"delivery/{delivery_id}"):
                 tried += 1
+                self._refused.add(delivery_id)  # what is refused again and again comes after the others
                 asked += self._attempted("delivery", partial(self._again, delivery_id))
         return asked
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from agent.contract.config import RunnerConfig, write_config
 from agent.contract.errors import ContractError
 from orchestrator import demand, planning
-from orchestrator.errors import ServiceFailed, Throttled, Unanswered, Unlaunchable
+from orchestrator.errors import PACED, ServiceFailed, Throttled, Unanswered, Unlaunchable
 from orchestrator.model import Ledger, Session, changed, may_become
 from orchestrator.patience import MINTS, due_again
 from orchestrator.ports import Clock, Journal, Wakes
@@ -24,6 +24,8 @@ from orchestrator.troubles import Trouble, trouble
 
 FAREWELL_S = 60.0
 """Seconds an ended session's machine gets to end itself before it is terminated from here."""
+CLAIMED = 0.75
+"""What must be left of a lease where a configuration is to be laid down, which may have to wait for its turn, too."""
 FIRST_LOOK_S = 1.0
 """An agent terminates its machine right after its final word; then what is left of the session can be removed."""
 
@@ -54,7 +56,7 @@ class Sessions:
             now, known = self.clock.now(), self._again(session)
             ours = known.state is SessionState.LAUNCHED and now < session.due
             due = due_again(error, now, self.settings.lease_s) if ours else known.due
-            self.records.noted(changed(known, due=due), now, str(error))
+            self.records.noted(changed(known, due=due), now, "" if error.code == PACED else str(error))
             raise
         except Unlaunchable as error:
             return self.ended(self._again(session), "failure", "unconfigurable", str(error))
@@ -154,8 +156,9 @@ class Sessions:
         if taken_up and self.configurations.exists(session.instance_id):
             return session, self.github.find(scope, session.runner_name) or 0
         minted = self._minted(session, scope)
-        if taken_up:
-            session = self.records.put(changed(session, attempt=session.attempt + 1))
+        if taken_up or self.clock.now() > session.due - CLAIMED * self.settings.lease_s:
+            due = self.clock.now() + self.settings.lease_s  # if it is still ours: who waited for a turn may have lost it
+            session = self.records.put(changed(session, attempt=session.attempt + taken_up, due=due))
         now = datetime.fromtimestamp(self.clock.now(), UTC)
         config = RunnerConfig(
             org=session.owner, repo=session.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,

@@ -22,6 +22,7 @@ from orchestrator.errors import Conflict, NotServed, OrchestratorError
 from orchestrator.intake import STATES, Intake
 from orchestrator.launching import Launching
 from orchestrator.levels import Levels
+from orchestrator.marks import JOBS, SESSIONS
 from orchestrator.model import Ledger, Session, changed
 from orchestrator.naming import set_key
 from orchestrator.patience import RACES, due_again
@@ -32,13 +33,16 @@ from orchestrator.rescues import Rescues
 from orchestrator.services import Body, Compute, Scope
 from orchestrator.sessions import Sessions, handle_of
 from orchestrator.settings import ServerSettings
+from orchestrator.states import SessionState
 from orchestrator.webhook import JobEvent, deduplication_id
 
 Outcome = TypeVar("Outcome")
 AT_A_RESUME = 10_000
 """Entries of one shard that are looked through for label sets in which something waits."""
 AT_A_TIME = 200
-"""Entries of one shard of the index that one tick attends to."""
+"""Entries of one shard of the index that one sweep attends to."""
+CONFIGURED = 64
+"""Sessions that one sweep configures: at SSM's pace they take twenty seconds, for which the next sweep waits."""
 
 
 @dataclass
@@ -105,14 +109,18 @@ class Turns:
     def on_sweep(self) -> int:
         """Attend to everything that is due; returns how much that was. Label sets are woken: their launches take time.
 
-        Side by side: what fails or hangs does not keep the rest waiting, and is due again.
+        Side by side, and last what may have to wait for its turn with GitHub or SSM, not too much of it at once. What fails does
+        not keep the rest waiting, and is due again.
         """
-        due: list[tuple[str, str]] = []
-        self._attend("listing", "", lambda _: due.extend(self.records.overdue(self.clock.now(), AT_A_TIME)))
+        due = self._listed()
         for asleep in [identity for identity, row in due if row == WAKE]:
             self.sessions.wakes.wake(asleep)
-        others = [partial(self._attend, row, identity, self._due[row]) for identity, row in due if row in self._due]
-        self.sweepers.each([*others, *self._sessions_are_due([identity for identity, row in due if row == "session"])])
+        soon, later = self._sessions_are_due([identity for identity, row in due if row == "session"])
+        for identity, row in due:
+            if row in self._due:
+                (later if row == "launch" else soon).append(partial(self._attend, row, identity, self._due[row]))
+        self.sweepers.each(soon)
+        self.sweepers.each(later)
         return len(due)
 
     def prepare(self, owner: str, repo: str, names: tuple[str, ...], count: int, for_s: float) -> str:
@@ -190,25 +198,35 @@ class Turns:
         """GitHub must have ended it long ago, and we never heard."""
         self.intake.forget(job_id)
 
-    def _sessions_are_due(self, identities: list[str]) -> list[Callable[[], None]]:
-        """What is to be done for them. EC2 is asked once for all, after their records were read again: the index may be old."""
+    def _listed(self) -> list[tuple[str, str]]:
+        """What can be: one table that cannot be read keeps the other from nothing."""
+        due: list[tuple[str, str]] = []
+        for table in (SESSIONS, JOBS):
+            self._attend("listing", table, lambda name: due.extend(self.records.overdue(self.clock.now(), AT_A_TIME, (name,))))
+        return due
+
+    def _sessions_are_due(self, identities: list[str]) -> tuple[list[Callable[[], None]], list[Callable[[], None]]]:
+        """What is to be done for them: for those that run, and for those that want their configuration.
+
+        Their records are read again, the index may be old; then EC2 is asked once for all of them.
+        """
         found: list[Session] = []
-        self.sweepers.each(
-            [partial(self._attend, "session", identity, partial(self._read_if_due, found)) for identity in identities]
-        )
-        if not found:
-            return []
-        try:
-            bodies = self.compute.poll_sessions([handle_of(session) for session in found])
-        except OrchestratorError as error:
-            self.journal.event("sweep.unattended", what="instances", identity="", error=f"{type(error).__name__}: {error}")
-            return []
-        return [
-            partial(
-                self._attend, "session", session.session_id, partial(self._look_after, session, bodies.get(handle_of(session)))
-            )
-            for session in found
-        ]
+        read = partial(self._read_if_due, found)
+        self.sweepers.each([partial(self._attend, "session", identity, read) for identity in identities])
+        bodies: dict[str, Body | None] = {}
+        self._attend("instances", "", lambda _: bodies.update(self._bodies(found)))
+        soon: list[Callable[[], None]] = []
+        later: list[Callable[[], None]] = []
+        for one in [one for one in found if one.session_id in bodies]:
+            look = partial(self._look_after, one, bodies[one.session_id])
+            wave = later if one.state is SessionState.LAUNCHED else soon
+            wave.append(partial(self._attend, "session", one.session_id, look))
+        return soon, later[:CONFIGURED]
+
+    def _bodies(self, sessions: list[Session]) -> dict[str, Body | None]:
+        """EC2's word for each of them; None: it does not know it."""
+        told = self.compute.poll_sessions([handle_of(one) for one in sessions]) if sessions else {}
+        return {one.session_id: told.get(handle_of(one)) for one in sessions}
 
     def _read_if_due(self, found: list[Session], session_id: str) -> None:
         session = self.records.session(session_id)
@@ -227,7 +245,7 @@ class Turns:
             )
             known, now = self.records.session(session.session_id), self.clock.now()  # what was done before is written already
             again = due_again(error, now, self.settings.lease_s)
-            if known is not None and known.due < again:
+            if known is not None and known.due < again - 1.0:
                 self.records.put(changed(known, due=again))
 
     def _attend(self, what: str, identity: str, act: Callable[[str], None]) -> None:

@@ -118,6 +118,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
                 for app in (App(settings.app_id, settings.app_private_key), *settings.more_apps)
             ],
             settings.launches_per_minute,
+            settings.lease_s,
         ),
         configurations=_configurations(settings, clients),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
@@ -135,7 +136,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         made.records,
         journal,
         waker,
-        (hands, sweepers),
+        (sweepers, hands),
         world.events_queue,
     )
 

@@ -23,6 +23,8 @@ TOKEN_S = 600.0
 VERBS = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem"}
 MISMATCH = "IdempotentParameterMismatchException"
 KEYS = ("id", "row")
+LATELY_S = 60.0
+"""No index is as late as that."""
 NEVER = math.inf
 """When an item is due that has no deadline."""
 
@@ -44,9 +46,10 @@ class Store:
             return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call)
         if name == "Query" and asked.get("IndexName") and weather.unseen_s:
             return self._late(asked, call(), weather)
-        if name in VERBS.values():
+        answer = call()
+        if name in VERBS.values() and answer[0].startswith("200"):
             self._noted(asked)
-        return call()
+        return answer
 
     def _once(self, asked: dict[str, Any], call: Callable[[], Answer]) -> Answer:
         """The same token and words give the first answer again, if that was a success; other words are refused."""
@@ -72,7 +75,8 @@ class Store:
             return
         key = _key(item)
         if "Item" in asked or "UpdateExpression" in asked:
-            self._written.setdefault(key, []).append((time.monotonic(), self._due.get(key)))
+            lately = [one for one in self._written.get(key, []) if time.monotonic() - one[0] < LATELY_S]
+            self._written[key] = [*lately, (time.monotonic(), self._due.get(key))]
         if "Item" in asked:
             self._due[key] = float(item["due"]["N"]) if "due" in item else NEVER
         elif "UpdateExpression" not in asked:

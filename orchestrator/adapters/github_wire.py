@@ -20,7 +20,7 @@ import requests
 
 from agent.contract.secret import Secret
 from orchestrator.budgets import Budgets, Need
-from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered
 from orchestrator.services import Scope
 
 TIMEOUT_S = (5.0, 20.0)
@@ -162,7 +162,7 @@ class GitHubWire:
         """Raises: Throttled, also without asking where the rest of the budget is for something more urgent."""
         action = f"github:{method} {url}"
         if (until := self.budgets.refused(account, need, time.time())) is not None:
-            raise Throttled(action, "BudgetSpent", f"what is left of GitHub's limit is kept until {_told(until)}", until)
+            raise Throttled(action, BUDGET_SPENT, f"what is left of GitHub's limit is kept until {_told(until)}", until)
         try:
             answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
         except requests.RequestException as error:

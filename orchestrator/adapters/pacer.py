@@ -7,6 +7,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass
+class Turn:
+    """One turn. `late_s`: none was to be had in time; there would be one in so many seconds."""
+
+    late_s: float = 0.0
+    used: bool = True
+    """Whether the other side may have counted it; one that was not used is somebody else's."""
 
 
 class Pacer:
@@ -27,23 +37,26 @@ class Pacer:
             return max(0.0, self._next_s() - time.monotonic())
 
     @contextlib.contextmanager
-    def turn(self, patience_s: float) -> Iterator[float]:
-        """Wait for a turn and have it: gives 0. Gives the seconds it would take, if over `patience_s`: then it is none."""
+    def turn(self, patience_s: float) -> Iterator[Turn]:
+        """Wait for a turn and have it; one that would take longer than `patience_s` is not had, and says so."""
         with self._lock:
             now_s = time.monotonic()
             at_s = max(now_s, self._next_s())
-            mine, late = [at_s], at_s - now_s > patience_s
-            if not late:
+            mine, turn = [at_s], Turn(at_s - now_s)
+            if at_s - now_s <= patience_s:
                 self._turns.append(mine)
-        if late:
-            yield at_s - now_s
+                turn = Turn()
+        if turn.late_s:
+            yield turn
             return
         time.sleep(max(0.0, at_s - now_s))
         try:
-            yield 0.0
+            yield turn
         finally:
             with self._lock:
                 mine[0] = time.monotonic()
+                if not turn.used:
+                    self._turns = deque((one for one in self._turns if one is not mine), self._turns.maxlen)
 
     def _next_s(self) -> float:
         return self._turns[0][0] + self._within_s if len(self._turns) == self._turns.maxlen else 0.0

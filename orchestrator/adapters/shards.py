@@ -13,7 +13,7 @@ import msgspec
 
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.pacer import Pacer
-from orchestrator.errors import ServiceFailed, Throttled
+from orchestrator.errors import BUDGET_SPENT, PACED, ServiceFailed, Throttled
 from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
 
@@ -27,10 +27,12 @@ A_REPOSITORY, A_REPOSITORY_S = 1500, 300.0
 A_REPOSITORYS = "GitHub's limit of registrations for one repository, 1500 in five minutes"
 A_MINUTE_S = 60.0
 """GitHub counts an App's registrations over so long; those of one launch may come late and together with the next one's."""
-PATIENCE_S = 20.0
-"""For how long a registration waits for its turn here. One that would wait longer comes again, and keeps no hands busy."""
-WAITING_S = 600.0
-"""For how long a registration that GitHub did not take is expected again: its machine gives up long before."""
+AN_APPS = 170.0
+"""Registrations a minute of one App: GitHub takes 180."""
+PATIENCE_S = 10.0
+"""For how long a registration waits for its turn here, by whichever App. One that would wait longer comes again."""
+MORE_S = 15.0
+"""A registration that GitHub did not take comes again once a lease, and so much later at most, unless another has made it."""
 TOO_MANY = "GitHub's limit of registrations, which others wait for already"
 UNKNOWN = 1 << 30
 """Of a budget of which GitHub has not told."""
@@ -42,11 +44,12 @@ class GitHubApps:
     Each must be installed for the repositories, with the same permissions; where one is not, the others do without it.
     """
 
-    def __init__(self, apps: Sequence[GitHubApp], registrations_per_minute: float = 170.0) -> None:
-        """`registrations_per_minute`: what all of them together may."""
+    def __init__(self, apps: Sequence[GitHubApp], registrations_per_minute: float = AN_APPS, lease_s: float = 60.0) -> None:
+        """`registrations_per_minute`: what all may together; where only some are installed, each of these as an App may."""
         self._apps = tuple(apps)
-        self._most = int(registrations_per_minute)
-        self._paces = {id(app): Pacer(int(registrations_per_minute / len(self._apps)), A_MINUTE_S) for app in self._apps}
+        self._most, self._waiting_s = int(registrations_per_minute), lease_s + MORE_S
+        each = max(registrations_per_minute / len(self._apps), min(registrations_per_minute, AN_APPS))
+        self._paces = {id(app): Pacer(int(each), A_MINUTE_S) for app in self._apps}
         self._waiting: dict[str, float] = {}
         self._absent: dict[tuple[int, str, str], float] = {}
         self._minted: dict[str, deque[float]] = defaultdict(deque)
@@ -56,14 +59,21 @@ class GitHubApps:
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """By whichever App can soonest, and has most left; one that may not any more is followed by the next."""
 
+        until_s = time.monotonic() + PATIENCE_S
+
         def in_turn(app: GitHubApp, own: Scope) -> Minted | None:
-            with self._paces[id(app)].turn(PATIENCE_S) as late_s:
-                if late_s:
-                    raise Throttled("github:generate-jitconfig", "Paced", f"its turn is in {late_s:.0f} s", time.time() + late_s)
-                return app.mint(own, name, labels, group_id)
+            with self._paces[id(app)].turn(max(0.0, until_s - time.monotonic())) as turn:
+                if turn.late_s:
+                    why, until = f"its turn is in {turn.late_s:.0f} s", time.time() + turn.late_s
+                    raise Throttled("github:generate-jitconfig", PACED, why, until)
+                try:
+                    return app.mint(own, name, labels, group_id)
+                except Throttled as error:
+                    turn.used = error.code != BUDGET_SPENT
+                    raise
 
         try:
-            soonest = sorted(self._shards(scope), key=lambda shard: self._paces[id(shard[0])].wait_s())
+            soonest = sorted(self._shards(scope), key=self._soonest_first)
             minted = self._by_any(scope, in_turn, soonest)
         except Throttled:
             with self._lock:
@@ -80,10 +90,14 @@ class GitHubApps:
         left = max(0, self._most - waiting)
         return told if not waiting or (told.left is not None and told.left <= left) else Allowance(left, TOO_MANY)
 
+    def _soonest_first(self, shard: tuple[GitHubApp, Scope]) -> tuple[bool, float]:
+        """Those that may not now come last."""
+        return shard[0].registrations(shard[1]).left == 0, self._paces[id(shard[0])].wait_s()
+
     def _late(self) -> int:
         """Registrations that GitHub did not take, and that are to come again."""
         with self._lock:
-            self._waiting = {name: at for name, at in self._waiting.items() if at > time.time() - WAITING_S}
+            self._waiting = {name: at for name, at in self._waiting.items() if at > time.time() - self._waiting_s}
             return len(self._waiting)
 
     def _told(self, scope: Scope) -> Allowance:
@@ -158,8 +172,9 @@ class GitHubApps:
     def _by_any(
         self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer], shards: Sequence[tuple[GitHubApp, Scope]] | None = None
     ) -> Answer:
-        """Raises: what the last of them says."""
+        """Raises: what the last of them says, or who may soonest."""
         shards = self._shards(scope) if shards is None else shards
+        soonest: Throttled | None = None
         for at, (app, own) in enumerate(shards):
             try:
                 return ask(app, own)
@@ -167,9 +182,12 @@ class GitHubApps:
                 absent = error.action in NOT_LET_IN and error.code in ("403", "404")
                 if absent:
                     self._absent[id(app), scope.owner, scope.repo] = time.time() + ABSENT_S
-                if at == len(shards) - 1 or not (absent or isinstance(error, Throttled)):
+                if isinstance(error, Throttled) and (soonest is None or (error.until or 0.0) < (soonest.until or 0.0)):
+                    soonest = error
+                if not (absent or isinstance(error, Throttled)) or (at == len(shards) - 1 and soonest is None):
                     raise
-        raise AssertionError("there is always one App")
+        assert soonest is not None, "there is always one App"
+        raise soonest
 
     def _shards(self, scope: Scope) -> list[tuple[GitHubApp, Scope]]:
         """Those that may serve it, most left first; of equals, in turn. An installation belongs to the first App alone."""

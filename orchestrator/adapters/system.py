@@ -87,8 +87,9 @@ class Hands:
         return self._alone[zlib.crc32(name.encode()) % ALONE]
 
     def stop(self) -> None:
-        """When all have ended what they do."""
-        self._outer.shutdown()
+        """When all have ended what they do; what none has begun is left to the next process, which finds it due."""
+        self._inner.shutdown(wait=False, cancel_futures=True)  # first: the outer ones wait for theirs
+        self._outer.shutdown(cancel_futures=True)
         self._inner.shutdown()
 
     def _deeper(self, task: Callable[[], object]) -> Exception | None:

@@ -400,6 +400,8 @@ class MemoryGitHub:
         self.redelivered: list[str] = []
         self.kept_no_more: set[str] = set()
         """Deliveries that are listed, and unknown when they are asked for."""
+        self.refused: set[str] = set()
+        """Deliveries that it does not send again now."""
         self._serial = 0
 
     def registrations(self, scope: Scope) -> Allowance:
@@ -476,8 +478,8 @@ class MemoryGitHub:
     def redeliver(self, delivery_id: str) -> None:
         """It stays in the list, as on GitHub: the new try is another delivery."""
         self._calls.note("github.redeliver")
-        if delivery_id in self.kept_no_more:
-            raise ServiceFailed("github:redeliver", "404")
+        if delivery_id in self.kept_no_more | self.refused:
+            raise ServiceFailed("github:redeliver", "404" if delivery_id in self.kept_no_more else "422")
         self.redelivered.append(delivery_id)
 
     def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:

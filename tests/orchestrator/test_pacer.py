@@ -20,8 +20,8 @@ def test_no_more_begin_within_the_time_however_many_come_at_once(most: int, numb
     pacer, began_s = Pacer(most, WITHIN_S), []
 
     def one() -> None:
-        with pacer.turn(60.0) as late_s:
-            assert late_s == 0.0
+        with pacer.turn(60.0) as turn:
+            assert turn.late_s == 0.0
             began_s.append(time.monotonic())
 
     threads = [threading.Thread(target=one) for _ in range(number)]
@@ -37,8 +37,8 @@ def test_no_more_begin_within_the_time_however_many_come_at_once(most: int, numb
 
 
 def taken(pacer: Pacer) -> float:
-    with pacer.turn(0.0) as late_s:
-        return late_s
+    with pacer.turn(0.0) as turn:
+        return turn.late_s
 
 
 def test_who_would_wait_too_long_is_told_so_and_takes_nobodys_turn() -> None:
@@ -60,6 +60,18 @@ def test_a_turn_that_takes_long_counts_until_it_is_over() -> None:
     with pacer.turn(0.0):
         time.sleep(WITHIN_S)
         last_s = time.monotonic()
-    with pacer.turn(60.0) as late_s:
-        assert late_s == 0.0
+    with pacer.turn(60.0) as turn:
+        assert turn.late_s == 0.0
         assert time.monotonic() >= last_s + WITHIN_S
+
+
+def test_a_turn_that_nobody_used_is_the_next_ones() -> None:
+    pacer = Pacer(2, 3600.0)
+
+    for _ in range(5):
+        with pacer.turn(0.0) as turn:
+            assert turn.late_s == 0.0
+            turn.used = False
+
+    assert [taken(pacer) for _ in range(2)] == [0.0, 0.0]
+    assert taken(pacer) > 3000.0

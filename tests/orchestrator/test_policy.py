@@ -168,6 +168,23 @@ def test_failed_deliveries_are_asked_for_again_a_few_at_a_time() -> None:
     assert world.github.redelivered == [str(number) for number in range(230)], "oldest first, each once"
 
 
+def test_deliveries_that_github_refuses_now_are_asked_for_again_after_all_others() -> None:
+    world = World()
+    world.github.lost = [str(number) for number in reversed(range(60))]
+    world.github.refused = {str(number) for number in range(55)}
+
+    world.turns.on_recovery()
+    world.clock.at += world.settings.recovery_s
+    world.turns.on_recovery()
+    assert world.github.redelivered == [str(number) for number in range(55, 60)], "fifty that fail stand in nobody's way"
+
+    world.github.refused = set()
+    for _ in range(2):
+        world.clock.at += world.settings.recovery_s
+        world.turns.on_recovery()
+    assert sorted(map(int, world.github.redelivered)) == list(range(60))
+
+
 def test_deliveries_that_github_does_not_keep_any_more_are_asked_for_once_and_keep_no_other_from_its_turn() -> None:
     world = World()
     world.github.lost = [str(number) for number in reversed(range(60))]

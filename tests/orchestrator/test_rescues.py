@@ -469,7 +469,7 @@ def again(world: World, turn: Callable[[], object]) -> None:
         return
 
 
-CALLS = 60
+CALLS = 64
 """Those from the final word to the re-run, and some."""
 
 

@@ -220,3 +220,49 @@ def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(git
     assert (waiting.left, "wait for already" in waiting.why) == (9, True)
     assert apps.mint(SCOPE, "tests-s-8", LABELS, 1) is not None
     assert (apps.registrations(SCOPE).left or 0) > 10
+
+
+def test_who_got_its_registration_from_another_process_is_waited_for_no_longer_than_a_lease(github: StandInGitHub) -> None:
+    apps = GitHubApps([GitHubApp(github.url, "1", Secret(github.private_key("1")))], 5, lease_s=-14.5)
+    assert minted(apps, 20) == 5
+    with pytest.raises(Throttled):
+        apps.mint(SCOPE, "tests-s-8", LABELS, 1)
+
+    assert apps.registrations(SCOPE).left == 3, "this one, and the first that was refused"
+    time.sleep(0.6)
+    assert (apps.registrations(SCOPE).left or 0) > 5
+
+
+def test_what_github_is_not_even_asked_for_uses_up_no_turn(github: StandInGitHub) -> None:
+    """A minute's turns, all refused here while GitHub is shut for a second: when it opens they are still to be had."""
+    apps = paced(github, 40)
+    assert minted(apps, 1) == 1
+    github.limits.refused = 1.0
+    for at in range(50):
+        with pytest.raises(Throttled):
+            apps.mint(SCOPE, f"tests-s-{at + 5}", LABELS, 1)
+    github.limits.refused = 0.0
+    asked = len(github.calls)
+    time.sleep(1.1)  # GitHub says `retry-after: 1`
+
+    assert asked < 20, "the others were refused here"
+    assert minted(apps, 60) >= 40 - asked
+
+
+def test_where_only_one_app_is_installed_it_may_what_an_app_may(github: StandInGitHub) -> None:
+    apps = paced(github, 9, number=3)
+    for app in ("2", "3"):
+        github.uninstalled.add(app)
+
+    assert minted(apps, 20) == 9
+
+
+def test_of_apps_that_may_not_now_the_soonest_says_when(github: StandInGitHub) -> None:
+    apps = paced(github, 2, number=2)
+    assert minted(apps, 20) == 4
+    first = time.time()
+
+    with pytest.raises(Throttled) as told:
+        apps.mint(SCOPE, "tests-s-99", LABELS, 1)
+
+    assert told.value.until is not None and told.value.until < first + 60.0

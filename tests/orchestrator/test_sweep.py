@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from agent.contract.config import read_config
 from orchestrator import wiring
 from orchestrator.adapters.system import Hands
-from orchestrator.errors import ServiceFailed, Throttled
+from orchestrator.errors import PACED, Conflict, ServiceFailed, Throttled
 from orchestrator.marks import JOBS
 from orchestrator.ports import Due, Write
 from orchestrator.services import Minted, Scope, SessionHandle
 from orchestrator.states import SessionState
 from orchestrator.turns import Turns
-from tests.orchestrator.memory import MemoryCompute, MemoryGitHub, MemoryTables, World, an_event
+from tests.orchestrator.memory import MemoryCompute, MemoryConfigurations, MemoryGitHub, MemoryTables, World, an_event
 
 FOR_GOOD_S = 20.0
 """Nobody waits so long unless the sweep does one thing after the other."""
@@ -56,11 +58,12 @@ class Unlisted(MemoryTables):
 
 def on(
     world: World, compute: MemoryCompute | None = None, tables: MemoryTables | None = None, github: MemoryGitHub | None = None,
+    configurations: MemoryConfigurations | None = None,
     hands: int = 1,
 ) -> Turns:  # fmt: skip
     outside = wiring.World(
-        tables or world.tables, compute or world.compute, github or world.github, world.configurations, world.queue,
-        world.terminations, world.clock, world.ids, world.journal, Hands(hands), world.wakes,
+        tables or world.tables, compute or world.compute, github or world.github, configurations or world.configurations,
+        world.queue, world.terminations, world.clock, world.ids, world.journal, Hands(hands), world.wakes,
     )  # fmt: skip
     return wiring.turns(world.settings, outside)
 
@@ -91,6 +94,14 @@ def test_a_termination_that_hangs_keeps_no_other_session_waiting() -> None:
     ] * 3
 
 
+def test_jobs_that_cannot_be_listed_keep_no_session_from_its_end() -> None:
+    world, late = overdue(2)
+
+    on(world, tables=Unlisted(world, "jobs")).on_sweep()
+
+    assert states(world, late) == {SessionState.ENDED}
+
+
 @pytest.mark.parametrize("hands", [1, 3])
 def test_what_can_be_listed_is_attended_to_though_the_rest_cannot(hands: int) -> None:
     world, late = overdue(2)
@@ -115,16 +126,16 @@ def test_a_row_of_a_newer_version_stops_nothing() -> None:
 class Closed(MemoryGitHub):
     """GitHub that registers nothing until then, and says so."""
 
-    def __init__(self, world: World, until: float) -> None:
+    def __init__(self, world: World, until: float, code: str = "403") -> None:
         super().__init__(world.calls)
         self.__dict__.update(vars(world.github))
-        self.clock, self.until, self.asked = world.clock, until, 0
+        self.clock, self.until, self.code, self.asked = world.clock, until, code, 0
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """Too many calls."""
         self.asked += 1
         if self.clock.now() < self.until:
-            raise Throttled("github:generate-jitconfig", "403", "too many calls", self.until)
+            raise Throttled("github:generate-jitconfig", self.code, "too many calls", self.until)
         return super().mint(scope, name, labels, group_id)
 
 
@@ -145,3 +156,65 @@ def test_a_registration_that_github_refuses_until_then_is_tried_then_and_once_a_
 
     assert world.session.state is (SessionState.CONFIGURED if closed_s < 3_000.0 else SessionState.LAUNCHED)
     assert github.asked == asked
+
+
+class Full(MemoryConfigurations):
+    """SSM that takes nothing now."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.calls)
+        self.__dict__.update(vars(world.configurations))
+
+    def put(self, instance_id: str, value: str) -> bool:
+        """Too many writes."""
+        raise Throttled("ssm:PutParameter", "ThrottlingException")
+
+
+class Slow(MemoryGitHub):
+    """GitHub whose registrations take so long; and what happens meanwhile."""
+
+    def __init__(self, world: World, takes_s: float, meanwhile: Callable[[], object]) -> None:
+        super().__init__(world.calls)
+        self.__dict__.update(vars(world.github))
+        self.clock, self.takes_s, self.meanwhile = world.clock, takes_s, meanwhile
+
+    def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
+        """Late."""
+        minted = super().mint(scope, name, labels, group_id)
+        self.clock.at += self.takes_s
+        self.meanwhile()
+        return minted
+
+
+@pytest.mark.parametrize("other_is_cut_off", [False, True])
+@pytest.mark.parametrize("takes_s", [1.0, 20.0, 45.0, 65.0])
+def test_who_waited_long_for_a_registration_lays_it_down_only_if_the_session_is_still_his(
+    takes_s: float, other_is_cut_off: bool
+) -> None:
+    """What is laid down must be of the attempt that the record names, or the machine's word counts for nothing."""
+    world = World()
+    other = on(world, configurations=Full(world) if other_is_cut_off else None)
+    slow = Slow(world, takes_s, other.on_sweep)
+    turns = on(world, github=slow)
+    turns.on_job_event(an_event())
+    with contextlib.suppress(Conflict):
+        turns.on_wake(world.wakes.taken())
+    world.clock.at += 100.0
+    on(world).on_sweep()
+
+    (session,) = world.sessions
+    (laid,) = world.configurations.values.values()
+    assert session.state is SessionState.CONFIGURED
+    assert read_config(laid, session.instance_id).attempt == session.attempt
+    assert [runner.name for runner in world.github.runners.values()] == [session.runner_name]
+
+
+def test_a_registration_that_only_waits_for_its_turn_is_no_trouble_that_anybody_would_ask_about() -> None:
+    world = World()
+    github = Closed(world, world.clock.at + 30.0, code=PACED)
+    turns = on(world, github=github)
+    turns.on_job_event(an_event())
+    with pytest.raises(Throttled):
+        turns.on_wake(world.wakes.taken())
+
+    assert (world.session.troubles, world.session.due) == ((), world.clock.at + 30.0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from functools import partial
 
 import pytest
 
-from orchestrator.adapters.system import COALESCED_S, TextJournal, Waker, Wheels
+from orchestrator.adapters.system import COALESCED_S, Hands, TextJournal, Waker, Wheels
 from orchestrator.ports import Received
 from tests.orchestrator.memory import MemoryJournal
 
@@ -130,3 +133,30 @@ def test_s11_a_log_that_cannot_be_written_stops_no_work(error: Exception) -> Non
             raise error
 
     TextJournal(Broken()).event("job.told", job_id="1")
+
+
+def test_hands_that_are_stopped_end_what_they_do_and_begin_nothing_more() -> None:
+    hands, begun, over = Hands(2), queue.SimpleQueue[int](), threading.Event()
+    ended: list[int] = []
+
+    def task(number: int) -> None:
+        begun.put(number)
+        over.wait(PATIENCE_S)
+        ended.append(number)
+
+    def turn() -> None:
+        with contextlib.suppress(CancelledError):
+            hands.each([partial(task, number) for number in range(50)])
+
+    threading.Thread(target=turn).start()
+    for _ in range(2):
+        begun.get(timeout=PATIENCE_S)
+    stopping = threading.Thread(target=hands.stop)
+    stopping.start()
+    until_s = time.monotonic() + PATIENCE_S
+    while not hands._outer._shutdown and time.monotonic() < until_s:
+        time.sleep(0.001)
+    over.set()
+    stopping.join(PATIENCE_S)
+
+    assert not stopping.is_alive() and sorted(ended) == [0, 1]
