@@ -53,6 +53,7 @@ EXPLAINED = (
 LAST_WORDS = 6000
 """Characters of the orchestrator's log shown when something is stuck."""
 GREEN, RED, DIM = "green", "red", "dim"
+KEPT = "what was written is kept: {}"
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,7 @@ def show(
                 run = play(up, workflow, lambda run: live.update(_progress(up, run)))
         except TimeoutError as error:
             console.print(Text(str(error), style=RED))
+            console.print(KEPT.format(root), highlight=False, soft_wrap=True)
             return 1
         sessions = up.sessions()
         if keep:
@@ -306,7 +308,7 @@ def show(
         highlight=False,
     )
     if not ends:
-        console.print(f"what was written is kept: {root}", highlight=False, soft_wrap=True)
+        console.print(KEPT.format(root), highlight=False, soft_wrap=True)
         return 1
     shutil.rmtree(root, ignore_errors=True)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.local import EXAMPLE, World, play, show, world
+from sandbox.local import EXAMPLE, KEPT, World, play, show, world
 from sandbox.stack import STACK
 from sandbox.workflow import read_workflow
 
@@ -71,11 +72,17 @@ def test_a_place_for_configurations_that_there_is_not_is_named() -> None:
 
 
 @pytest.mark.parametrize("leave", [an_instance, a_registration, a_parameter, an_object])
-def test_one_leftover_of_any_kind_is_seen_and_is_no_success(leave: Callable[[World], None], tmp_path: Path) -> None:
+def test_one_leftover_of_any_kind_is_seen_and_is_no_success_and_the_logs_are_kept(
+    leave: Callable[[World], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "one.yml"
     path.write_text(ONE_JOB, "utf-8")
 
     assert show(path, before_proof=leave) == 1
+
+    kept = Path(capsys.readouterr().out.split(KEPT.format(""))[1].strip())
+    assert "serve.ready" in (kept / "orchestrator.log").read_text("utf-8")
+    shutil.rmtree(kept)
 
 
 def test_a_workflow_that_cannot_be_played_stops_before_anything_runs(tmp_path: Path) -> None:
