@@ -80,7 +80,7 @@ def of_stop_before_start(stop: Stop) -> Verdict:
 def _killed(watch: Watch) -> int | None:
     """The code or signal of a listener that did not leave by itself; `run.sh`'s code says so only where the job said nothing."""
     code = watch.exit_code or 0
-    own = -code if code < 0 else code * (watch.job_result is None)
+    own = abs(code) if code < 0 or watch.job_result is None else 0
     return next((code for code in (*watch.listener_codes, own) if code in (9, 15, 134, 137, 143)), None)
 
 

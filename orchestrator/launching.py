@@ -76,7 +76,7 @@ class Launching:
 
     def resume(self, launch: Launch) -> None:
         """A launch that somebody left lying: take it over, and go on. Raises: Conflict if they did not; OrchestratorError."""
-        claimed = self.records.put(changed(launch, due=self.leased()))
+        claimed = self.records.put(changed(launch, due=self.sessions.leased()))
         self.carry(claimed, sent_before=True)
 
     def requested(self, launch: Launch, ask: Ask) -> Launch:
@@ -93,13 +93,9 @@ class Launching:
             spec=launch.spec, expires_at=launch.expires_at, shunned=shunned,
         )  # fmt: skip
         return changed(
-            launch, step=step, market=steps[step].market, request=request, due=self.leased(), asked_at=self.clock.now(),
+            launch, step=step, market=steps[step].market, request=request, due=self.sessions.leased(), asked_at=self.clock.now(),
             lost=False,
         )  # fmt: skip
-
-    def leased(self) -> float:
-        """Until when what we begin now is ours alone."""
-        return self.clock.now() + self.settings.lease_s
 
     def _found(self, launch: Launch) -> Started | None:
         """While the stack is paused nothing is asked for: what was made before is looked for; None: EC2 may still show it."""
@@ -119,7 +115,7 @@ class Launching:
         tries = (*launch.tries, came)
         pools = {body.handle.body: body.pool for body in started.bodies if body.pool}
         dealt = self.records.put(
-            changed(launch, state=LaunchState.DEALT, bodies=bodies, pools=pools, tries=tries, due=self.leased())
+            changed(launch, state=LaunchState.DEALT, bodies=bodies, pools=pools, tries=tries, due=self.sessions.leased())
         )
         self._learned(started.refused, pools.values())
         if bodies and now - launch.created_at > caps.SEEN_S:
@@ -185,7 +181,7 @@ class Launching:
             market=launch.tries[-1].market, pool=pool, launched_at=now,
             cpus=kind.cpus if kind else launch.cpus, usd=kind.usd if kind else launch.usd,
             runner_name=runner_name(self.settings.stack_id, planned.session_id),
-            deadline=now + planning.BOOT_S, due=self.leased(), expires_at=launch.expires_at,
+            deadline=now + planning.BOOT_S, due=self.sessions.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         try:
             saved = self.records.put(session)
@@ -206,7 +202,7 @@ class Launching:
         """Ours now, if it still wants its configuration. Raises: Conflict: it is somebody else's."""
         if session.state is not SessionState.LAUNCHED:
             return session
-        return self.records.put(changed(session, due=self.leased()))
+        return self.records.put(changed(session, due=self.sessions.leased()))
 
     def _next(self, launch: Launch, ledgers: dict[str, Ledger | None]) -> Launch:
         """After a deal: the next row of the fallback for those without a body, or the end."""

@@ -44,7 +44,7 @@ class Recovery:
     intake: Intake
     clock: Clock
     journal: Journal
-    _refused: set[str] = field(default_factory=set)
+    _tried: set[str] = field(default_factory=set)
     """Deliveries that this process has asked for already, and that are still among those that failed."""
 
     def round(self) -> int:
@@ -64,13 +64,13 @@ class Recovery:
         """Oldest first, each until GitHub took the request once: one that fails again is another delivery."""
         now, tried, asked = self.clock.now(), 0, 0
         oldest_first = self.github.failed_deliveries(now - DELIVERIES_S)[::-1]
-        self._refused &= set(oldest_first)
-        for delivery_id in sorted(oldest_first, key=self._refused.__contains__):
+        self._tried &= set(oldest_first)
+        for delivery_id in sorted(oldest_first, key=self._tried.__contains__):
             if tried == REDELIVERED:
                 break
             if not self.records.happened(f"delivery/{delivery_id}"):
                 tried += 1
-                self._refused.add(delivery_id)  # what is refused again and again comes after the others
+                self._tried.add(delivery_id)  # what is refused again and again comes after the others
                 asked += self._attempted("delivery", partial(self._again, delivery_id))
         return asked
 

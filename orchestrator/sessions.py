@@ -133,9 +133,13 @@ class Sessions:
         self.wake(session.set_key)
         return ended
 
+    def leased(self) -> float:
+        """Until when what we begin now is ours alone."""
+        return self.clock.now() + self.settings.lease_s
+
     def wake(self, set_key: str) -> None:
         """Have a label set looked at: soon by whoever hears it, by the sweep if nobody does. Raises: ServiceFailed."""
-        self.records.wake(set_key, self.clock.now() + self.settings.lease_s)
+        self.records.wake(set_key, self.leased())
         self.wakes.wake(set_key)
 
     def _in(self, session: Session, state: SessionState, changes: dict[str, object]) -> Session:
@@ -157,8 +161,8 @@ class Sessions:
             return session, self.github.find(scope, session.runner_name) or 0
         minted = self._minted(session, scope)
         if taken_up or self.clock.now() > session.due - CLAIMED * self.settings.lease_s:
-            due = self.clock.now() + self.settings.lease_s  # if it is still ours: who waited for a turn may have lost it
-            session = self.records.put(changed(session, attempt=session.attempt + taken_up, due=due))
+            # if it is still ours: who waited for a turn may have lost it
+            session = self.records.put(changed(session, attempt=session.attempt + taken_up, due=self.leased()))
         now = datetime.fromtimestamp(self.clock.now(), UTC)
         config = RunnerConfig(
             org=session.owner, repo=session.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,

@@ -116,9 +116,10 @@ class Turns:
         for asleep in [identity for identity, row in due if row == WAKE]:
             self.sessions.wakes.wake(asleep)
         soon, later = self._sessions_are_due([identity for identity, row in due if row == "session"])
+        acts = self._due
         for identity, row in due:
-            if row in self._due:
-                (later if row == "launch" else soon).append(partial(self._attend, row, identity, self._due[row]))
+            if row in acts:
+                (later if row == "launch" else soon).append(partial(self._attend, row, identity, acts[row]))
         self.sweepers.each(soon)
         self.sweepers.each(later)
         return len(due)

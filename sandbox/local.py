@@ -154,8 +154,7 @@ class World:
         """Whether the orchestrator knows how each job ended that our machines ran: what a delivery told that was lost comes late."""
         known = records(self.cloud, STACK)
         ours = [job for job in run.jobs if job.runner_name.startswith(f"{STACK}-")]
-        told = [(job, known.job(str(job.id))) for job in ours]
-        return all(record is not None and record.conclusion == job.conclusion for job, record in told)
+        return all((told := known.job(str(job.id))) is not None and told.conclusion == job.conclusion for job in ours)
 
     def sessions(self) -> list[Session]:
         """The orchestrator's own records, read from outside."""

@@ -74,14 +74,14 @@ class Store:
         if not isinstance(item, dict) or not all(name in item for name in KEYS):
             return
         key = _key(item)
-        if "Item" in asked or "UpdateExpression" in asked:
-            lately = [one for one in self._written.get(key, []) if time.monotonic() - one[0] < LATELY_S]
-            self._written[key] = [*lately, (time.monotonic(), self._due.get(key))]
-        if "Item" in asked:
-            self._due[key] = float(item["due"]["N"]) if "due" in item else NEVER
-        elif "UpdateExpression" not in asked:
+        if "Item" not in asked and "UpdateExpression" not in asked:  # it was deleted
             self._due.pop(key, None)
             self._written.pop(key, None)
+            return
+        lately = [one for one in self._written.get(key, []) if time.monotonic() - one[0] < LATELY_S]
+        self._written[key] = [*lately, (time.monotonic(), self._due.get(key))]
+        if "Item" in asked:
+            self._due[key] = float(item["due"]["N"]) if "due" in item else NEVER
 
     def _late(self, asked: dict[str, Any], answer: Answer, weather: Weather) -> Answer:
         """As the index knew it a moment ago: without what is new, or was due later than is asked for."""
@@ -92,8 +92,7 @@ class Store:
         self._written = {key: writes for key, writes in young.items() if writes}
         told = json.loads(answer[2])
         before = float(asked.get("ExpressionAttributeValues", {}).get(":before", {}).get("N", NEVER))
-        known = {key: writes[0][1] for key, writes in self._written.items()}
-        hidden = {key for key, due in known.items() if due is None or due > before}
+        hidden = {key for key, ((_, due), *_) in self._written.items() if due is None or due > before}
         kept = [item for item in told["Items"] if _key(item) not in hidden]
         weather.counted("answers that lag", len(kept) < len(told["Items"]))
         content = json.dumps({**told, "Items": kept, "Count": len(kept)}).encode()

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Sco
 from orchestrator.webhook import JobEvent
 
 Answer = TypeVar("Answer")
+Shard = tuple[GitHubApp, Scope]
+"""An App, and the scope as it knows it."""
 ABSENT_S = 600.0
 """For how long an App that is not installed for a repository is not asked about it again."""
 NOT_LET_IN = ("github:installation lookup", "github:installation token", "github:generate-jitconfig")
@@ -58,7 +60,6 @@ class GitHubApps:
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """By whichever App can soonest, and has most left; one that may not any more is followed by the next."""
-
         until_s = time.monotonic() + PATIENCE_S
 
         def in_turn(app: GitHubApp, own: Scope) -> Minted | None:
@@ -73,8 +74,7 @@ class GitHubApps:
                     raise
 
         try:
-            soonest = sorted(self._shards(scope), key=self._soonest_first)
-            minted = self._by_any(scope, in_turn, soonest)
+            minted = self._by_any(scope, in_turn, self._soonest_first)
         except Throttled:
             with self._lock:
                 self._waiting[name] = time.time()
@@ -90,9 +90,10 @@ class GitHubApps:
         left = max(0, self._most - waiting)
         return told if not waiting or (told.left is not None and told.left <= left) else Allowance(left, TOO_MANY)
 
-    def _soonest_first(self, shard: tuple[GitHubApp, Scope]) -> tuple[bool, float]:
-        """Those that may not now come last."""
-        return shard[0].registrations(shard[1]).left == 0, self._paces[id(shard[0])].wait_s()
+    def _soonest_first(self, shard: Shard) -> tuple[bool, float, int]:
+        """Of equals, most left first; those that may not now come last."""
+        most_left = _most_left_first(shard)
+        return most_left == 0, self._paces[id(shard[0])].wait_s(), most_left
 
     def _late(self) -> int:
         """Registrations that GitHub did not take, and that are to come again."""
@@ -170,10 +171,10 @@ class GitHubApps:
             return minted
 
     def _by_any(
-        self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer], shards: Sequence[tuple[GitHubApp, Scope]] | None = None
+        self, scope: Scope, ask: Callable[[GitHubApp, Scope], Answer], first: Callable[[Shard], Any] | None = None
     ) -> Answer:
         """Raises: what the last of them says, or who may soonest."""
-        shards = self._shards(scope) if shards is None else shards
+        shards = self._shards(scope, first)
         soonest: Throttled | None = None
         for at, (app, own) in enumerate(shards):
             try:
@@ -189,15 +190,15 @@ class GitHubApps:
         assert soonest is not None, "there is always one App"
         raise soonest
 
-    def _shards(self, scope: Scope) -> list[tuple[GitHubApp, Scope]]:
-        """Those that may serve it, most left first; of equals, in turn. An installation belongs to the first App alone."""
+    def _shards(self, scope: Scope, first: Callable[[Shard], Any] | None = None) -> list[Shard]:
+        """Those that may serve it, most left first or as said; equals in turn. An installation belongs to the first App alone."""
         with self._lock:
             self._turn += 1
             turned = self._apps[self._turn % len(self._apps) :] + self._apps[: self._turn % len(self._apps)]
         now = time.time()
         here = [app for app in turned if self._absent.get((id(app), scope.owner, scope.repo), 0.0) <= now] or [self._apps[0]]
         shards = [(app, scope if app is self._apps[0] else replace(scope, installation_id="")) for app in here]
-        return sorted(shards, key=_most_left_first)
+        return sorted(shards, key=first or _most_left_first)
 
 
 def _of_installation(job: JobEvent, scope: Scope) -> JobEvent:
@@ -205,6 +206,6 @@ def _of_installation(job: JobEvent, scope: Scope) -> JobEvent:
     return msgspec.structs.replace(job, installation_id=scope.installation_id)
 
 
-def _most_left_first(shard: tuple[GitHubApp, Scope]) -> int:
+def _most_left_first(shard: Shard) -> int:
     left = shard[0].registrations(shard[1]).left
     return -UNKNOWN if left is None else -left

@@ -7,7 +7,8 @@ import contextlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from orchestrator import naming, states, wiring
 from orchestrator.circuits import pool_name
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Throttled, Unanswered
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
-from orchestrator.ports import Due, Key, Received, Tables, Write
+from orchestrator.ports import Due, Key, Received, Write
 from orchestrator.records import Records
 from orchestrator.services import Allowance, Body, Ended, Minted, Registered, Run, Scope, SessionHandle, Site, Started
 from orchestrator.settings import Alias, ServerSettings
@@ -626,13 +627,13 @@ class World:
         self.records = Records(self.tables, self.settings.index_shards)
         self.github.agrees = self._as_remembered
 
-    def replica(self, wakes: GatheredWakes | None = None, tables: Tables | None = None) -> Turns:
-        """A process more, on the same world."""
+    def replica(self, **parts: Any) -> Turns:
+        """A process more, on the same world but for these parts of it (the fields of wiring.World)."""
         outside = wiring.World(
-            tables or self.tables, self.compute, self.github, self.configurations, self.queue, self.terminations, self.clock,
-            self.ids, self.journal, OwnHands(), wakes or self.wakes,
+            self.tables, self.compute, self.github, self.configurations, self.queue, self.terminations, self.clock,
+            self.ids, self.journal, OwnHands(), self.wakes,
         )  # fmt: skip
-        return wiring.turns(self.settings, outside)
+        return wiring.turns(self.settings, replace(outside, **parts))
 
     def forgotten(self) -> None:
         """GitHub does not know any job any more."""
@@ -748,6 +749,13 @@ def some_settings(**changes: object) -> ServerSettings:
         "aliases": (Alias("ubuntu-latest"),), "watch_s": 0.0, **changes,
     }  # fmt: skip
     return ServerSettings(**given)  # type: ignore[arg-type]
+
+
+def an_instance_event(kind: str, instance_id: str, at: float | None = None, **detail: str) -> Received:
+    """As EventBridge puts it into a queue; `at`: when it happened."""
+    time = {} if at is None else {"time": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    told = {"version": "0", "source": "aws.ec2", **time, "detail-type": kind, "detail": {"instance-id": instance_id, **detail}}
+    return Received(json.dumps(told), "receipt")
 
 
 def an_event(action: str = "queued", **changes: object) -> JobEvent:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import wiring
 from orchestrator.errors import ServiceFailed
-from tests.orchestrator.memory import OwnHands, World
+from tests.orchestrator.memory import World
 
 
 @dataclass
@@ -42,6 +41,8 @@ class _Refusing:
 
 def refusing(world: World, refusal: Refusal) -> None:
     """From now on the turns' ports may refuse."""
-    ports = (world.tables, world.compute, world.github, world.configurations, world.queue, world.terminations)
-    outside = wiring.World(*map(refusal.of, ports), world.clock, world.ids, world.journal, OwnHands(), world.wakes)
-    world.turns = wiring.turns(world.settings, outside)
+    ports = {
+        "tables": world.tables, "compute": world.compute, "github": world.github, "configurations": world.configurations,
+        "job_queue": world.queue, "termination_queue": world.terminations,
+    }  # fmt: skip
+    world.turns = world.replica(**{name: refusal.of(port) for name, port in ports.items()})

@@ -7,7 +7,6 @@ on as it would (the queue delivers again, an operator repeats himself, the sched
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,10 +17,9 @@ from orchestrator.errors import OrchestratorError, ServiceFailed, Unanswered
 from orchestrator.intake import QUEUED_S, RUNNING_S
 from orchestrator.naming import set_key
 from orchestrator.orders import COUNTED_S
-from orchestrator.ports import Received
 from orchestrator.settings import ServerSettings
 from orchestrator.states import JobState, SessionState
-from tests.orchestrator.memory import MORNING, Crash, Registration, World, an_event, some_settings
+from tests.orchestrator.memory import MORNING, Crash, Registration, World, an_event, an_instance_event, some_settings
 from tests.orchestrator.refusals import Refusal, refusing
 
 STRANGER = "i-0123456789abcdef0"
@@ -196,8 +194,7 @@ def all_or_none_is_prepared(world: World) -> None:
 
 def hear_of_the_first(world: World, kind: str, **detail: str) -> None:
     """EventBridge's word about the oldest session's machine."""
-    told = {"detail-type": kind, "detail": {"instance-id": world.sessions[0].instance_id, **detail}}
-    world.turns.on_instance_event(Received(json.dumps(told), "receipt"))
+    world.turns.on_instance_event(an_instance_event(kind, world.sessions[0].instance_id, **detail))
     world.settle()
 
 

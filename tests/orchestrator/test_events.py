@@ -13,14 +13,7 @@ from orchestrator.planning import BOOT_S
 from orchestrator.ports import Received
 from orchestrator.reapers import WORD_S
 from orchestrator.states import JobState, SessionState
-from tests.orchestrator.memory import MORNING, World, an_event
-
-
-def event(kind: str, instance_id: str, **detail: str) -> Received:
-    """As EventBridge puts it into a queue."""
-    told = {"version": "0", "source": "aws.ec2", "detail-type": kind, "detail": {"instance-id": instance_id, **detail}}
-    return Received(json.dumps(told), "receipt")
-
+from tests.orchestrator.memory import MORNING, World, an_event, an_instance_event
 
 WARNING, REBALANCE = "EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"
 CHANGE = "EC2 Instance State-change Notification"
@@ -30,7 +23,7 @@ def test_a_spot_warning_takes_an_idle_machine_out_of_supply_at_once() -> None:
     world = World()
     session = world.launched()
 
-    world.turns.on_instance_event(event(WARNING, session.instance_id, **{"instance-action": "terminate"}))
+    world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id, **{"instance-action": "terminate"}))
     world.settle()
 
     assert (world.compute.launched, world.sessions[0].interrupting_at) == (2, MORNING)
@@ -40,7 +33,7 @@ def test_a_warning_and_the_agents_own_notice_are_one() -> None:
     world = World()
     session = world.at_work()
 
-    world.turns.on_instance_event(event(WARNING, session.instance_id))
+    world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
     world.hear("interrupting", session=session, reason="spot")
 
     assert world.compute.launched == 2
@@ -50,7 +43,7 @@ def test_a_rebalance_recommendation_is_recorded_and_launches_nothing() -> None:
     world = World()
     session = world.launched()
 
-    world.turns.on_instance_event(event(REBALANCE, session.instance_id))
+    world.turns.on_instance_event(an_instance_event(REBALANCE, session.instance_id))
     world.settle()
 
     assert (world.compute.launched, world.journal.names[-1]) == (1, "session.at_risk")
@@ -63,7 +56,7 @@ def test_an_instance_that_dies_without_a_word_ends_its_session_within_seconds_an
     world.compute.instances[session.instance_id] = state
     world.compute.consoles[session.instance_id] = "Kernel panic - not syncing"
 
-    world.turns.on_instance_event(event(CHANGE, session.instance_id, state=state))
+    world.turns.on_instance_event(an_instance_event(CHANGE, session.instance_id, state=state))
     world.tick(after_s=WORD_S)
 
     ended = world.session
@@ -76,7 +69,7 @@ def test_the_final_word_that_was_on_its_way_is_believed_before_the_event() -> No
     session = world.at_work()
     world.compute.instances[session.instance_id] = "terminated"
 
-    world.turns.on_instance_event(event(CHANGE, session.instance_id, state="terminated"))
+    world.turns.on_instance_event(an_instance_event(CHANGE, session.instance_id, state="terminated"))
     world.hear_the_end("success")
 
     assert (world.session.status, world.session.console) == ("success", "")
@@ -87,7 +80,7 @@ def test_an_instance_that_comes_up_changes_nothing(state: str) -> None:
     world = World()
     before = world.launched()
 
-    world.turns.on_instance_event(event(CHANGE, before.instance_id, state=state))
+    world.turns.on_instance_event(an_instance_event(CHANGE, before.instance_id, state=state))
 
     assert world.session == before
 
@@ -105,7 +98,7 @@ def test_an_event_of_somebody_elses_instance_is_dropped() -> None:
     world = World()
     before = world.launched()
 
-    world.turns.on_instance_event(event(CHANGE, "i-0123456789abcdef0", state="terminated"))
+    world.turns.on_instance_event(an_instance_event(CHANGE, "i-0123456789abcdef0", state="terminated"))
 
     assert world.session == before
 
@@ -151,7 +144,7 @@ def test_a_job_that_github_does_not_know_any_more_wants_nothing() -> None:
 def test_a_job_that_is_back_is_not_expected_any_more() -> None:
     world = World()
     session = world.at_work()
-    world.turns.on_instance_event(event(WARNING, session.instance_id))
+    world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
     world.settle()
     made = world.compute.launched
 
@@ -164,7 +157,7 @@ def test_a_job_that_is_back_is_not_expected_any_more() -> None:
 def test_a_job_that_ended_well_before_its_machine_went_is_not_expected_back() -> None:
     world = World()
     session = world.at_work()
-    world.turns.on_instance_event(event(WARNING, session.instance_id))
+    world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
     world.settle()
 
     world.told(an_event("completed", conclusion="success", runner_name=session.runner_name))
@@ -245,7 +238,7 @@ def test_an_event_that_comes_before_the_index_has_heard_of_its_instance_comes_ag
     world = World(index_lag_s=5.0)
     session = world.launched()
     world.compute.instances[session.instance_id] = "terminated"
-    told = replace(event(CHANGE, session.instance_id, state="terminated"), waited_s=0.5)
+    told = replace(an_instance_event(CHANGE, session.instance_id, state="terminated"), waited_s=0.5)
 
     with pytest.raises(ServiceFailed, match="NotYet"):
         world.turns.on_instance_event(told)
@@ -261,7 +254,7 @@ def test_an_event_of_somebody_elses_instance_is_dropped_where_nothing_was_launch
     world.launched()
     world.clock.at += 600.0
 
-    world.turns.on_instance_event(replace(event(CHANGE, "i-foreign", state="terminated"), waited_s=waited_s))
+    world.turns.on_instance_event(replace(an_instance_event(CHANGE, "i-foreign", state="terminated"), waited_s=waited_s))
 
     assert world.session.gone_at is None
 
@@ -275,7 +268,7 @@ def test_an_event_that_waited_for_us_tells_when_it_happened(then: str, gone_at: 
     session = world.launched()
     world.clock.at += 1200.0
 
-    told = json.loads(event(CHANGE, session.instance_id, state="terminated").body)
+    told = json.loads(an_instance_event(CHANGE, session.instance_id, state="terminated").body)
     world.turns.on_instance_event(Received(json.dumps({**told, "time": then}), "receipt"))
 
     assert world.session.gone_at == gone_at

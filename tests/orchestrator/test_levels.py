@@ -88,7 +88,7 @@ def test_a_second_replica_that_read_the_same_board_makes_no_second_launch() -> N
         def rows(self, table: str, partition: str) -> list[dict[str, Any]]:
             return boards[0] if boards and partition == SET else world.tables.rows(table, partition)
 
-    second = world.replica(other_wakes, Held())  # type: ignore[arg-type]
+    second = world.replica(wakes=other_wakes, tables=Held())
     queue(world, 3)
     boards.append(world.tables.rows("sessions", SET))
     world.settle()
@@ -356,7 +356,7 @@ def test_p6_since_when_there_is_a_surplus_is_known_to_whichever_replica_looks() 
     world.told(an_event("completed", conclusion="cancelled"))
     world.clock.at += 61.0
     other_wakes = GatheredWakes()
-    other = world.replica(other_wakes)
+    other = world.replica(wakes=other_wakes)
 
     other.on_wake([SET])
 

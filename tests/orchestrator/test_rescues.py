@@ -6,20 +6,29 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
 from orchestrator.errors import OrchestratorError, Unanswered
-from orchestrator.model import Session
 from orchestrator.patience import RERUN_REFUSALS
 from orchestrator.ports import Received
 from orchestrator.rescues import next_rerun, was_reclaimed
 from orchestrator.services import Ended, Scope
 from orchestrator.states import JobState, RescueState, SessionState
 from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import Calls, Crash, World, a_job, a_session, an_event, final_fields, sender_of, some_settings
+from tests.orchestrator.memory import (
+    Calls,
+    Crash,
+    World,
+    a_job,
+    a_session,
+    an_event,
+    an_instance_event,
+    final_fields,
+    sender_of,
+    some_settings,
+)
 from tests.orchestrator.refusals import Refusal, refusing
 
 RUN = "octo/widgets/7"
@@ -68,12 +77,7 @@ def run_again(world: World) -> JobEvent:
     return again
 
 
-def warning(world: World, session: Session, at: float) -> Received:
-    told = {
-        "version": "0", "source": "aws.ec2", "detail-type": "EC2 Spot Instance Interruption Warning",
-        "time": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "detail": {"instance-id": session.instance_id},
-    }  # fmt: skip
-    return Received(json.dumps(told), "receipt")
+WARNING = "EC2 Spot Instance Interruption Warning"
 
 
 @pytest.mark.parametrize("reason", ["job_lost", "listener_killed"])
@@ -88,7 +92,7 @@ def test_a_runner_that_only_went_is_explained_by_the_warning_that_ec2_gave_befor
 
     for what in order:
         if what == "warned":
-            world.turns.on_instance_event(warning(world, session, warned_at))
+            world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id, warned_at))
         elif what == "word":
             world.hear_the_end("failure", session=session, reason=reason)
             world.compute.instances[session.instance_id] = "terminated"
@@ -114,7 +118,7 @@ def test_a_job_that_was_red_on_its_own_is_not_run_again_for_a_warning(reason: st
     world.clock.at += 100.0
 
     if warned_s is not None:
-        world.turns.on_instance_event(warning(world, session, ended_at + warned_s))
+        world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id, ended_at + warned_s))
 
     assert reruns(world) == []
 

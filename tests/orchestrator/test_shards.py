@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -187,6 +187,16 @@ def paced(github: StandInGitHub, each_minute: float, number: int = 1) -> GitHubA
     return GitHubApps(apps, each_minute)
 
 
+def are_refused(github: StandInGitHub, apps: GitHubApps, names: Sequence[str]) -> None:
+    """All of these, while GitHub is shut; it is open again after that."""
+    github.limits.refused = 1.0
+    for name in names:
+        with pytest.raises(Throttled):
+            apps.mint(SCOPE, name, LABELS, 1)
+    github.limits.refused = 0.0
+    time.sleep(1.1)  # GitHub says `retry-after: 1`
+
+
 def test_registrations_that_come_together_are_no_more_than_github_takes_in_a_minute(github: StandInGitHub) -> None:
     github.limits.mints_a_minute = 3
     apps = paced(github, 3)
@@ -209,12 +219,7 @@ def test_every_app_has_a_pace_of_its_own_and_whoever_can_soonest_registers(githu
 def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(github: StandInGitHub) -> None:
     apps = paced(github, 10)
     assert minted(apps, 2) == 2
-    github.limits.refused = 1.0
-    for _ in range(2):
-        with pytest.raises(Throttled):
-            apps.mint(SCOPE, "tests-s-8", LABELS, 1)
-    github.limits.refused = 0.0
-    time.sleep(1.1)  # GitHub says `retry-after: 1`
+    are_refused(github, apps, ["tests-s-8", "tests-s-8"])
 
     waiting = apps.registrations(SCOPE)
     assert (waiting.left, "wait for already" in waiting.why) == (9, True)
@@ -237,13 +242,8 @@ def test_what_github_is_not_even_asked_for_uses_up_no_turn(github: StandInGitHub
     """A minute's turns, all refused here while GitHub is shut for a second: when it opens they are still to be had."""
     apps = paced(github, 40)
     assert minted(apps, 1) == 1
-    github.limits.refused = 1.0
-    for at in range(50):
-        with pytest.raises(Throttled):
-            apps.mint(SCOPE, f"tests-s-{at + 5}", LABELS, 1)
-    github.limits.refused = 0.0
+    are_refused(github, apps, [f"tests-s-{at + 5}" for at in range(50)])
     asked = len(github.calls)
-    time.sleep(1.1)  # GitHub says `retry-after: 1`
 
     assert asked < 20, "the others were refused here"
     assert minted(apps, 60) >= 40 - asked

@@ -9,26 +9,30 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.contract.config import read_config
-from orchestrator import wiring
 from orchestrator.adapters.system import Hands
 from orchestrator.errors import PACED, Conflict, ServiceFailed, Throttled
 from orchestrator.marks import JOBS
 from orchestrator.ports import Due, Write
 from orchestrator.services import Minted, Scope, SessionHandle
 from orchestrator.states import SessionState
-from orchestrator.turns import Turns
 from tests.orchestrator.memory import MemoryCompute, MemoryConfigurations, MemoryGitHub, MemoryTables, World, an_event
 
 FOR_GOOD_S = 20.0
 """Nobody waits so long unless the sweep does one thing after the other."""
 
 
-class Hanging(MemoryCompute):
+class Over:
+    """A twin on the state of another, with other manners."""
+
+    def __init__(self, twin: object) -> None:
+        vars(self).update(vars(twin))
+
+
+class Hanging(Over, MemoryCompute):
     """EC2 that answers no TerminateInstances until so many were asked for."""
 
     def __init__(self, world: World, together: int) -> None:
-        super().__init__(world.calls)
-        self.__dict__.update(vars(world.compute))
+        super().__init__(world.compute)
         self.together = threading.Barrier(together)
         self.broke = False
 
@@ -41,12 +45,11 @@ class Hanging(MemoryCompute):
         return super().stop_session(handle)
 
 
-class Unlisted(MemoryTables):
+class Unlisted(Over, MemoryTables):
     """DynamoDB that cannot list one table's deadlines."""
 
     def __init__(self, world: World, table: str) -> None:
-        super().__init__(world.clock, world.calls)
-        self.__dict__.update(vars(world.tables))
+        super().__init__(world.tables)
         self.table = table
 
     def due(self, table: str, shard: str, before: float) -> Iterator[Due]:
@@ -54,18 +57,6 @@ class Unlisted(MemoryTables):
         if table == self.table:
             raise ServiceFailed("dynamodb:Query", "ProvisionedThroughputExceededException")
         return super().due(table, shard, before)
-
-
-def on(
-    world: World, compute: MemoryCompute | None = None, tables: MemoryTables | None = None, github: MemoryGitHub | None = None,
-    configurations: MemoryConfigurations | None = None,
-    hands: int = 1,
-) -> Turns:  # fmt: skip
-    outside = wiring.World(
-        tables or world.tables, compute or world.compute, github or world.github, configurations or world.configurations,
-        world.queue, world.terminations, world.clock, world.ids, world.journal, Hands(hands), world.wakes,
-    )  # fmt: skip
-    return wiring.turns(world.settings, outside)
 
 
 def overdue(number: int) -> tuple[World, list[str]]:
@@ -85,7 +76,7 @@ def test_a_termination_that_hangs_keeps_no_other_session_waiting() -> None:
     world, late = overdue(3)
     compute = Hanging(world, together=3)
 
-    on(world, compute, hands=3).on_sweep()
+    world.replica(compute=compute, crew=Hands(3)).on_sweep()
 
     assert not compute.broke
     assert states(world, late) == {SessionState.ENDED}
@@ -97,7 +88,7 @@ def test_a_termination_that_hangs_keeps_no_other_session_waiting() -> None:
 def test_jobs_that_cannot_be_listed_keep_no_session_from_its_end() -> None:
     world, late = overdue(2)
 
-    on(world, tables=Unlisted(world, "jobs")).on_sweep()
+    world.replica(tables=Unlisted(world, "jobs")).on_sweep()
 
     assert states(world, late) == {SessionState.ENDED}
 
@@ -106,11 +97,11 @@ def test_jobs_that_cannot_be_listed_keep_no_session_from_its_end() -> None:
 def test_what_can_be_listed_is_attended_to_though_the_rest_cannot(hands: int) -> None:
     world, late = overdue(2)
 
-    on(world, tables=Unlisted(world, "sessions"), hands=hands).on_sweep()
+    world.replica(tables=Unlisted(world, "sessions"), crew=Hands(hands)).on_sweep()
     assert "sweep.unattended" in world.journal.names
     assert SessionState.ENDED not in states(world, late), "they could not be listed"
 
-    on(world, tables=Unlisted(world, "none"), hands=hands).on_sweep()
+    world.replica(tables=Unlisted(world, "none"), crew=Hands(hands)).on_sweep()
     assert states(world, late) == {SessionState.ENDED}
 
 
@@ -118,17 +109,16 @@ def test_a_row_of_a_newer_version_stops_nothing() -> None:
     world, late = overdue(1)
     world.tables.write([Write(JOBS, ("future", "forecast"), {"version": 1, "shard": "0", "due": 1.0}, 0)])
 
-    on(world).on_sweep()
+    world.replica().on_sweep()
 
     assert states(world, late) == {SessionState.ENDED}
 
 
-class Closed(MemoryGitHub):
+class Closed(Over, MemoryGitHub):
     """GitHub that registers nothing until then, and says so."""
 
     def __init__(self, world: World, until: float, code: str = "403") -> None:
-        super().__init__(world.calls)
-        self.__dict__.update(vars(world.github))
+        super().__init__(world.github)
         self.clock, self.until, self.code, self.asked = world.clock, until, code, 0
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
@@ -145,7 +135,7 @@ def test_a_registration_that_github_refuses_until_then_is_tried_then_and_once_a_
 ) -> None:
     world = World()
     github = Closed(world, world.clock.at + closed_s)
-    turns = on(world, github=github)
+    turns = world.replica(github=github)
     turns.on_job_event(an_event())
     with pytest.raises(Throttled):
         turns.on_wake(world.wakes.taken())
@@ -158,24 +148,22 @@ def test_a_registration_that_github_refuses_until_then_is_tried_then_and_once_a_
     assert github.asked == asked
 
 
-class Full(MemoryConfigurations):
+class Full(Over, MemoryConfigurations):
     """SSM that takes nothing now."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.calls)
-        self.__dict__.update(vars(world.configurations))
+        super().__init__(world.configurations)
 
     def put(self, instance_id: str, value: str) -> bool:
         """Too many writes."""
         raise Throttled("ssm:PutParameter", "ThrottlingException")
 
 
-class Slow(MemoryGitHub):
+class Slow(Over, MemoryGitHub):
     """GitHub whose registrations take so long; and what happens meanwhile."""
 
     def __init__(self, world: World, takes_s: float, meanwhile: Callable[[], object]) -> None:
-        super().__init__(world.calls)
-        self.__dict__.update(vars(world.github))
+        super().__init__(world.github)
         self.clock, self.takes_s, self.meanwhile = world.clock, takes_s, meanwhile
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
@@ -193,14 +181,14 @@ def test_who_waited_long_for_a_registration_lays_it_down_only_if_the_session_is_
 ) -> None:
     """What is laid down must be of the attempt that the record names, or the machine's word counts for nothing."""
     world = World()
-    other = on(world, configurations=Full(world) if other_is_cut_off else None)
+    other = world.replica(configurations=Full(world) if other_is_cut_off else world.configurations)
     slow = Slow(world, takes_s, other.on_sweep)
-    turns = on(world, github=slow)
+    turns = world.replica(github=slow)
     turns.on_job_event(an_event())
     with contextlib.suppress(Conflict):
         turns.on_wake(world.wakes.taken())
     world.clock.at += 100.0
-    on(world).on_sweep()
+    world.replica().on_sweep()
 
     (session,) = world.sessions
     (laid,) = world.configurations.values.values()
@@ -212,7 +200,7 @@ def test_who_waited_long_for_a_registration_lays_it_down_only_if_the_session_is_
 def test_a_registration_that_only_waits_for_its_turn_is_no_trouble_that_anybody_would_ask_about() -> None:
     world = World()
     github = Closed(world, world.clock.at + 30.0, code=PACED)
-    turns = on(world, github=github)
+    turns = world.replica(github=github)
     turns.on_job_event(an_event())
     with pytest.raises(Throttled):
         turns.on_wake(world.wakes.taken())
