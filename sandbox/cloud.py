@@ -2,7 +2,7 @@
 
 Added here: a CreateFleet that is idempotent by its token, the launch template's user-data and shutdown behaviour on fleet
 instances, instances that really boot and really go, who it was that called, bad manners (`weather.py`, `rates.py`), tokens of transactions
-(`store.py`), and S3's conditional put kept honest by moto itself.
+(`store.py`), and conditional writes of which one wins (`ordered.py`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from botocore.config import Config
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
 from sandbox.imds import ROLE_ID, access_key
 from sandbox.instances import Idle, Instances
+from sandbox.ordered import Ordered
 from sandbox.store import Answer, Store
 from sandbox.weather import Weather
 
@@ -100,7 +101,7 @@ class Cloud:
         from sandbox.quick import Dispatcher, quicken, quicken_queries
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = make_server("127.0.0.1", 0, _Front(Dispatcher(), self), threaded=True)
+        self._server = make_server("127.0.0.1", 0, _Front(Ordered(Dispatcher()), self), threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True, name="cloud").start()
         urllib.request.urlopen(f"{self.url}/moto-api/reset", data=b"", timeout=30).close()  # moto's state is the process's
@@ -264,7 +265,6 @@ class _Front:
         self._behind, self._cloud = behind, cloud
         self._tables, self._senders, self._store = threading.Lock(), Senders(), Store()
         self._laid: dict[str, float] = {}
-        self._listing = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         action = b""
@@ -326,8 +326,7 @@ class _Front:
     def _parameters(self, name: str, environ: dict[str, Any]) -> Answer:
         """SSM lists a parameter some time after it took it."""
         asked = _read_json(environ)
-        with self._listing:  # moto fails if one is laid down while it lists them
-            answer = self._called(environ)
+        answer = self._called(environ)
         weather, now = self._cloud.weather, time.monotonic()
         if name == "PutParameter":
             self._laid[str(asked.get("Name"))] = now

@@ -13,7 +13,7 @@ from sandbox.imds import OF_ROLE, ROLE_ID, access_key
 USER_ID = "AIDASANDBOX"
 """Whoever calls with keys that are no instance's."""
 _KEY = re.compile(r"Credential=([A-Z0-9]+)/")
-_SERVICE = re.compile(r"Credential=[A-Z0-9]+/\d+/[a-z0-9-]+/([a-z0-9]+)/")
+_SERVICE = re.compile(r"Credential=[^/]+/\d+/[a-z0-9-]+/([a-z0-9]+)/")
 _PARTS = {"TransactWriteItems": "PutItem"}
 """A transaction is allowed by its parts. Source: "IAM for transactions" of the DynamoDB developer guide."""
 _OF_OBJECTS = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
@@ -33,6 +33,12 @@ def key_of(authorization: str) -> str:
     return found[1] if found else ""
 
 
+def service_of(authorization: str) -> str:
+    """For which service it was signed, as signatures write it ("s3", "dynamodb"); empty: nobody signed it."""
+    found = _SERVICE.search(authorization)
+    return found[1] if found else ""
+
+
 def caller_identity(who: str) -> bytes:
     """The answer of GetCallerIdentity."""
     inner = f"<Arn>arn:aws:sts::123456789012:assumed-role/{who}</Arn><UserId>{who}</UserId><Account>123456789012</Account>"
@@ -47,8 +53,7 @@ def permission(authorization: str, action: str, method: str, path: str) -> str:
 
     S3's names are not its operations'. Source: "Actions, resources, and condition keys for Amazon S3".
     """
-    found = _SERVICE.search(authorization)
-    service = found[1] if found else ""
+    service = service_of(authorization)
     if service != "s3":
         return f"{service}:{_PARTS.get(action, action)}" if service else ""
     _, _, key = path.strip("/").partition("/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,10 @@ from typing import Any
 import boto3
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
+from werkzeug.serving import make_server
 
+from sandbox.ordered import Ordered
+from sandbox.quick import Dispatcher
 from tests.agent import httpd
 
 REGION = "us-east-1"
@@ -101,11 +104,10 @@ def site() -> Iterator[httpd.Site]:
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
     """The server's URL; one for the whole process."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    server = make_server("127.0.0.1", 0, Ordered(Dispatcher()), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
 
 
 @pytest.fixture
