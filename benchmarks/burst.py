@@ -35,7 +35,8 @@ from starlette.routing import Route
 
 from benchmarks import page, sandboxed
 from orchestrator import wiring
-from orchestrator.adapters.system import Hands, SystemClock, SystemIds, Waker, Wheels
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.system import Hands, SystemIds, Waker, Wheels
 from orchestrator.ports import Received
 from orchestrator.serve import CONSUMERS, WAKERS, application
 from orchestrator.settings import Caps

@@ -83,7 +83,8 @@ def audit(ec2: Ec2, clock: Clock, journal: Journal, stack_id: str) -> Audit:
 def audited(environment: Mapping[str, str]) -> Audit:
     """The same on AWS, as the environment says. Raises: ServiceFailed."""
     from orchestrator.adapters.aws import Clients, Ec2Api
-    from orchestrator.adapters.system import SystemClock, TextJournal
+    from orchestrator.adapters.clock import SystemClock
+    from orchestrator.adapters.system import TextJournal
 
     stack_id = environment.get("RUNS_FLEET_STACK_ID") or "runs-fleet"
     return audit(Ec2Api(Clients()), SystemClock(), TextJournal(), stack_id)

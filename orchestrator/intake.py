@@ -163,7 +163,8 @@ class Intake:
         if state is JobState.IN_PROGRESS:
             changes |= {"started_at": event.at, "due": self.clock.now() + RUNNING_S}
         if state is JobState.COMPLETED:
-            changes |= {"completed_at": event.at or self.clock.now(), "conclusion": event.conclusion}
+            taken_at = job.started_at or event.taken_at or None  # its `in_progress` was overtaken, or lost
+            changes |= {"completed_at": event.at or self.clock.now(), "conclusion": event.conclusion, "started_at": taken_at}
         told: Job = changed(job, **changes)
         session = self._runner_of(told) if state in (JobState.IN_PROGRESS, JobState.COMPLETED) else None
         bound = self._bound(session, told) if session is not None else None

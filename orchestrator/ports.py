@@ -15,6 +15,16 @@ class Clock(Protocol):
         """Epoch seconds."""
 
 
+class Timepiece(Clock, Protocol):
+    """For those that wait, or count what happens within a time."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment, which nobody sets back."""
+
+    def pause(self, seconds: float) -> None:
+        """Return after so long, or a little later."""
+
+
 class Ids(Protocol):
     """Chance."""
 

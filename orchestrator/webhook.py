@@ -39,6 +39,8 @@ class JobEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the repository is."""
     at: float = 0.0
     """Epoch seconds of the event by GitHub's clock."""
+    taken_at: float = 0.0
+    """When its runner took it, by GitHub's clock; 0: none did."""
 
 
 class _Login(msgspec.Struct):
@@ -118,6 +120,7 @@ def _event(action: str, job: _Job, owner: str, repo: str, installation_id: str, 
         name=job.name, labels=tuple(job.labels), installation_id=installation_id, conclusion=job.conclusion or "",
         runner_name=job.runner_name or "", head_sha=job.head_sha or "", public=public,
         at=_moment(job.completed_at or job.started_at or job.created_at),
+        taken_at=_moment(job.started_at if job.runner_name else None),
     )  # fmt: skip
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from orchestrator import catalogue
 from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue
+from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
 from orchestrator.adapters.dynamodb import DynamoTables
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.market import Market
 from orchestrator.adapters.processes import LocalBodies
 from orchestrator.adapters.shards import GitHubApps
-from orchestrator.adapters.system import Hands, SystemClock, SystemIds, TextJournal, Waker
+from orchestrator.adapters.system import Hands, SystemIds, TextJournal, Waker
 from orchestrator.cleaning import Cleaning
 from orchestrator.endings import Endings
 from orchestrator.intake import Intake
@@ -23,7 +24,7 @@ from orchestrator.levels import Levels
 from orchestrator.marks import JOBS, SESSIONS
 from orchestrator.notes import Notes
 from orchestrator.orders import Orders
-from orchestrator.ports import Clock, Crew, Ids, Journal, Queue, Tables, Wakes
+from orchestrator.ports import Clock, Crew, Ids, Journal, Queue, Tables, Timepiece, Wakes
 from orchestrator.records import Records
 from orchestrator.recovery import Recovery
 from orchestrator.rescues import Rescues
@@ -114,13 +115,14 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         compute=compute,
         github=GitHubApps(
             [
-                GitHubApp(settings.github_api_url, app.app_id, app.private_key)
+                GitHubApp(settings.github_api_url, app.app_id, app.private_key, clock=clock)
                 for app in (App(settings.app_id, settings.app_private_key), *settings.more_apps)
             ],
             settings.launches_per_minute,
             settings.lease_s,
+            clock,
         ),
-        configurations=_configurations(settings, clients),
+        configurations=_configurations(settings, clients, clock),
         job_queue=SqsQueue(clients, settings.queue_url), termination_queue=SqsQueue(clients, settings.termination_queue_url),
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
         events_queue=SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None,
@@ -161,7 +163,7 @@ def _market(settings: ServerSettings, clients: Clients, compute: Compute) -> tup
     return Market(clients, clients.region, compute.site().subnets, priced=settings.is_priced).kinds()
 
 
-def _configurations(settings: ServerSettings, clients: Clients) -> Configurations:
+def _configurations(settings: ServerSettings, clients: Clients, clock: Timepiece) -> Configurations:
     if settings.config_source == "s3":
         return S3Configurations(clients, settings.stack_id, settings.config_bucket, settings.runner_role_id)
-    return SsmConfigurations(clients, settings.stack_id, settings.config_writes_per_second)
+    return SsmConfigurations(clients, settings.stack_id, settings.config_writes_per_second, clock)

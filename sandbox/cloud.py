@@ -14,7 +14,6 @@ import logging
 import re
 import socket
 import threading
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -82,6 +81,8 @@ class Cloud:
         self._behaviour: dict[str, str] = {}
         self._of_fleet: dict[str, list[str]] = {}
         self._born: dict[bytes, float] = {}
+        self.owners: dict[str, str] = {}
+        """Of each access key that instances were given, the instance."""
         self.fleet_calls = 0
         self.calls: Counter[str] = Counter()
         """By the API's own names; S3's have none."""
@@ -165,7 +166,8 @@ class Cloud:
                 if fleet := _FLEET.search(answer[2]):
                     self._of_fleet[fleet[1].decode()] = made
                 for instance_id in made:
-                    self._born[instance_id.encode()] = time.monotonic()
+                    self.owners[access_key(instance_id)] = instance_id
+                    self._born[instance_id.encode()] = self.weather.clock()
                     self._boot(instance_id, template)
             return answer
 
@@ -182,7 +184,7 @@ class Cloud:
 
     def unseen(self, answer: bytes) -> bytes:
         """DescribeInstances without those that were made a moment ago. Source: "Eventual consistency", EC2 API reference."""
-        now = time.monotonic()
+        now = self.weather.clock()
         young = {name for name, at in self._born.items() if now - at < self.weather.unseen_s}
         if not young:
             return answer
@@ -301,9 +303,10 @@ class _Front:
         if action == b"GetCallerIdentity":
             return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(who)))
         if name == "SendMessage":
-            answer = self._called(environ)
-            if answer[0].startswith("200"):
-                self._senders.sent(answer[2], who)
+            with self._senders.sending():
+                answer = self._called(environ)
+                if answer[0].startswith("200"):
+                    self._senders.sent(answer[2], who)
             return _sent(start_response, answer)
         if name == "ReceiveMessage":
             status, headers, content = self._called(environ)
@@ -327,7 +330,7 @@ class _Front:
         """SSM lists a parameter some time after it took it."""
         asked = _read_json(environ)
         answer = self._called(environ)
-        weather, now = self._cloud.weather, time.monotonic()
+        weather, now = self._cloud.weather, self._cloud.weather.clock()
         if name == "PutParameter":
             self._laid[str(asked.get("Name"))] = now
             return answer
@@ -344,7 +347,7 @@ class _Front:
         return _without_length(answer, shown)
 
     def _caller(self, environ: dict[str, Any]) -> str:
-        return user_id(environ.get("HTTP_AUTHORIZATION", ""), list(self._cloud.instances.machines))
+        return user_id(environ.get("HTTP_AUTHORIZATION", ""), self._cloud.owners)
 
     def _called(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
         told: list[Any] = []

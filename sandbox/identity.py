@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sandbox.imds import OF_ROLE, ROLE_ID, access_key
+from sandbox.imds import ROLE_ID
 
 USER_ID = "AIDASANDBOX"
 """Whoever calls with keys that are no instance's."""
+SENT_WITHIN_S = 10.0
+"""For how long a message that was received waits for its sender to be known."""
 _KEY = re.compile(r"Credential=([A-Z0-9]+)/")
 _SERVICE = re.compile(r"Credential=[^/]+/\d+/[a-z0-9-]+/([a-z0-9]+)/")
 _PARTS = {"TransactWriteItems": "PutItem"}
@@ -20,10 +23,12 @@ _OF_OBJECTS = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObje
 _OF_BUCKETS = {"GET": "s3:ListBucket", "HEAD": "s3:ListBucket", "PUT": "s3:CreateBucket"}
 
 
-def user_id(authorization: str, instances: Iterable[str]) -> str:
-    """`AROA…:i-…` for an instance that lives, as STS and SQS say it. Source: "aws:userid" in the IAM user guide."""
-    key = key_of(authorization)
-    owner = next((one for one in instances if access_key(one) == key), "") if key.startswith(OF_ROLE) else ""
+def user_id(authorization: str, owners: Mapping[str, str]) -> str:
+    """`AROA…:i-…` for an instance, as STS and SQS say it. Source: "aws:userid" in the IAM user guide.
+
+    `owners`: of each access key, the instance. Keys of an instance that is gone are good until they expire.
+    """
+    owner = owners.get(key_of(authorization), "")
     return f"{ROLE_ID}:{owner}" if owner else USER_ID
 
 
@@ -65,17 +70,32 @@ class Senders:
 
     def __init__(self) -> None:
         self._of: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._on_their_way = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Within it a message is in the queue perhaps, and nobody knows yet whose it is."""
+        with self._changed:
+            self._on_their_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._on_their_way -= 1
+                self._changed.notify_all()
 
     def sent(self, answer: bytes, who: str) -> None:
         """Remember it by the message's id."""
-        with self._lock:
+        with self._changed:
             self._of[str(json.loads(answer).get("MessageId", ""))] = who
 
     def received(self, answer: bytes) -> bytes:
         """The same messages, each with its true sender where a sender was asked for."""
         told: dict[str, Any] = json.loads(answer)
-        with self._lock:
+        names = {message["MessageId"] for message in told.get("Messages", [])}
+        with self._changed:
+            self._changed.wait_for(lambda: names <= self._of.keys() or not self._on_their_way, SENT_WITHIN_S)
             for message in told.get("Messages", []):
                 attributes = message.get("Attributes", {})
                 if "SenderId" in attributes:

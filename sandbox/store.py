@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +22,8 @@ TOKEN_S = 600.0
 VERBS = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem"}
 MISMATCH = "IdempotentParameterMismatchException"
 KEYS = ("id", "row")
+Name = tuple[str, str, str]
+"""Table, id, row."""
 LATELY_S = 60.0
 """No index is as late as that."""
 NEVER = math.inf
@@ -34,28 +35,27 @@ class Store:
 
     def __init__(self) -> None:
         self._done: dict[str, tuple[float, str, Answer]] = {}
-        self._written: dict[tuple[str, str], list[tuple[float, float | None]]] = {}
+        self._written: dict[Name, list[tuple[float, float | None]]] = {}
         """Of each item, when it was written lately, and when it was due before; None: there was none."""
-        self._due: dict[tuple[str, str], float] = {}
+        self._due: dict[Name, float] = {}
         """When each is due, of items that were put."""
 
     def called(self, name: str, asked: dict[str, Any], call: Callable[[], Answer], weather: Weather, ask: Ask) -> Answer:
         """The answer to one call."""
         if name == "TransactWriteItems":
             whole = all(set(one) <= set(VERBS) for one in asked.get("TransactItems", []))
-            return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call)
+            return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call, weather.clock())
         if name == "Query" and asked.get("IndexName") and weather.unseen_s:
             return self._late(asked, call(), weather)
         answer = call()
         if name in VERBS.values() and answer[0].startswith("200"):
-            self._noted(asked)
+            self._noted(asked, weather.clock())
         return answer
 
-    def _once(self, asked: dict[str, Any], call: Callable[[], Answer]) -> Answer:
+    def _once(self, asked: dict[str, Any], call: Callable[[], Answer], now: float) -> Answer:
         """The same token and words give the first answer again, if that was a success; other words are refused."""
         token = str(asked.get("ClientRequestToken", ""))
         words = hashlib.sha256(json.dumps(asked.get("TransactItems"), sort_keys=True).encode()).hexdigest()
-        now = time.monotonic()
         self._done = {known: one for known, one in self._done.items() if now - one[0] < TOKEN_S}
         if token in self._done:
             _, first, answer = self._done[token]
@@ -64,22 +64,22 @@ class Store:
         if answer[0].startswith("200"):
             for one in asked.get("TransactItems", []):
                 for told in one.values():
-                    self._noted(told)
+                    self._noted(told, now)
             if token:
                 self._done[token] = (now, words, answer)
         return answer
 
-    def _noted(self, asked: dict[str, Any]) -> None:
+    def _noted(self, asked: dict[str, Any], now: float) -> None:
         item = asked.get("Item") or asked.get("Key")
         if not isinstance(item, dict) or not all(name in item for name in KEYS):
             return
-        key = _key(item)
+        key = _key(asked["TableName"], item)
         if "Item" not in asked and "UpdateExpression" not in asked:  # it was deleted
             self._due.pop(key, None)
             self._written.pop(key, None)
             return
-        lately = [one for one in self._written.get(key, []) if time.monotonic() - one[0] < LATELY_S]
-        self._written[key] = [*lately, (time.monotonic(), self._due.get(key))]
+        lately = [one for one in self._written.get(key, []) if now - one[0] < LATELY_S]
+        self._written[key] = [*lately, (now, self._due.get(key))]
         if "Item" in asked:
             self._due[key] = float(item["due"]["N"]) if "due" in item else NEVER
 
@@ -87,13 +87,13 @@ class Store:
         """As the index knew it a moment ago: without what is new, or was due later than is asked for."""
         if not answer[0].startswith("200"):
             return answer
-        now = time.monotonic()
+        now = weather.clock()
         young = {key: [one for one in writes if now - one[0] < weather.unseen_s] for key, writes in self._written.items()}
         self._written = {key: writes for key, writes in young.items() if writes}
         told = json.loads(answer[2])
         before = float(asked.get("ExpressionAttributeValues", {}).get(":before", {}).get("N", NEVER))
         hidden = {key for key, ((_, due), *_) in self._written.items() if due is None or due > before}
-        kept = [item for item in told["Items"] if _key(item) not in hidden]
+        kept = [item for item in told["Items"] if _key(asked["TableName"], item) not in hidden]
         weather.counted("answers that lag", len(kept) < len(told["Items"]))
         content = json.dumps({**told, "Items": kept, "Count": len(kept)}).encode()
         headers = [one for one in answer[1] if one[0].lower() not in ("content-length", "x-amz-crc32")]
@@ -127,8 +127,8 @@ def _cancelled(told: dict[str, Any], at: int, number: int) -> Answer | None:
     return _refused("TransactionCanceledException", message, CancellationReasons=reasons)
 
 
-def _key(item: dict[str, Any]) -> tuple[str, str]:
-    return str(item[KEYS[0]].get("S")), str(item[KEYS[1]].get("S"))
+def _key(table: str, item: dict[str, Any]) -> Name:
+    return table, str(item[KEYS[0]].get("S")), str(item[KEYS[1]].get("S"))
 
 
 def _refused(code: str, message: str, **more: Any) -> Answer:

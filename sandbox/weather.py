@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode
 
@@ -45,6 +46,8 @@ class Weather:
     chance: random.Random = field(default_factory=lambda: random.Random(11))
     seen: Counter[str] = field(default_factory=Counter)
     """What did go wrong, and how often."""
+    clock: Callable[[], float] = time.monotonic
+    """By which it is told, in seconds, for how long something has been there."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def happens(self, what: str, share: float) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import threading
-import time
 from collections.abc import Iterator
 
 from agent.contract.names import CONFIG_OBJECTS, config_object, instance_of, instance_of_object, parameter_name
 from orchestrator.adapters.aws import Clients, pages, translated
+from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.errors import ServiceFailed, Throttled
+from orchestrator.ports import Timepiece
 
 TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 ABSENT = frozenset({"NoSuchKey", "NotFound", "404"})
@@ -22,16 +23,16 @@ WRITTEN_WITHIN_S = 40.0
 class SsmConfigurations:
     """Configurations (services) as SecureStrings. Source: the Systems Manager API reference."""
 
-    def __init__(self, clients: Clients, stack_id: str, writes_per_second: float = 3.0) -> None:
+    def __init__(self, clients: Clients, stack_id: str, writes_per_second: float = 3.0, clock: Timepiece = THE_MACHINES) -> None:
         """`writes_per_second`: what SSM takes; who comes when more are under way waits for his turn."""
         self._clients, self._stack_id, self._every_s = clients, stack_id, 1.0 / writes_per_second
-        self._next_s, self._turns = 0.0, threading.Lock()
+        self._next_s, self._turns, self._clock = 0.0, threading.Lock(), clock
 
     def put(self, instance_id: str, value: str) -> bool:
         """Tags and overwriting exclude each other; a tag-scoped policy needs the tags, so nothing is ever overwritten."""
         name = parameter_name(instance_id)
         tags = {"InstanceId": instance_id, "runs-fleet:managed": "true", "runs-fleet:stack": self._stack_id}
-        until_s = time.monotonic() + WRITTEN_WITHIN_S
+        until_s = self._clock.monotonic_s() + WRITTEN_WITHIN_S
         while True:
             self._wait()
             try:
@@ -42,7 +43,7 @@ class SsmConfigurations:
             except ServiceFailed as error:
                 if error.code == "ParameterAlreadyExists":
                     return self._is(name, value)
-                if not isinstance(error, Throttled) or time.monotonic() > until_s:
+                if not isinstance(error, Throttled) or self._clock.monotonic_s() > until_s:
                     raise
                 continue  # other replicas write, too
             return True
@@ -61,9 +62,9 @@ class SsmConfigurations:
     def _wait(self) -> None:
         """For our turn: as many a second as SSM takes, so that a hundred launched at once need not fail and come again."""
         with self._turns:
-            turn_s = max(time.monotonic(), self._next_s)
+            turn_s = max(self._clock.monotonic_s(), self._next_s)
             self._next_s = turn_s + self._every_s
-        time.sleep(max(0.0, turn_s - time.monotonic()))
+        self._clock.pause(max(0.0, turn_s - self._clock.monotonic_s()))
 
     def exists(self, instance_id: str) -> bool:
         """By a filter on its name."""

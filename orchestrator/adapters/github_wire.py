@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,8 +18,10 @@ import msgspec
 import requests
 
 from agent.contract.secret import Secret
+from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.budgets import Budgets, Need
 from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered
+from orchestrator.ports import Timepiece
 from orchestrator.services import Scope
 
 TIMEOUT_S = (5.0, 20.0)
@@ -40,8 +41,15 @@ PAGE = 100
 class GitHubWire:
     """Calls of one App."""
 
-    def __init__(self, api_url: str, app_id: str, private_key: Secret, session: requests.Session | None = None) -> None:
-        self.api_url, self._app_id, self._private_key = api_url, app_id, private_key
+    def __init__(
+        self,
+        api_url: str,
+        app_id: str,
+        private_key: Secret,
+        session: requests.Session | None = None,
+        clock: Timepiece = THE_MACHINES,
+    ) -> None:
+        self.api_url, self._app_id, self._private_key, self._clock = api_url, app_id, private_key, clock
         self._session = session or requests.Session()
         self._session.headers.update(
             {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "runs-fleet"}
@@ -57,14 +65,14 @@ class GitHubWire:
     def left(self, scope: Scope) -> int | None:
         """Registrations, by GitHub's own count; None: it has not told."""
         account = scope.installation_id or self._installations.get(place_of(scope), "")
-        return self.budgets.left(account, Need.REGISTRATION, time.time()) if account else None
+        return self.budgets.left(account, Need.REGISTRATION, self._clock.now()) if account else None
 
     def look_over(self, scope: Scope) -> None:
         """What is left, of everything: it costs none of it. Source: GitHub REST, "Get rate limit status for the user"."""
         with self._lock:
-            if time.time() - self._overviews.get(place_of(scope), 0.0) < OVERVIEW_S:
+            if self._clock.now() - self._overviews.get(place_of(scope), 0.0) < OVERVIEW_S:
                 return
-            self._overviews[place_of(scope)] = time.time()
+            self._overviews[place_of(scope)] = self._clock.now()
         with contextlib.suppress(ServiceFailed):  # then nobody knows; or it is shut out, which is remembered
             status, answer = self.as_installation("GET", scope, f"{self.api_url}/rate_limit", Need.LOOKING)
             self.expect(status, 200, "rate limit", answer)
@@ -73,14 +81,14 @@ class GitHubWire:
 
     def is_shut_out(self, scope: Scope) -> bool:
         """Whether the App was not let in there, or in its installation, a while ago."""
-        place, now = place_of(scope), time.time()
+        place, now = place_of(scope), self._clock.now()
         return any(
             self._shut_out.get(key, 0.0) > now for key in (place, scope.installation_id, self._installations.get(place, ""))
         )
 
     def shut(self, key: str) -> None:
         """An installation, or a repository (`place_of`)."""
-        self._shut_out[key] = time.time() + SHUT_OUT_S
+        self._shut_out[key] = self._clock.now() + SHUT_OUT_S
 
     def listed(self, scope: Scope, path: str, name: str, need: Need = Need.WORK, **query: str) -> Iterator[Any]:
         """Every page of a list."""
@@ -118,7 +126,7 @@ class GitHubWire:
 
     def _renewed(self, account: str) -> str:
         token, ends_at = self._tokens.get(account, ("", 0.0))
-        if ends_at - time.time() < RENEW_BEFORE_S:
+        if ends_at - self._clock.now() < RENEW_BEFORE_S:
             url = f"{self.api_url}/app/installations/{account}/access_tokens"
             status, answer = self.exchange("POST", url, self.signed(), APP, Need.REGISTRATION)
             if status in SHUT_OUT:
@@ -149,7 +157,7 @@ class GitHubWire:
 
     def signed(self) -> str:
         """The App's own JWT, good for some minutes."""
-        now = int(time.time())
+        now = int(self._clock.now())
         claims = {"iss": self._app_id, "iat": now - BACKDATED_S, "exp": now - BACKDATED_S + JWT_S}
         return jwt.encode(claims, self._private_key.reveal(), algorithm="RS256")
 
@@ -161,14 +169,14 @@ class GitHubWire:
     def answered(self, method: str, url: str, bearer: str, account: str, need: Need, **extra: Any) -> requests.Response:
         """Raises: Throttled, also without asking where the rest of the budget is for something more urgent."""
         action = f"github:{method} {url}"
-        if (until := self.budgets.refused(account, need, time.time())) is not None:
+        if (until := self.budgets.refused(account, need, self._clock.now())) is not None:
             raise Throttled(action, BUDGET_SPENT, f"what is left of GitHub's limit is kept until {_told(until)}", until)
         try:
             answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
         except requests.RequestException as error:
             raise Unanswered(action, str(error)) from error
         limited = answer.status_code in (403, 429) and _says_limit(content_of(answer))
-        until = self.budgets.told(account, need, answer.status_code, answer.headers, time.time(), limited=limited)
+        until = self.budgets.told(account, need, answer.status_code, answer.headers, self._clock.now(), limited=limited)
         if until is not None:
             why = f"too many calls, by GitHub's own count; again at {_told(until)}"
             raise Throttled(action, str(answer.status_code), why, until)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from orchestrator.adapters.clock import THE_MACHINES
+from orchestrator.ports import Timepiece
 
 
 @dataclass
@@ -25,8 +27,8 @@ class Pacer:
     Whoever comes first has the first.
     """
 
-    def __init__(self, most: int, within_s: float) -> None:
-        self._within_s = within_s
+    def __init__(self, most: int, within_s: float, clock: Timepiece = THE_MACHINES) -> None:
+        self._within_s, self._clock = within_s, clock
         self._turns: deque[list[float]] = deque(maxlen=max(1, most))
         """When each began, or is to begin; and when it was over, once it is."""
         self._lock = threading.Lock()
@@ -34,13 +36,13 @@ class Pacer:
     def wait_s(self) -> float:
         """How long whoever came now would wait."""
         with self._lock:
-            return max(0.0, self._next_s() - time.monotonic())
+            return max(0.0, self._next_s() - self._clock.monotonic_s())
 
     @contextlib.contextmanager
     def turn(self, patience_s: float) -> Iterator[Turn]:
         """Wait for a turn and have it; one that would take longer than `patience_s` is not had, and says so."""
         with self._lock:
-            now_s = time.monotonic()
+            now_s = self._clock.monotonic_s()
             at_s = max(now_s, self._next_s())
             mine, turn = [at_s], Turn(at_s - now_s)
             if at_s - now_s <= patience_s:
@@ -49,12 +51,12 @@ class Pacer:
         if turn.late_s:
             yield turn
             return
-        time.sleep(max(0.0, at_s - now_s))
+        self._clock.pause(max(0.0, at_s - now_s))
         try:
             yield turn
         finally:
             with self._lock:
-                mine[0] = time.monotonic()
+                mine[0] = self._clock.monotonic_s()
                 if not turn.used:
                     self._turns = deque((one for one in self._turns if one is not mine), self._turns.maxlen)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,9 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.pacer import Pacer
 from orchestrator.errors import BUDGET_SPENT, PACED, ServiceFailed, Throttled
+from orchestrator.ports import Timepiece
 from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
 
@@ -46,12 +47,18 @@ class GitHubApps:
     Each must be installed for the repositories, with the same permissions; where one is not, the others do without it.
     """
 
-    def __init__(self, apps: Sequence[GitHubApp], registrations_per_minute: float = AN_APPS, lease_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        apps: Sequence[GitHubApp],
+        registrations_per_minute: float = AN_APPS,
+        lease_s: float = 60.0,
+        clock: Timepiece = THE_MACHINES,
+    ) -> None:
         """`registrations_per_minute`: what all may together; where only some are installed, each of these as an App may."""
-        self._apps = tuple(apps)
+        self._apps, self._clock = tuple(apps), clock
         self._most, self._waiting_s = int(registrations_per_minute), lease_s + MORE_S
         each = max(registrations_per_minute / len(self._apps), min(registrations_per_minute, AN_APPS))
-        self._paces = {id(app): Pacer(int(each), A_MINUTE_S) for app in self._apps}
+        self._paces = {id(app): Pacer(int(each), A_MINUTE_S, clock) for app in self._apps}
         self._waiting: dict[str, float] = {}
         self._absent: dict[tuple[int, str, str], float] = {}
         self._minted: dict[str, deque[float]] = defaultdict(deque)
@@ -60,12 +67,12 @@ class GitHubApps:
 
     def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
         """By whichever App can soonest, and has most left; one that may not any more is followed by the next."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = self._clock.monotonic_s() + PATIENCE_S
 
         def in_turn(app: GitHubApp, own: Scope) -> Minted | None:
-            with self._paces[id(app)].turn(max(0.0, until_s - time.monotonic())) as turn:
+            with self._paces[id(app)].turn(max(0.0, until_s - self._clock.monotonic_s())) as turn:
                 if turn.late_s:
-                    why, until = f"its turn is in {turn.late_s:.0f} s", time.time() + turn.late_s
+                    why, until = f"its turn is in {turn.late_s:.0f} s", self._clock.now() + turn.late_s
                     raise Throttled("github:generate-jitconfig", PACED, why, until)
                 try:
                     return app.mint(own, name, labels, group_id)
@@ -77,11 +84,11 @@ class GitHubApps:
             minted = self._by_any(scope, in_turn, self._soonest_first)
         except Throttled:
             with self._lock:
-                self._waiting[name] = time.time()
+                self._waiting[name] = self._clock.now()
             raise
         with self._lock:
             self._waiting.pop(name, None)
-            self._minted[f"{scope.owner}/{scope.repo}".casefold()].append(time.time())
+            self._minted[f"{scope.owner}/{scope.repo}".casefold()].append(self._clock.now())
         return minted
 
     def registrations(self, scope: Scope) -> Allowance:
@@ -98,7 +105,7 @@ class GitHubApps:
     def _late(self) -> int:
         """Registrations that GitHub did not take, and that are to come again."""
         with self._lock:
-            self._waiting = {name: at for name, at in self._waiting.items() if at > time.time() - self._waiting_s}
+            self._waiting = {name: at for name, at in self._waiting.items() if at > self._clock.now() - self._waiting_s}
             return len(self._waiting)
 
     def _told(self, scope: Scope) -> Allowance:
@@ -166,7 +173,7 @@ class GitHubApps:
         """When this process registered runners there within the time that GitHub counts."""
         with self._lock:
             minted = self._minted[f"{scope.owner}/{scope.repo}".casefold()]
-            while minted and minted[0] < time.time() - A_REPOSITORY_S:
+            while minted and minted[0] < self._clock.now() - A_REPOSITORY_S:
                 minted.popleft()
             return minted
 
@@ -182,7 +189,7 @@ class GitHubApps:
             except ServiceFailed as error:
                 absent = error.action in NOT_LET_IN and error.code in ("403", "404")
                 if absent:
-                    self._absent[id(app), scope.owner, scope.repo] = time.time() + ABSENT_S
+                    self._absent[id(app), scope.owner, scope.repo] = self._clock.now() + ABSENT_S
                 if isinstance(error, Throttled) and (soonest is None or (error.until or 0.0) < (soonest.until or 0.0)):
                     soonest = error
                 if not (absent or isinstance(error, Throttled)) or (at == len(shards) - 1 and soonest is None):
@@ -195,7 +202,7 @@ class GitHubApps:
         with self._lock:
             self._turn += 1
             turned = self._apps[self._turn % len(self._apps) :] + self._apps[: self._turn % len(self._apps)]
-        now = time.time()
+        now = self._clock.now()
         here = [app for app in turned if self._absent.get((id(app), scope.owner, scope.repo), 0.0) <= now] or [self._apps[0]]
         shards = [(app, scope if app is self._apps[0] else replace(scope, installation_id="")) for app in here]
         return sorted(shards, key=first or _most_left_first)

@@ -27,14 +27,6 @@ ALONE = 64
 """Locks for all names."""
 
 
-class SystemClock:
-    """Clock (ports)."""
-
-    def now(self) -> float:
-        """Epoch seconds."""
-        return time.time()
-
-
 class SystemIds:
     """Ids (ports)."""
 

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -52,13 +53,40 @@ class Calls:
 
 @dataclass
 class ManualClock:
-    """Clock (ports) that stands still until told."""
+    """Timepiece (ports) that stands still until told; a pause passes at once."""
 
     at: float = MORNING
 
     def now(self) -> float:
         """Epoch seconds."""
         return self.at
+
+    def monotonic_s(self) -> float:
+        """The same."""
+        return self.at
+
+    def pause(self, seconds: float) -> None:
+        """It is later now."""
+        self.at += seconds
+
+
+@dataclass
+class HastyClock:
+    """Timepiece (ports): the machine's time and what was added to it. Nobody waits: a pause passes at once."""
+
+    ahead_s: float = 0.0
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        return time.time() + self.ahead_s
+
+    def monotonic_s(self) -> float:
+        """Never set back."""
+        return time.monotonic() + self.ahead_s
+
+    def pause(self, seconds: float) -> None:
+        """It is later now."""
+        self.ahead_s += seconds
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,15 @@ import pytest
 
 from agent.contract.names import config_object, instance_of_object, parameter_name
 from orchestrator.adapters.aws import Clients
-from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
-from orchestrator.errors import ServiceFailed
+from orchestrator.adapters.configurations import WRITTEN_WITHIN_S, S3Configurations, SsmConfigurations
+from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.services import Configurations
 from sandbox.cloud import Cloud
 from sandbox.instances import Idle
 from sandbox.local import CloudClients
 from sandbox.rates import Rates
 from tests.conftest import Moto
-from tests.orchestrator.memory import MemoryConfigurations
+from tests.orchestrator.memory import MORNING, ManualClock, MemoryConfigurations
 
 CLIENTS = Clients()
 """Made when first needed, which is inside a test; the AWS they reach is one for the process."""
@@ -141,17 +142,41 @@ def test_only_a_whole_key_names_an_instance(key: str) -> None:
     assert instance_of_object(config_object("AROAX:i-0a")) == "i-0a"
 
 
-@pytest.mark.parametrize("told", [3.0, 1000.0], ids=["as fast as SSM takes them", "faster than that"])
-def test_many_that_are_laid_down_at_once_are_all_there_though_ssm_takes_three_a_second(tmp_path: Path, told: float) -> None:
-    cloud = Cloud(tmp_path, Idle()).start()
-    cloud.weather.rates = Rates()
-    configurations = SsmConfigurations(CloudClients(cloud), "tests", told)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            laid = list(pool.map(lambda n: configurations.put(f"i-{n:017x}", "secret"), range(8)))
-    finally:
-        cloud.stop()
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    up = Cloud(tmp_path, Idle()).start()
+    yield up
+    up.stop()
+
+
+def test_ssm_is_written_to_no_faster_than_it_takes_it(cloud: Cloud) -> None:
+    clock = ManualClock()
+    cloud.weather.rates = Rates(clock=clock.monotonic_s)
+    configurations = SsmConfigurations(CloudClients(cloud), "tests", 3.0, clock)
+
+    assert all(configurations.put(f"i-{n:017x}", "secret") for n in range(8))
+    assert (cloud.calls["PutParameter"], cloud.weather.seen["calls beyond the published rates"]) == (8, 0)
+
+
+def test_what_ssm_refuses_as_too_fast_is_written_all_the_same(cloud: Cloud) -> None:
+    """As when other replicas write, too."""
+    seconds = itertools.count(step=0.1)
+    cloud.weather.rates = Rates(clock=lambda: next(seconds))
+    configurations = SsmConfigurations(CloudClients(cloud), "tests", 1000.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        laid = list(pool.map(lambda n: configurations.put(f"i-{n:017x}", "secret"), range(8)))
 
     refused = cloud.weather.seen["calls beyond the published rates"]
     assert laid == [True] * 8 and cloud.calls["PutParameter"] == 8 + refused
-    assert (refused > 0) is (told > 3.0)
+    assert refused > 0
+
+
+def test_an_ssm_that_takes_nothing_at_all_is_given_up_within_a_lease(cloud: Cloud) -> None:
+    clock = ManualClock()
+    cloud.weather.throttled = 1.0
+
+    with pytest.raises(Throttled, match="PutParameter"):
+        SsmConfigurations(CloudClients(cloud), "tests", 3.0, clock).put(OURS, "secret")
+
+    assert 0.0 < clock.at - MORNING - WRITTEN_WITHIN_S < 1.0

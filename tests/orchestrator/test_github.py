@@ -27,6 +27,7 @@ from sandbox.github.limits import REGISTRATIONS, Limits
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import GitHubState
 from tests.answering import Answering, Asked
+from tests.orchestrator.memory import HastyClock
 from tests.sandbox.visitors import single
 
 SCOPE = Scope("3", "octo", "sandbox")
@@ -293,7 +294,8 @@ def test_every_failed_delivery_is_listed_however_many_pages_they_fill(github: St
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_a_refusal_for_too_many_calls_is_one_whichever_status_github_gives_it(github: StandInGitHub, status: int) -> None:
-    app = app_of(github)
+    clock = HastyClock()
+    app = app_of(github, clock=clock)
     app.find(SCOPE, "x")
     github.limits.refused, github.limits.status = 1.0, status
     try:
@@ -306,7 +308,7 @@ def test_a_refusal_for_too_many_calls_is_one_whichever_status_github_gives_it(gi
     with pytest.raises(Throttled, match="BudgetSpent"):
         app.find(SCOPE, "x")
     assert len(github.calls) == asked, "nothing is asked before the time that GitHub named"
-    time.sleep(1.1)
+    clock.pause(1.1)
     assert app.find(SCOPE, "x") is None
 
 
@@ -338,7 +340,8 @@ def test_a_new_process_asks_what_is_left_before_it_has_machines_made_and_that_co
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_g3_a_secondary_limit_that_names_no_time_is_a_limit_all_the_same(github: StandInGitHub, status: int) -> None:
-    app = app_of(github)
+    clock = HastyClock()
+    app = app_of(github, clock=clock)
     app.find(SCOPE, "x")
     github.limits.refused, github.limits.status, github.limits.says_when = 1.0, status, False
     try:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.pacer import Pacer
+from tests.orchestrator.memory import ManualClock
 
 WITHIN_S = 0.1
 """Instead of a minute."""
@@ -42,36 +43,36 @@ def taken(pacer: Pacer) -> float:
 
 
 def test_who_would_wait_too_long_is_told_so_and_takes_nobodys_turn() -> None:
-    pacer = Pacer(2, WITHIN_S)
+    clock = ManualClock(0.0)
+    pacer = Pacer(2, WITHIN_S, clock)
     assert [taken(pacer) for _ in range(2)] == [0.0, 0.0]
 
     late_s = [taken(pacer) for _ in range(50)]
 
-    assert all(0.0 < one <= WITHIN_S for one in late_s), "fifty that went away put nobody off"
-    assert 0.0 < pacer.wait_s() <= WITHIN_S
-    time.sleep(WITHIN_S)
+    assert late_s == [WITHIN_S] * 50, "fifty that went away put nobody off"
+    assert pacer.wait_s() == WITHIN_S
+    clock.pause(WITHIN_S)
     assert (pacer.wait_s(), taken(pacer)) == (0.0, 0.0)
 
 
 def test_a_turn_that_takes_long_counts_until_it_is_over() -> None:
     """Whoever counts may have counted it at its very end."""
-    pacer = Pacer(1, WITHIN_S)
+    clock = ManualClock(0.0)
+    pacer = Pacer(1, WITHIN_S, clock)
 
     with pacer.turn(0.0):
-        time.sleep(WITHIN_S)
-        last_s = time.monotonic()
+        clock.pause(3 * WITHIN_S)
     with pacer.turn(60.0) as turn:
-        assert turn.late_s == 0.0
-        assert time.monotonic() >= last_s + WITHIN_S
+        assert (turn.late_s, clock.monotonic_s()) == (0.0, 4 * WITHIN_S)
 
 
 def test_a_turn_that_nobody_used_is_the_next_ones() -> None:
-    pacer = Pacer(2, 3600.0)
+    clock = ManualClock(0.0)
+    pacer = Pacer(2, 3600.0, clock)
 
     for _ in range(5):
         with pacer.turn(0.0) as turn:
             assert turn.late_s == 0.0
             turn.used = False
 
-    assert [taken(pacer) for _ in range(2)] == [0.0, 0.0]
-    assert taken(pacer) > 3000.0
+    assert [taken(pacer) for _ in range(3)] == [0.0, 0.0, 3600.0]

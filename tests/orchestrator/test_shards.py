@@ -10,13 +10,14 @@ import pytest
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.adapters.shards import GitHubApps
+from orchestrator.adapters.shards import MORE_S, GitHubApps
 from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.services import Scope
 from sandbox.github.limits import CORE, REGISTRATIONS, Limits
 from sandbox.github.server import StandInGitHub
 from sandbox.local import EXAMPLE
 from sandbox.workflow import read_workflow
+from tests.orchestrator.memory import HastyClock
 
 SCOPE = Scope("3", "octo", "sandbox")
 LABELS = ("runs-fleet",)
@@ -182,24 +183,32 @@ def test_an_app_that_was_taken_away_is_followed_by_the_next_and_found_again_when
     assert len(during) >= 4
 
 
-def paced(github: StandInGitHub, each_minute: float, number: int = 1) -> GitHubApps:
-    apps = [GitHubApp(github.url, str(n + 1), Secret(github.private_key(str(n + 1)))) for n in range(number)]
-    return GitHubApps(apps, each_minute)
+@pytest.fixture
+def clock() -> HastyClock:
+    """Nobody waits for GitHub's times."""
+    return HastyClock()
 
 
-def are_refused(github: StandInGitHub, apps: GitHubApps, names: Sequence[str]) -> None:
+def paced(github: StandInGitHub, clock: HastyClock, each_minute: float, number: int = 1) -> GitHubApps:
+    keys = {str(n + 1): Secret(github.private_key(str(n + 1))) for n in range(number)}
+    return GitHubApps([GitHubApp(github.url, app, key, clock=clock) for app, key in keys.items()], each_minute, clock=clock)
+
+
+def are_refused(github: StandInGitHub, clock: HastyClock, apps: GitHubApps, names: Sequence[str]) -> None:
     """All of these, while GitHub is shut; it is open again after that."""
     github.limits.refused = 1.0
     for name in names:
         with pytest.raises(Throttled):
             apps.mint(SCOPE, name, LABELS, 1)
     github.limits.refused = 0.0
-    time.sleep(1.1)  # GitHub says `retry-after: 1`
+    clock.pause(1.1)  # GitHub says `retry-after: 1`
 
 
-def test_registrations_that_come_together_are_no_more_than_github_takes_in_a_minute(github: StandInGitHub) -> None:
+def test_registrations_that_come_together_are_no_more_than_github_takes_in_a_minute(
+    github: StandInGitHub, clock: HastyClock
+) -> None:
     github.limits.mints_a_minute = 3
-    apps = paced(github, 3)
+    apps = paced(github, clock, 3)
 
     assert minted(apps, 20) == 3
     with pytest.raises(Throttled, match="its turn is in") as told:
@@ -209,17 +218,17 @@ def test_registrations_that_come_together_are_no_more_than_github_takes_in_a_min
     assert sum(path.endswith("/generate-jitconfig") for _, path in github.calls) == 3, "GitHub had nothing to refuse"
 
 
-def test_every_app_has_a_pace_of_its_own_and_whoever_can_soonest_registers(github: StandInGitHub) -> None:
+def test_every_app_has_a_pace_of_its_own_and_whoever_can_soonest_registers(github: StandInGitHub, clock: HastyClock) -> None:
     github.limits.mints_a_minute = 2
 
-    assert minted(paced(github, 6, number=3), 20) == 6
+    assert minted(paced(github, clock, 6, number=3), 20) == 6
     assert len(github.state.runners) == 6
 
 
-def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(github: StandInGitHub) -> None:
-    apps = paced(github, 10)
+def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(github: StandInGitHub, clock: HastyClock) -> None:
+    apps = paced(github, clock, 10)
     assert minted(apps, 2) == 2
-    are_refused(github, apps, ["tests-s-8", "tests-s-8"])
+    are_refused(github, clock, apps, ["tests-s-8", "tests-s-8"])
 
     waiting = apps.registrations(SCOPE)
     assert (waiting.left, "wait for already" in waiting.why) == (9, True)
@@ -227,38 +236,40 @@ def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(git
     assert (apps.registrations(SCOPE).left or 0) > 10
 
 
-def test_who_got_its_registration_from_another_process_is_waited_for_no_longer_than_a_lease(github: StandInGitHub) -> None:
-    apps = GitHubApps([GitHubApp(github.url, "1", Secret(github.private_key("1")))], 5, lease_s=-14.5)
+def test_who_got_its_registration_from_another_process_is_waited_for_no_longer_than_a_lease(
+    github: StandInGitHub, clock: HastyClock
+) -> None:
+    apps = paced(github, clock, 5)
     assert minted(apps, 20) == 5
     with pytest.raises(Throttled):
         apps.mint(SCOPE, "tests-s-8", LABELS, 1)
 
     assert apps.registrations(SCOPE).left == 3, "this one, and the first that was refused"
-    time.sleep(0.6)
+    clock.pause(60.0 + MORE_S)
     assert (apps.registrations(SCOPE).left or 0) > 5
 
 
-def test_what_github_is_not_even_asked_for_uses_up_no_turn(github: StandInGitHub) -> None:
+def test_what_github_is_not_even_asked_for_uses_up_no_turn(github: StandInGitHub, clock: HastyClock) -> None:
     """A minute's turns, all refused here while GitHub is shut for a second: when it opens they are still to be had."""
-    apps = paced(github, 40)
+    apps = paced(github, clock, 40)
     assert minted(apps, 1) == 1
-    are_refused(github, apps, [f"tests-s-{at + 5}" for at in range(50)])
+    are_refused(github, clock, apps, [f"tests-s-{at + 5}" for at in range(50)])
     asked = len(github.calls)
 
     assert asked < 20, "the others were refused here"
     assert minted(apps, 60) >= 40 - asked
 
 
-def test_where_only_one_app_is_installed_it_may_what_an_app_may(github: StandInGitHub) -> None:
-    apps = paced(github, 9, number=3)
+def test_where_only_one_app_is_installed_it_may_what_an_app_may(github: StandInGitHub, clock: HastyClock) -> None:
+    apps = paced(github, clock, 9, number=3)
     for app in ("2", "3"):
         github.uninstalled.add(app)
 
     assert minted(apps, 20) == 9
 
 
-def test_of_apps_that_may_not_now_the_soonest_says_when(github: StandInGitHub) -> None:
-    apps = paced(github, 2, number=2)
+def test_of_apps_that_may_not_now_the_soonest_says_when(github: StandInGitHub, clock: HastyClock) -> None:
+    apps = paced(github, clock, 2, number=2)
     assert minted(apps, 20) == 4
     first = time.time()
 

@@ -102,6 +102,31 @@ def test_what_runs_a_job_is_told_by_github_and_not_by_the_session_launched_for_i
     assert world.session.runner_name != "somebody-else" and world.session.bound_job == ""
 
 
+def test_a_job_whose_end_overtook_its_start_was_taken_all_the_same() -> None:
+    world = World()
+    session = world.launched()
+    took = {"runner_name": session.runner_name, "taken_at": MORNING + 5}
+
+    world.told(an_event("completed", conclusion="success", at=MORNING + 9, **took))
+    world.told(an_event("in_progress", at=MORNING + 5, **took))
+
+    job = world.records.job("1")
+    assert job is not None and (job.started_at, job.completed_at) == (MORNING + 5, MORNING + 9)
+
+
+def test_a_job_that_no_runner_had_was_never_taken_and_a_start_that_was_told_stands() -> None:
+    world = World()
+    session = world.launched()
+    world.told(an_event("in_progress", at=MORNING + 4, runner_name=session.runner_name))
+
+    world.told(an_event("completed", conclusion="success", at=MORNING + 9, runner_name=session.runner_name, taken_at=MORNING + 5))
+    world.told(an_event("completed", job_id="2", conclusion="cancelled", at=MORNING + 9))
+
+    first, second = world.records.job("1"), world.records.job("2")
+    assert first is not None and (first.started_at, first.completed_at) == (MORNING + 4, MORNING + 9)
+    assert second is None or second.started_at is None
+
+
 def test_t7_the_job_that_github_names_binds_the_session_whatever_it_was_launched_for() -> None:
     world = World()
     session = world.launched()

@@ -96,6 +96,14 @@ def test_the_time_of_an_event_is_that_of_the_latest_thing_that_happened() -> Non
     assert event.at == 1_769_860_809.0
 
 
+def test_a_job_was_taken_when_it_started_if_a_runner_has_it() -> None:
+    """GitHub gives a time to jobs, too, that were cancelled before any runner had them."""
+    told = {"started_at": "2026-01-31T12:00:05Z", "completed_at": "2026-01-31T12:00:09Z"}
+
+    assert read_delivery(delivery(**told, runner_name="r")).taken_at == 1_769_860_805.0
+    assert (read_delivery(delivery(**told)).taken_at, read_delivery(delivery(runner_name="r")).taken_at) == (0.0, 0.0)
+
+
 def test_a_delivery_without_an_installation_is_readable() -> None:
     without = {name: value for name, value in DELIVERY.items() if name != "installation"}
 

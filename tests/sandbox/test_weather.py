@@ -6,7 +6,7 @@ import json
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +46,18 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     up = Cloud(tmp_path_factory.mktemp("cloud"), Bodies()).start()
     yield up
     up.stop()
+
+
+@pytest.fixture
+def passes(cloud: Cloud) -> Callable[[float], None]:
+    """From now on the weather's clock stands still; called, it goes on by so many seconds."""
+    told = [time.monotonic()]
+    cloud.weather.clock = lambda: told[0]
+
+    def on(seconds: float) -> None:
+        told[0] += seconds
+
+    return on
 
 
 @pytest.fixture
@@ -295,7 +307,9 @@ def test_a_lost_answer_of_a_transaction_is_no_lost_race_for_our_own_client(cloud
     assert len(sent) == 2 and sent[0] == sent[1]
 
 
-def test_an_index_and_a_list_show_late_what_was_written_and_the_table_itself_at_once(cloud: Cloud) -> None:
+def test_an_index_and_a_list_show_late_what_was_written_and_the_table_itself_at_once(
+    cloud: Cloud, passes: Callable[[float], None]
+) -> None:
     table, dynamodb, ssm = a_table(cloud), cloud.client("dynamodb"), cloud.client("ssm")
     cloud.weather.unseen_s = 0.5
     put(cloud, table, "1", "v", "token-3")
@@ -308,12 +322,12 @@ def test_an_index_and_a_list_show_late_what_was_written_and_the_table_itself_at_
         return found, "Item" in dynamodb.get_item(TableName=table, Key=key), len(ssm.describe_parameters()["Parameters"])
 
     at_first = seen()
-    time.sleep(0.6)
+    passes(0.6)
 
     assert (at_first, seen()) == ((0, True, 0), (1, True, 1))
 
 
-def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud) -> None:
+def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud, passes: Callable[[float], None]) -> None:
     table, dynamodb = a_table(cloud), cloud.client("dynamodb")
     item = {"id": {"S": uuid.uuid4().hex}, "row": {"S": "1"}, "shard": {"S": "7"}, "instance_id": {"S": "i-77"}}
     values: dict[str, Any] = {":s": {"S": "7"}, ":before": {"N": "5"}}
@@ -332,15 +346,15 @@ def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud
 
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "9"}})
     assert seen() == (1, 0)
-    time.sleep(0.6)
+    passes(0.6)
     cloud.weather.unseen_s = 0.6
     key = {name: item[name] for name in ("id", "row")}
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "2"}})
     assert "Item" in dynamodb.get_item(TableName=table, Key=key)
     assert seen() == (1, 0), "it is known, and not yet as due"
-    time.sleep(0.4)
+    passes(0.4)
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "3"}})
-    time.sleep(0.3)
+    passes(0.3)
     assert seen() == (1, 1), "the second write is a moment old, the first is not"
     dynamodb.delete_item(TableName=table, Key=key)
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "3"}})

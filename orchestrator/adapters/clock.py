@@ -1,0 +1,25 @@
+"""The machine's own clock."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """Timepiece (ports)."""
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        """Seconds since the machine was started, or thereabouts."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """This thread sleeps."""
+        time.sleep(seconds)
+
+
+THE_MACHINES = SystemClock()
+"""For adapters that are told of no other."""
