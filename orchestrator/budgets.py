@@ -29,6 +29,10 @@ REGISTRATIONS = ("actions_runner_registration", "core")
 """The resources that a registration may count against."""
 KEPT_BACK = {Need.REGISTRATION: 0.0, Need.WORK: 0.05, Need.LOOKING: 0.25}
 """The part of the limit that calls of each need leave untouched."""
+HOUR_S, AHEAD = 3600.0, 0.05
+"""What can wait takes only what an even pace over the hour leaves over, and this part of the limit besides: else it would use up
+early what registrations need later.
+"""
 
 
 @dataclass(frozen=True)
@@ -91,16 +95,18 @@ class Budgets:
         if (until := self._closed.get(account, 0.0)) > now:
             return until
         budget = self._budget(account, need, now)
-        if budget is None or budget.remaining > KEPT_BACK[need] * budget.limit:
+        if budget is None or budget.remaining > _kept_back(need, budget, now) * budget.limit:
             return None
-        return budget.resets_at
+        if budget.remaining <= KEPT_BACK[need] * budget.limit:
+            return budget.resets_at
+        return budget.resets_at - HOUR_S * (budget.remaining / budget.limit + AHEAD) + 1.0  # then that much is left over
 
     def left(self, account: str, need: Need, now: float) -> int | None:
         """How many calls of this need may be made now; None: GitHub has not said."""
         if self._closed.get(account, 0.0) > now:
             return 0
         budget = self._budget(account, need, now)
-        return None if budget is None else max(0, int(budget.remaining - KEPT_BACK[need] * budget.limit))
+        return None if budget is None else max(0, int(budget.remaining - _kept_back(need, budget, now) * budget.limit))
 
     def _budget(self, account: str, need: Need, now: float) -> Budget | None:
         """What was last said of the resource that such calls count against, unless it has been filled again since."""
@@ -110,6 +116,12 @@ class Budgets:
     def _shut(self, account: str, until: float) -> float:
         self._closed[account] = max(until, self._closed.get(account, 0.0))
         return self._closed[account]
+
+
+def _kept_back(need: Need, budget: Budget, now: float) -> float:
+    """Which part of the limit is for others."""
+    evenly = (budget.resets_at - now) / HOUR_S - AHEAD if need is Need.LOOKING else 0.0
+    return max(KEPT_BACK[need], min(1.0, evenly))
 
 
 def _number(headers: Mapping[str, str], name: str) -> float | None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from orchestrator.cards import is_over
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, ServiceFailed, Unanswered
 from orchestrator.naming import session_of
 from orchestrator.ports import Clock, Journal, Queue
 from orchestrator.reapers import GONE
@@ -32,6 +32,11 @@ OFFLINE_S = 3600.0
 """How long a registration must be offline and ownerless. Some read offline while their machine boots."""
 LATELY_S = 7 * 86_400.0
 """Repositories whose registrations are looked through: those heard of lately."""
+FEW, MOST = 5, 0.5
+"""More machines of no session than these, and than this part of all, are not believed in."""
+CURSOR = "cleaning/registrations"
+A_TICKS_S = 20.0
+"""For how long one tick looks through registrations."""
 LEASE_S = 50.0
 """One replica cleans at a time; shorter than the tick, so that another may take over at the next."""
 
@@ -71,17 +76,32 @@ class Cleaning:
         return True
 
     def _machines(self) -> None:
-        """Those past the end that their tag names, and those of no session."""
-        self._each(self.compute.list_sessions(), self._machine)
+        """Those past the end that their tag names, and those of no session.
 
-    def _machine(self, body: Body) -> None:
+        Raises: ServiceFailed: so many are of no session that it must be the tables that are wrong. None of these is touched.
+        """
+        bodies, strangers = list(self.compute.list_sessions()), list[Body]()
+        self._each(bodies, partial(self._machine, strangers))
+        if len(strangers) > max(FEW, MOST * len(bodies)):
+            told = f"{len(strangers)} of {len(bodies)} machines are of no session"
+            hint = (
+                "kept until the end that their tags name: is this the sessions table of this stack, and its stack id no other's?"
+            )
+            raise ServiceFailed("cleaning:machines", "Unlikely", f"{told}; {hint}")
+        self._each(strangers, self._stranger)
+
+    def _machine(self, strangers: list[Body], body: Body) -> None:
         now = self.clock.now()
         if body.expires_at is not None and now >= body.expires_at:
             if self.records.suspected(f"{body.handle.body}/past", now, PAST_S):
                 self._terminated(body, "past its end")
         elif self._is_owned(body):
             self.records.cleared(body.handle.body)
-        elif self.records.suspected(body.handle.body, now, SUSPECTED_S):
+        else:
+            strangers.append(body)
+
+    def _stranger(self, body: Body) -> None:
+        if self.records.suspected(body.handle.body, self.clock.now(), SUSPECTED_S):
             self._terminated(body, "of no session")
 
     def _is_owned(self, body: Body) -> bool:
@@ -128,11 +148,28 @@ class Cleaning:
             raise troubles[0]
 
     def _registrations(self) -> None:
-        """Runners of this stack's that are offline, and whose session is over or never was."""
-        now = self.clock.now()
-        if not self.records.leased("registrations", now, OFFLINE_S / 2):
+        """Runners of this stack's that are offline, and whose session is over or never was.
+
+        Every repository once in half an hour; as many at a time as do not keep the next tick waiting. Raises: OrchestratorError.
+        """
+        now, last = self.clock.now(), self.records.reached_last(CURSOR)
+        if not last and not self.records.leased("registrations", now, OFFLINE_S / 2):
             return
-        self._each(self.records.repositories(now - LATELY_S), self._registrations_of)
+        troubles: list[OrchestratorError] = []
+        for scope in sorted(self.records.repositories(now - LATELY_S), key=_name):
+            if _name(scope) <= last:
+                continue
+            if self.clock.now() - now > A_TICKS_S or any(isinstance(one, Unanswered) for one in troubles):
+                break
+            try:
+                self._registrations_of(scope)
+            except OrchestratorError as error:
+                troubles.append(error)
+            self.records.reached(CURSOR, _name(scope))
+        else:
+            self.records.reached(CURSOR, "")
+        if troubles:
+            raise troubles[0]
 
     def _registrations_of(self, scope: Scope) -> None:
         self._each(self.github.registered(scope), partial(self._registration, scope))
@@ -151,3 +188,7 @@ class Cleaning:
         """How much waits in each queue, and how long what was received lately had waited, for whoever watches."""
         for name, queue in self.queues.items():
             self.journal.event("queue.depth", queue=name, messages=queue.depth(), age_s=round(queue.age_s(), 1))
+
+
+def _name(scope: Scope) -> str:
+    return f"{scope.owner}/{scope.repo}".casefold()

@@ -25,8 +25,11 @@ SURPLUS_S = 60.0
 """Seconds of surplus before it is corrected: EC2 bills a minute anyway, and the next job may want it."""
 EXPECTED_S = 180.0
 """For how long a job counts that an interruption will send back."""
+TOLD_WITHIN_S = 900.0
+"""For so long it is remembered of a session that ended at work that GitHub has not told of its job."""
 MOST_EXPECTED = 100
 """Jobs of one label set that are expected at one time."""
+ON_TRIAL = "one machine is on trial, after several that got no job"
 HELD_S = 600.0
 """The same reason for waiting is remembered anew after so long."""
 KINDS = 8
@@ -78,6 +81,7 @@ def level(board: Board, now: float) -> Level:
     supply, demand = len(counted) + len(arriving) + len(told_of), max(len(waiting) + len(expected), len(prepared))
     looks = [*_looks(sessions, oldest, now), *told_of, *expected, *prepared, *([now + WAITING_S] if waiting else [])]
     ask = tuple(card.identity for card in sessions if _is_silent(card, now))
+    ask += tuple(name for name, until in ledger.working.items() if until <= now) if ledger else ()
     looks += [now + BUSY_S] if ask else []
     found = Level(
         waiting=waiting,
@@ -91,6 +95,9 @@ def level(board: Board, now: float) -> Level:
     if supply < demand:
         if ledger is not None and ledger.backoff_until > now:
             return replace(found, held=ledger.backoff_why, look_at=_first([*looks, ledger.backoff_until]))
+        if ledger is not None and max(ledger.barren.values(), default=0) >= BARREN:
+            trial = max(0, min(demand - supply, 1 - len(counted) - len(arriving)))
+            return replace(found, lacking=trial, held="" if trial else ON_TRIAL)
         there = sum(card.firm for card in sessions if card.identity in counted)
         there += sum(one in arriving for card in board.cards if card.kind == "launch" and card.firm for one in card.sessions)
         firm = max(0, len(expected) + sum(card.firm for card in waiting) - there)
@@ -118,7 +125,7 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
         until = (session.busy_at if session.busy_at is not None else now) + BUSY_S
         if session.bound_job or until <= now:
             return ledger
-        still = {name: at for name, at in ledger.working.items() if at > now}
+        still = {name: at for name, at in ledger.working.items() if at > now - TOLD_WITHIN_S}
         return changed(ledger, working={**still, session.session_id: until})
     kind = kind_of(session.spec, session.image)
     number = ledger.barren.get(kind, 0) + 1
@@ -128,6 +135,12 @@ def after_an_end(ledger: Ledger, session: Session, *, worked: bool, now: float) 
     until = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(number - BARREN, 10))
     why = f"{number} machines in a row ended without a job ({session.spec}, image {session.image})"
     return changed(ledger, barren=barren, backoff_until=until, backoff_why=why, backoff_of=kind)
+
+
+def after_a_job(ledger: Ledger) -> Ledger:
+    """The ledger after a job took a machine of it: they do get jobs. What EC2 refused has nothing to do with it."""
+    held = {"backoff_until": 0.0, "backoff_why": "", "backoff_of": ""} if ledger.backoff_of else {}
+    return changed(ledger, barren={}, **held) if ledger.barren else ledger
 
 
 def without_backoff(ledger: Ledger) -> Ledger:

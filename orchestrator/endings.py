@@ -18,7 +18,7 @@ from orchestrator.launching import Launching
 from orchestrator.model import Session, changed
 from orchestrator.naming import OPEN_LAUNCHES
 from orchestrator.notes import cause_of
-from orchestrator.ports import Clock, Journal, Received
+from orchestrator.ports import Clock, Crew, Journal, Received
 from orchestrator.reapers import DOWN, GONE, WORD_S, Measure, measure
 from orchestrator.records import Records
 from orchestrator.rescues import LOST, Rescues
@@ -85,6 +85,7 @@ class Endings:
     rescues: Rescues
     clock: Clock
     journal: Journal
+    crew: Crew
 
     def hear(self, received: Received) -> None:
         """What an agent said. A message nobody can act on is counted and dropped, never redelivered for ever.
@@ -106,13 +107,14 @@ class Endings:
         now = self.clock.now()
         match message:
             case Started():
-                self.configurations.delete(session.instance_id)
                 self.sessions.moved(session, SessionState.READY, ready_at=now)
+                # then: whoever finds none while the session still wants one would register it anew
+                self.configurations.delete(session.instance_id)
             case Busy():
                 hints = {"ran_job": message.ran_job[:SHORT], "ran_run": message.ran_run_id[:SHORT]}
                 self.sessions.moved(session, SessionState.BUSY, busy_at=now, **hints)
             case Interrupting():
-                self._interrupting(session, message.reason, now - received.waited_s)
+                self._alone(session, message.reason, now - received.waited_s)
             case FinalWord():
                 self._spoken(session, message)
             case BootstrapFailed():
@@ -159,7 +161,7 @@ class Endings:
             case _ if is_over(session):
                 return
             case "EC2 Spot Instance Interruption Warning":
-                self._interrupting(session, "spot", event.at(self.clock.now()))
+                self._alone(session, "spot", event.at(self.clock.now()))
             case "EC2 Instance Rebalance Recommendation":
                 self.journal.event("session.at_risk", session_id=session.session_id)
             case "EC2 Instance State-change Notification" if event.detail.state in GONE | DOWN and session.gone_at is None:
@@ -211,26 +213,35 @@ class Endings:
             return None
         return session if getattr(message, "attempt", 0) in (0, session.attempt) else None
 
-    def _interrupting(self, session: Session, reason: str, at: float) -> None:
-        """Its machine is going away: one without a job is no supply any more, one with a job will send it back to us."""
+    def _alone(self, session: Session, reason: str, at: float) -> None:
+        """One of a label set after the other: a hundred machines taken at once would lose races for its ledger for minutes."""
+        with self.crew.alone(session.set_key):
+            is_news = self._interrupting(session, reason, at)
+        if is_news and "spot" in reason:  # of all pools there is one record
+            now = self.clock.now()
+            self.launching.learned(lambda circuits: after_a_reclaim(circuits, session.pool, now))
+
+    def _interrupting(self, session: Session, reason: str, at: float) -> bool:
+        """Its machine is going away: one without a job is no supply any more, one with a job will send it back to us.
+
+        Whether that was news.
+        """
         self.journal.event("session.interrupting", session_id=session.session_id, reason=reason)
         if is_over(session) or "rebalance" in reason:
-            return
+            return False
         if session.interrupting_at is not None:
             self.sessions.wake(session.set_key)  # whoever heard it first may have been cut off before
-            return
+            return False
         now = self.clock.now()
         ledger = self.records.ledger(session.set_key) if self._works(session) else None
         expecting = [demand.expecting(ledger, now)] if ledger is not None else []
-        circuits = self.records.circuits() if "spot" in reason else None
-        wiser = after_a_reclaim(circuits, session.pool, now) if circuits is not None else None
-        learned = [wiser] if wiser is not None and wiser is not circuits else []
-        self.records.save(changed(session, interrupting_at=at), *expecting, *learned)
+        self.records.save(changed(session, interrupting_at=at), *expecting)
         if expecting and not self._works(session):  # its job's end was told while we wrote
             known = self.records.ledger(session.set_key)
             if known is not None and known.expected:
                 self.records.put(changed(known, expected=known.expected[:-1]))
         self.sessions.wake(session.set_key)
+        return True
 
     def _warned_before_its_end(self, session: Session, at: float) -> None:
         """EC2's warning, heard after the agent's last word: a runner that went without a word went because of it."""

@@ -141,6 +141,10 @@ def _of_session(session: Session, job: Job) -> list[Line]:
     return told
 
 
+def _held(why: str, for_s: float) -> str:
+    return f"{for_s:.0f} s to pass: {why}" if for_s > 0.0 else why
+
+
 def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ...], now: float) -> str:
     """The first condition that is not met, in the order in which they are asked."""
     job, ledger = facts.job, facts.board.ledger
@@ -179,7 +183,7 @@ def _waits_for(facts: Facts, settings: ServerSettings, catalogue: tuple[Kind, ..
             bool(found.lacking) and full is not None,
             lambda: f"{full.why}; {_place(facts, full, place)}" if full else "",
         ),
-        (bool(found.held), lambda: f"{ledger.backoff_until - now if ledger else 0:.0f} s to pass: {found.held}"),
+        (bool(found.held), lambda: _held(found.held, (ledger.backoff_until if ledger else now) - now)),
         (
             bool(found.lacking) and lately is not None,
             lambda: f"{lately.what if lately else ''}; {_place(facts, caps.Room(0, ''), place)}",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator import planning
-from orchestrator.cards import is_over
+from orchestrator.cards import Card, is_over
 from orchestrator.catalogue import Catalogue
-from orchestrator.demand import without_one
-from orchestrator.errors import ServiceFailed
+from orchestrator.demand import after_a_job, without_one
+from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.labels import read_ask
 from orchestrator.model import Job, Ledger, Note, Origin, Record, Session, changed, may_become
 from orchestrator.naming import NAME_LIMIT, session_of, set_key
@@ -66,13 +68,13 @@ class Intake:
         """
         state = STATES[event.action]
         known = self.records.job(event.job_id)
-        if known is not None and not asked and state in BY_ITS_WORD.get(known.state, ()):
+        if known is not None and not asked and _wants_githubs_word(known, state):
             told = self.github.job(Scope(known.installation_id, known.owner, known.repo), known.job_id)
             event, asked = (told, True) if told is not None and STATES[told.action] is state else (event, False)
         key = known.set_key if known else set_key(event.owner, event.repo, self.settings.runner_group_id, event.labels)
         if known is None:
             self.records.seen(Scope(event.installation_id, event.owner, event.repo), self.clock.now())
-        if known is None or may_become(known, state, asked=asked) or _names_its_runner(known, event, state):
+        if known is None or may_become(known, state, asked=asked) or _tells_more(known, event, state, asked=asked):
             self._remember(known or _new(event, key), event, state)
         if state is JobState.COMPLETED:
             self._rescued(event)
@@ -93,31 +95,63 @@ class Intake:
         self.journal.event("job.reconsidered", job_id=job.job_id, why=why)
         return not why
 
-    def ask(self, set_key: str, limit: int, *, urgent: bool) -> None:
-        """What GitHub says now of the jobs that wait in a label set, oldest first: a delivery may have been lost.
+    def ask(self, set_key: str, limit: int, *, urgent: bool) -> int:
+        """What GitHub says now of the jobs that wait in a label set, of so many runs, oldest first: deliveries get lost.
 
-        `urgent`: also where little is left of GitHub's limit.
+        `urgent`: also where little is left of GitHub's limit. Of how many it said anything new.
 
         Raises: Conflict; ServiceFailed.
         """
         cards = [card for card in self.records.board(set_key).cards if card.kind == "job" and card.state == JobState.QUEUED]
-        for card in sorted(cards, key=lambda card: card.since)[:limit]:
-            job = self.records.job(card.identity)
-            if job is None:
-                continue
-            told = self.github.job(Scope(job.installation_id, job.owner, job.repo), job.job_id, urgent=urgent)
-            if told is None:
-                self.forget(job.job_id, overdue=False)
-            elif may_become(job, STATES[told.action], asked=True):
-                self.journal.event("job.asked", job_id=job.job_id, state=told.action)
-                self.apply(told, asked=True)
+        runs: dict[str, list[Card]] = {}
+        for card in sorted(cards, key=lambda card: card.since):
+            runs.setdefault(card.run_id, []).append(card)
+        return sum(self._asked_of(run, urgent=urgent) for run in itertools.islice(runs.values(), limit))
 
-    def ask_run(self, scope: Scope, run_id: str, runner_name: str) -> None:
-        """Which job of a run that runner has by GitHub's word, if any. Raises: Conflict; ServiceFailed."""
+    def _asked_of(self, run: Sequence[Card], *, urgent: bool) -> int:
+        """Of the jobs of one run, by one call, and by one more for each that the run's latest attempt does not name."""
+        job = self.records.job(run[0].identity)
+        if job is None:
+            return 0
+        scope = Scope(job.installation_id, job.owner, job.repo)
+        try:
+            latest = {told.job_id: told for told in self.github.jobs_of(scope, job.run_id)} if len(run) > 1 else {}
+        except Throttled:
+            if not urgent:
+                raise
+            latest, run = {}, run[:1]
+        return sum(self._asked(scope, card.identity, latest.get(card.identity), urgent=urgent) for card in run)
+
+    def _asked(self, scope: Scope, job_id: str, told: JobEvent | None, *, urgent: bool) -> bool:
+        told = told or self.github.job(scope, job_id, urgent=urgent)
+        if told is None:
+            self.forget(job_id, overdue=False)
+            return True
+        return self._is_news(told)
+
+    def _is_news(self, told: JobEvent) -> bool:
+        """Whether GitHub's answer says of a job that we know more than we knew; it is applied then."""
+        job = self.records.job(told.job_id)
+        if job is None or not may_become(job, STATES[told.action], asked=True):
+            return False
+        self.journal.event("job.asked", job_id=job.job_id, state=told.action)
+        self.apply(told, asked=True)
+        return True
+
+    def ask_run(self, scope: Scope, run_id: str, runner_name: str) -> int:
+        """Which job of a run that runner has by GitHub's word, if any, and what else of the run we did not hear; how much it was.
+
+        Raises: Conflict; ServiceFailed.
+        """
+        news = 0
         for told in self.github.jobs_of(scope, run_id):
             if told.runner_name == runner_name and self.settings.are_ours(told.labels):
                 self.journal.event("job.asked", job_id=told.job_id, state=told.action)
                 self.apply(told, asked=True)
+                news += 1
+            else:
+                news += self._is_news(told)
+        return news
 
     def forget(self, job_id: str, *, overdue: bool = True) -> None:
         """A job that GitHub must have ended by its own limits, or does not know, though we never heard of its end.
@@ -154,6 +188,7 @@ class Intake:
     def _remember(self, job: Job, event: JobEvent, state: JobState) -> None:
         wait_s = APPROVAL_S if state is JobState.WAITING else QUEUED_S
         changes: dict[str, object] = {"state": state, "due": self.clock.now() + wait_s, "conclusion": event.conclusion}
+        changes["completed_at"] = None
         changes["head_sha"] = event.head_sha or job.head_sha
         if event.runner_name:
             changes["runner_name"] = event.runner_name[:NAME_LIMIT]
@@ -274,6 +309,8 @@ class Intake:
         if session is not None and not session.bound_job and (ledger := of(session.set_key)) and ledger.prepared:
             # one that was made before is taken now
             changes[session.set_key] = changed(ledger, prepared=without_one(ledger.prepared, self.clock.now()))
+        if session is not None and not session.bound_job and (ledger := of(session.set_key)) and ledger.barren:
+            changes[session.set_key] = after_a_job(ledger)
         is_back = job.run_attempt > 1 and job.version == 0  # whatever is told of it first: deliveries get lost
         will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", "failure")
         if (is_back or will_not_come) and (ledger := of(job.set_key)) and ledger.expected:
@@ -281,11 +318,18 @@ class Intake:
         return list(changes.values())
 
 
-def _names_its_runner(known: Job, event: JobEvent, state: JobState) -> bool:
-    """Whether it tells more than we know though the state is no news: the runner of a job that has none yet, or any end of one
-    that was given up.
+def _wants_githubs_word(known: Job, state: JobState) -> bool:
+    """Whether a delivery alone does not prove it: an approval after the queue, a life after an end that we inferred."""
+    given_up = known.conclusion == UNHEARD and state is not JobState.COMPLETED
+    return given_up or state in BY_ITS_WORD.get(known.state, ())
+
+
+def _tells_more(known: Job, event: JobEvent, state: JobState, *, asked: bool) -> bool:
+    """Whether it tells more than we know though the state is no news: the runner of a job that has none yet, or of one that was
+    given up its end, or whatever GitHub answers of it now.
     """
-    return known.conclusion == UNHEARD or (known.state is state and bool(event.runner_name) and not known.runner_name)
+    given_up = known.conclusion == UNHEARD and (asked or state is JobState.COMPLETED)
+    return given_up or (known.state is state and bool(event.runner_name) and not known.runner_name)
 
 
 def is_same(session: Session, job: Job) -> bool:

@@ -6,7 +6,7 @@ configured. It may be cut off anywhere and taken up again: a replay gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,7 @@ from orchestrator.catalogue import Catalogue
 from orchestrator.circuits import after_an_answer, open_pools
 from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.labels import Ask
-from orchestrator.model import Launch, Ledger, Planned, Session, Stack, Try, changed
+from orchestrator.model import Circuits, Launch, Ledger, Planned, Session, Stack, Try, changed
 from orchestrator.naming import runner_name
 from orchestrator.notes import Notes
 from orchestrator.patience import LEARNED, REFUSALS, SENT_S
@@ -28,6 +28,8 @@ from orchestrator.settings import ServerSettings
 from orchestrator.states import JobState, LaunchState, SessionState
 from orchestrator.troubles import Trouble, compact, gravest, told, trouble
 
+OLD_S = 1800.0
+"""A launch that is still not sent, or only in part, after so long is not asked for any more; another one is made instead."""
 REASON = 200
 """Characters kept of what EC2 says of one code."""
 HINTS: dict[Trouble | None, str] = {
@@ -52,6 +54,8 @@ class Launching:
     clock: Clock
     journal: Journal
     crew: Crew
+    configurers: Crew
+    """Hands of their own: SSM takes three configurations a second, and no launch waits for that."""
 
     def carry(self, launch: Launch, *, sent_before: bool = False) -> None:
         """As far as it goes; safe to repeat from any point at which it was cut off. Raises: OrchestratorError.
@@ -62,16 +66,18 @@ class Launching:
         while launch.state is not LaunchState.CLOSED:
             ledgers = {key: self.records.ledger(key) for key in launch.sets}
             if launch.state is LaunchState.INTENDED:
-                held_back = sent_before and self.records.stack().paused
+                held_back = sent_before and (self.records.stack().paused or self._is_old(launch))
                 started = self._found(launch) if held_back else self._started(launch, sent_before=sent_before)
                 if started is None:
                     break
                 launch = self._dealt(launch, started)
             made = self._all_made(launch, ledgers)
-            launch, sent_before = self._next(launch, ledgers), False
-            came = self.crew.each([partial(self._configure, session) for session in made])
-            _journaled(self.journal, came)
-            troubles += came
+            try:
+                launch, sent_before = self._next(launch, ledgers), False
+            finally:  # a lost race for the rest of it keeps no machine from its configuration
+                came = self.configurers.each([partial(self._configure, session) for session in made])
+                _journaled(self.journal, came)
+                troubles += came
         _raised(troubles)
 
     def resume(self, launch: Launch) -> None:
@@ -97,11 +103,15 @@ class Launching:
             lost=False,
         )  # fmt: skip
 
+    def _is_old(self, launch: Launch) -> bool:
+        """Whether it lay so long that its machines would end too soon: their tag was fixed when it was made."""
+        return self.clock.now() - launch.created_at > OLD_S
+
     def _found(self, launch: Launch) -> Started | None:
-        """While the stack is paused nothing is asked for: what was made before is looked for; None: EC2 may still show it."""
+        """While nothing is to be asked for: what was made before is looked for; None: EC2 may still show it."""
         found = self.compute.look_up(launch.request)
         if len(found) < len(launch.sessions) and self.clock.now() - launch.asked_at < UNSEEN_S:
-            self.records.noted(launch, self.clock.now(), "the stack is paused: not asked for")
+            self.records.noted(launch, self.clock.now(), "not asked for any more: the stack is paused, or it lay too long")
             return None
         return Started(found)
 
@@ -117,7 +127,7 @@ class Launching:
         dealt = self.records.put(
             changed(launch, state=LaunchState.DEALT, bodies=bodies, pools=pools, tries=tries, due=self.sessions.leased())
         )
-        self._learned(started.refused, pools.values())
+        self.learned(lambda known: after_an_answer(known, started.refused, pools.values(), now))
         if bodies and now - launch.created_at > caps.SEEN_S:
             self._counted_anew(lambda stack: caps.came_late(stack, len(bodies), launch, now))
         fields = {"launch_id": launch.launch_id, "step": launch.step, "wanted": len(launch.sessions), "got": len(bodies)}
@@ -139,11 +149,11 @@ class Launching:
             found = self.compute.look_up(launch.request)  # whatever an unanswered call made after all
             return Started(found, (f"{error.code}: {error}",))
 
-    def _learned(self, refused: Iterable[str], given: Iterable[str]) -> None:
-        """For the breakers; several may learn at once. Not knowing it costs a call, not a machine."""
+    def learned(self, change: Callable[[Circuits], Circuits]) -> None:
+        """For the breakers; several may learn at once. Not knowing it costs a call, not a machine. Raises: ServiceFailed."""
         for _ in range(LEARNED):
             known = self.records.circuits()
-            wiser = after_an_answer(known, refused, given, self.clock.now())
+            wiser = change(known)
             try:
                 if wiser is not known:
                     self.records.put(wiser)
@@ -209,7 +219,7 @@ class Launching:
         left, reasons = tuple(one for one in launch.sessions if one.session_id not in launch.bodies), launch.tries[-1].reasons
         ledger = ledgers[left[0].set_key] if left else None
         ask = self.settings.ask_of(ledger.owner, ledger.repo, ledger.labels) if ledger is not None else None
-        paused = bool(left) and self.records.stack().paused
+        paused = bool(left) and (self._is_old(launch) or self.records.stack().paused)
         if ask is not None and not paused:
             wanted = planning.firm(ask) if launch.firm else ask
             row = planning.next_row(planning.steps(wanted, self.settings), launch.step, reasons)

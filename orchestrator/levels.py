@@ -21,9 +21,9 @@ from orchestrator.records import Records
 from orchestrator.sessions import Sessions, scope_of
 from orchestrator.settings import ServerSettings
 
-ASKED_S, DOUBTED_S, LONGEST_S, ASKED_JOBS = 60.0, 300.0, 3600.0, 5
-"""How often GitHub is asked about a label set's jobs, and about how many: if a runner works on something it has not told of, and
-if nobody took the machines that were there for them (less often each time).
+ASKED_S, DOUBTED_S, LONGEST_S, ASKED_RUNS, DOUBTED_RUNS = 60.0, 300.0, 3600.0, 5, 50
+"""How often GitHub is asked about a label set's jobs, and about how many of their runs: if a runner works, or has worked, on
+something it has not told of, and if nobody took the machines that were there for them (less often each time it is no news).
 """
 ASKED_KNOWN = 10_000
 """Label sets of which a process remembers when it asked."""
@@ -43,7 +43,7 @@ class Levels:
     journal: Journal
     crew: Crew
     _asked: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """When, and how often in a row only to be sure."""
+    """When, and how often in a row only to be sure, and for nothing."""
 
     def settle(self, set_keys: Iterable[str]) -> None:
         """Correct the level of each label set; sets that need the same kind of machine share a launch.
@@ -53,12 +53,20 @@ class Levels:
         wanted: dict[str, list[Want]] = defaultdict(list)
         own = sorted(set(set_keys))
         troubles = self.crew.each([partial(self._weighed, key, wanted) for key in own])
-        before = self.orders.before(own, wanted) if wanted else []
+        before = self._before(own, wanted, troubles) if wanted else []
         troubles += self.crew.each([partial(self._weighed, key, wanted) for key in before])
         launches = self.orders.placed(wanted, troubles)
         served = [partial(self.orders.step_out, key, wanted) for key in self.orders.looked_at(own, before)]
         troubles += self.crew.each([*(partial(self.launching.carry, launch) for launch in launches), *served])
         report(self.journal, troubles)
+
+    def _before(self, own: list[str], wanted: dict[str, list[Want]], troubles: list[Exception]) -> list[str]:
+        """Who waited before; that the line cannot be read now keeps nobody from his machine."""
+        try:
+            return self.orders.before(own, wanted)
+        except ServiceFailed as error:
+            troubles.append(error)
+            return []
 
     def _weighed(self, key: str, wanted: dict[str, list[Want]]) -> None:
         """Beside others; who loses a race is looked at again. Raises: ServiceFailed."""
@@ -74,9 +82,10 @@ class Levels:
         if (found.ask or found.doubtful) and now - asked_at >= (ASKED_S if found.ask else min(LONGEST_S, DOUBTED_S * 2.0**times)):
             if len(self._asked) >= ASKED_KNOWN:
                 self._asked.clear()
-            self._asked[key] = (now, 0 if found.ask else min(times + 1, 10))
-            self._ask(key, found)
-            board = self.records.board(key)
+            self._asked[key] = (now, times)
+            answered, news = self._ask(key, found)
+            self._asked[key] = (now, 0 if found.ask or news else min(times + 1, 10))
+            board = self._asked_about(self.records.board(key), found.ask) if answered else self.records.board(key)
             found = level(board, now)
         ledger = board.ledger or self._fresh(board)
         if ledger is None:
@@ -96,19 +105,33 @@ class Levels:
         report(self.journal, self.crew.each([partial(self.sessions.release, session_id) for session_id in found.surplus]))
         self.records.rest(board, look_at)
 
-    def _ask(self, key: str, found: Level) -> None:
-        """GitHub is asked what it has not told: of the runs that silent sessions say they work for, and of jobs that wait."""
-        for session in filter(None, map(self.records.session, found.ask)):
-            if session.ran_run and not session.bound_job:
-                self._asking(key, partial(self.intake.ask_run, scope_of(session), session.ran_run, session.runner_name))
-        self._asking(key, partial(self.intake.ask, key, max(ASKED_JOBS, len(found.ask)), urgent=bool(found.ask)))
+    def _ask(self, key: str, found: Level) -> tuple[bool, bool]:
+        """GitHub is asked what it has not told: of the runs that silent sessions say they work for, and of jobs that wait.
 
-    def _asking(self, key: str, ask: Callable[[], None]) -> None:
-        """That it cannot be asked now keeps nobody from his machine."""
+        Whether it answered everything, and whether anything of that was news.
+        """
+        silent = [one for one in map(self.records.session, found.ask) if one is not None and one.ran_run and not one.bound_job]
+        runs = {(session.ran_run, scope_of(session)): session.runner_name for session in silent}
+        asks = [partial(self.intake.ask_run, scope, run, name) for (run, scope), name in runs.items()]
+        most = max(ASKED_RUNS, len(found.ask)) if found.ask else DOUBTED_RUNS
+        told = [self._asking(key, ask) for ask in (*asks, partial(self.intake.ask, key, most, urgent=bool(found.ask)))]
+        return None not in told, any(told)
+
+    def _asking(self, key: str, ask: Callable[[], int]) -> int | None:
+        """How much was news; None: it cannot be asked now, which keeps nobody from his machine."""
         try:
-            ask()
+            return ask()
         except ServiceFailed as error:
             self.journal.event("level.unasked", set_key=key, error=str(error))
+            return None
+
+    def _asked_about(self, board: Board, sessions: Iterable[str]) -> Board:
+        """Sessions that are over and of whose jobs GitHub has told by now are not asked about again. Raises: Conflict."""
+        ledger = board.ledger
+        left = {name: at for name, at in ledger.working.items() if name not in set(sessions)} if ledger is not None else {}
+        if ledger is None or left == ledger.working:
+            return board
+        return changed(board, ledger=self.records.put(changed(ledger, working=left)))
 
     def _has_a_new_image(self, ledger: Ledger) -> bool:
         """Whether a launch would now be of another kind, or use another template version, than those that did no work."""

@@ -33,6 +33,8 @@ PACED_S = 2.0
 """How long what the pace does not allow now waits before it is asked again."""
 TOGETHER = 100
 """Of those that wait, so many are looked at again so soon; the others in turn."""
+TRIAL_S = 600.0
+"""How long a machine may take to show whether GitHub lets it in."""
 IN_LINE = 20
 """Label sets that waited before, and are looked at with one that wants machines now."""
 STARVED_S = 600.0
@@ -119,7 +121,11 @@ class Orders:
         line = [place for key, place in self._line.items() if not place.whose and place.since < youngest and key not in own]
         if len(line) > IN_LINE:
             for want in [want for wants in wanted.values() for want in wants if want.age > line[IN_LINE].since]:
-                self._put_off(want, "those that have waited longer", self.clock.now() + PACED_S)
+                try:
+                    self._put_off(want, "those that have waited longer", self.clock.now() + PACED_S)
+                except Conflict:  # somebody wrote its ledger meanwhile: read again, and nobody else is kept waiting for it
+                    want.put_off = True
+                    self.sessions.wakes.wake(want.ledger.set_key)
         return [place.set_key for place in line[:IN_LINE]]
 
     def looked_at(self, own: Sequence[str], before: Sequence[str]) -> set[str]:
@@ -191,6 +197,12 @@ class Orders:
             self._line[key] = place
         if until is not None:
             self.records.wake(want.ledger.set_key, until)
+            self.sessions.wakes.wake(want.ledger.set_key, until - now)
+
+    def _on_trial(self, repository: str) -> int:
+        """Machines of that repository that are still to show whether GitHub lets them in."""
+        cards = [card for card in self.records.board(repository_key(repository)).cards if self.clock.now() - card.since < TRIAL_S]
+        return sum(1 if card.kind == "session" else len(card.sessions) for card in cards)
 
     def _room(self, want: Want, stack: Stack, planned: Sequence[Planned], paces: dict[str, Pace]) -> caps.Room:
         """For how many more machines of its repository and label set; `paces` gets those that a launch must write.
@@ -199,8 +211,9 @@ class Orders:
         """
         allowed = self.sessions.github.registrations(scope_of(want.ledger))
         name, settings = repository_of(want.ledger), self.settings
-        rooms = [replace(caps.registrations(allowed, len(planned) + caps.lately(stack)), whose=name)]
         taken = sum(one.repository == name for one in planned)
+        spoken_for = taken + self._on_trial(name) if allowed.on_trial else len(planned) + caps.lately(stack)
+        rooms = [replace(caps.registrations(allowed, spoken_for), whose=name)]
         if settings.per_repository != Caps():
             mine = caps.room_of(self.records.board(repository_key(name)), settings.per_repository, self.each_of(want.ask), name)
             rooms.append(replace(mine, machines=max(0, mine.machines - taken)))

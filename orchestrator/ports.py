@@ -52,8 +52,8 @@ class Crew(Protocol):
 class Wakes(Protocol):
     """The way to have a label set looked at soon. Losing one is harmless: what it was for stands in the tables."""
 
-    def wake(self, set_key: str) -> None:
-        """Soon, and once for many wakes in between."""
+    def wake(self, set_key: str, after_s: float = 0.0) -> None:
+        """Soon, and once for many wakes in between; or after so many seconds."""
 
 
 Key = tuple[str, str]

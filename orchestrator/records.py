@@ -42,7 +42,14 @@ LEDGER_KEPT_S = 90 * 86_400
 """How much longer a label set is remembered that nobody uses: labels that name their run would else pile up for ever."""
 TOLD = 12
 """Of what a record tells of its troubles, the last so many."""
-WAKE, LEDGER, CARD = "wake", "ledger", "card#"
+WAKE, LEDGER, CARD = "wake", "#ledger", "card#"
+ORDER = {"launch": "1-launch", "session": "2-session", "job": "3-job"}
+"""How cards are named, and so read: a board is no snapshot, its rows are read by name, one after the other.
+
+The ledger comes first, so that whatever is committed on it while the rest is read makes our own commit fail. A launch comes
+before its sessions, which come before the jobs that bind them: what moves on meanwhile is seen twice rather than not at all.
+Source: "Isolation levels" of the DynamoDB developer guide: a query beside a transaction is read-committed.
+"""
 TRAIL = "session#"
 """Beside a job: which sessions were launched for it, for whoever asks why."""
 FOR_EVER = 1e11
@@ -226,7 +233,7 @@ class Records(Marks):
         for key, card in cards(record).items():
             if key != getattr(record, "set_key", key) and record.version > 1 and card is not None:
                 continue  # of a repository's open sessions only the number counts: written at the beginning, gone in the end
-            yield Write(SESSIONS, (key, f"{CARD}{row}#{name}"), None if card is None else plain(card))
+            yield Write(SESSIONS, (key, f"{CARD}{ORDER[row]}#{name}"), None if card is None else plain(card))
 
     def _shard(self, table: str, name: str) -> str:
         return str(zlib.crc32(name.encode()) % self._shards)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed
+from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Throttled
 from orchestrator.intake import UNHEARD, Intake
 from orchestrator.model import Job
 from orchestrator.ports import Clock, Journal
@@ -46,6 +46,8 @@ class Recovery:
     journal: Journal
     _tried: set[str] = field(default_factory=set)
     """Deliveries that this process has asked for already, and that are still among those that failed."""
+    _passed: dict[str, Scope] = field(default_factory=dict)
+    """Repositories whose turn it was while GitHub wanted to be left alone: they come first in the next round."""
 
     def round(self) -> int:
         """One round, unless another replica has it; returns how much was recovered. What fails is in the journal."""
@@ -91,10 +93,23 @@ class Recovery:
     def _found(self) -> int:
         """Jobs that wait on GitHub, are ours, and that no delivery told of."""
         found = 0
-        for scope in self._turn():
-            found += self._attempted(_name(scope), partial(self._found_in, scope))
+        again = list(self._passed.values())[: REPOSITORIES // 2]
+        for scope in again:
+            found += self._attempted(_name(scope), partial(self._unless_throttled, scope))
+        for scope in self._turn()[: REPOSITORIES - len(again)]:
+            if scope not in again:
+                found += self._attempted(_name(scope), partial(self._unless_throttled, scope))
             self.records.reached(CURSOR, _name(scope))
         return found
+
+    def _unless_throttled(self, scope: Scope) -> int:
+        """Raises: Throttled: its turn is not over, it comes before the others in the next round."""
+        self._passed.pop(_name(scope), None)
+        try:
+            return self._found_in(scope)
+        except Throttled:
+            self._passed[_name(scope)] = scope
+            raise
 
     def _found_in(self, scope: Scope) -> int:
         found = 0

@@ -59,14 +59,14 @@ def next_rerun(wanted: Iterable[str], ids: Iterable[str], badly: Sequence[Ended]
     """Which jobs (names) the next re-run runs, and the id of the one job it is of (empty: all that ended badly).
 
     `wanted`, `ids`: those that lost their machines, by name and, as far as known, by id in this attempt; `badly`: all that
-    ended badly. Nothing: no re-run.
+    ended badly, by whose own fault or not: nobody can cancel one job alone. Nothing: no re-run.
     """
     names, known = Counter(one.name for one in badly), set(ids)
     there = [one for one in badly if one.job_id in known or (one.name in set(wanted) and names[one.name] == 1)]
     there = sorted((one for one in there if one.conclusion == "failure"), key=lambda one: (one.name, one.job_id))
     if not there:
         return (), ""
-    if len(there) == len(badly):
+    if len(there) == sum(one.conclusion != "cancelled" for one in badly):  # the others of a matrix that fails fast went with it
         return tuple(dict.fromkeys(one.name for one in there)), ""
     return (there[0].name,), there[0].job_id
 
@@ -170,6 +170,8 @@ class Rescues:
             self._done(rescue)  # its answer was lost
         elif run.attempt != rescue.seen_attempt:
             self._dropped(rescue, "somebody else ran it again")
+        elif run.over and run.conclusion == "cancelled":
+            self._dropped(rescue, "somebody cancelled the run")
         elif run.over:
             badly = self.github.ended_badly(scope, rescue.run_id)
             names, job_id = next_rerun(rescue.wanted, rescue.ids, badly)

@@ -122,6 +122,8 @@ class Run:
 
     over: bool
     attempt: int
+    conclusion: str = ""
+    """Of a run that is over, in GitHub's words."""
     fork: bool = False
     public: bool = False
 
@@ -132,6 +134,8 @@ class Allowance:
 
     left: int | None = None
     why: str = "GitHub's limit of registrations"
+    on_trial: bool = False
+    """The App was not let in there lately: one machine shows whether it is now."""
 
 
 @dataclass(frozen=True)

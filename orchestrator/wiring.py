@@ -57,6 +57,8 @@ class World:
     events_queue: Queue | None = None
     kinds: Callable[[], tuple[catalogue.Kind, ...]] | None = None
     """What EC2 offers today; None: the shipped catalogue is all there is."""
+    configurers: Crew | None = None
+    """Hands for configurations: whatever they wait for, launches do not. None: the same."""
     sweepers: Crew | None = None
     """Hands for what is due: whatever they wait for, those that launch do not. None: the same."""
 
@@ -85,14 +87,18 @@ def turns(settings: ServerSettings, world: World) -> Turns:
     shipped = catalogue.snapshot(catalogue.SNAPSHOT.read_text(encoding="utf-8"))
     kinds = catalogue.Catalogue(shipped, world.kinds, at_once=settings.is_priced)
     notes = Notes(records, world.github, world.clock, world.journal)
-    launching = Launching(settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew)
+    launching = Launching(
+        settings, records, world.compute, sessions, notes, kinds, world.clock, world.journal, world.crew,
+        world.configurers or world.crew,
+    )  # fmt: skip
     rescues = Rescues(records, notes, world.github, world.clock, world.journal, settings.watch_s)
     intake = Intake(settings, records, sessions, rescues, notes, world.github, kinds, world.clock, world.journal, world.crew)
     orders = Orders(settings, records, launching, sessions, world.clock, world.ids, world.journal)
     levels = Levels(settings, records, launching, sessions, intake, orders, world.clock, world.journal, world.crew)
     endings = Endings(
         settings, records, world.compute, world.github, world.configurations, sessions, launching, rescues, world.clock,
-        world.journal, )  # fmt: skip
+        world.journal, world.crew,
+    )  # fmt: skip
     recovery = Recovery(settings, records, world.github, intake, world.clock, world.journal)
     queues = {"jobs": world.job_queue, "terminations": world.termination_queue}
     queues |= {"events": world.events_queue} if world.events_queue is not None else {}
@@ -108,7 +114,7 @@ def turns(settings: ServerSettings, world: World) -> Turns:
 def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Orchestrator:
     """On AWS and GitHub, as the settings say."""
     clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
-    hands, sweepers, waker = Hands(settings.crew), Hands(settings.crew), Waker()
+    hands, sweepers, configurers, waker = *(Hands(settings.crew) for _ in range(3)), Waker()
     compute = _compute(settings, clients, clock)
     world = World(
         tables=tables(settings, clients),
@@ -127,7 +133,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         clock=clock, ids=SystemIds(), journal=journal, crew=hands, wakes=waker,
         events_queue=SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None,
         kinds=None if settings.local else lambda: _market(settings, clients, compute),
-        sweepers=sweepers,
+        configurers=configurers, sweepers=sweepers,
     )  # fmt: skip
     made = turns(settings, world)
     return Orchestrator(
@@ -138,7 +144,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         made.records,
         journal,
         waker,
-        (sweepers, hands),
+        (configurers, sweepers, hands),
         world.events_queue,
     )
 

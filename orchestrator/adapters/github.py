@@ -37,18 +37,21 @@ class GitHubApp(GitHubWire):
         if status in SHUT_OUT:
             self.shut(place_of(scope))
         self.expect(status, 201, "generate-jitconfig", answer)
+        self.let_in(scope)
         with readable("generate-jitconfig"):
             return Minted(int(answer["runner"]["id"]), Secret(str(answer["encoded_jit_config"])))
 
     def registrations(self, scope: Scope) -> Allowance:
-        """By the headers of the last answer, or by GitHub's overview; none while the App may not register there."""
+        """By the headers of the last answer, or by GitHub's overview; none while the App may not register there, then one."""
         if self.is_shut_out(scope):
             return Allowance(0, NOT_LET_IN)
         left = self.left(scope)
         if left is None:
             self.look_over(scope)
             left = self.left(scope)
-        return Allowance(0, NOT_LET_IN) if self.is_shut_out(scope) else Allowance(left)
+        if self.is_shut_out(scope):
+            return Allowance(0, NOT_LET_IN)
+        return Allowance(1, NOT_LET_IN, on_trial=True) if self.is_on_trial(scope) and left != 0 else Allowance(left)
 
     def find(self, scope: Scope, name: str) -> int | None:
         """By exact name."""
@@ -102,7 +105,8 @@ class GitHubApp(GitHubWire):
         with readable("get run"):
             fork = (answer.get("head_repository") or {}).get("full_name") != answer["repository"]["full_name"]
             over, public = answer["status"] == "completed", not answer["repository"]["private"]
-            return Run(over=over, attempt=int(answer["run_attempt"]), fork=fork, public=public)
+            ended = str(answer.get("conclusion") or "")
+            return Run(over=over, attempt=int(answer["run_attempt"]), conclusion=ended, fork=fork, public=public)
 
     def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
         """All pages. Source: the conclusions of "Get a job for a workflow run", GitHub REST."""

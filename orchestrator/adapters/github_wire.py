@@ -81,10 +81,21 @@ class GitHubWire:
 
     def is_shut_out(self, scope: Scope) -> bool:
         """Whether the App was not let in there, or in its installation, a while ago."""
-        place, now = place_of(scope), self._clock.now()
-        return any(
-            self._shut_out.get(key, 0.0) > now for key in (place, scope.installation_id, self._installations.get(place, ""))
-        )
+        return any(self._shut_out.get(key, 0.0) > self._clock.now() for key in self._doors(scope))
+
+    def is_on_trial(self, scope: Scope) -> bool:
+        """Whether it was shut out there, and has not been let in since."""
+        return any(key in self._shut_out for key in self._doors(scope))
+
+    def let_in(self, scope: Scope) -> None:
+        """It may register there (again)."""
+        for key in self._doors(scope):
+            self._shut_out.pop(key, None)
+
+    def _doors(self, scope: Scope) -> tuple[str, str, str]:
+        """Under which it may be shut out there."""
+        place = place_of(scope)
+        return place, scope.installation_id, self._installations.get(place, "")
 
     def shut(self, key: str) -> None:
         """An installation, or a repository (`place_of`)."""

@@ -111,6 +111,9 @@ class GitHubApps:
     def _told(self, scope: Scope) -> Allowance:
         """Of all together, and no more than the repository may have; unknown if one of them does not know."""
         known = [app.registrations(own) for app, own in self._shards(scope)]
+        on_trial = [one for one in known if one.on_trial]
+        if on_trial and all(one.on_trial or one.left == 0 for one in known):
+            return on_trial[0]
         counted = [one.left for one in known if one.left is not None]
         lately = self._lately(scope)
         if len(counted) < len(known):

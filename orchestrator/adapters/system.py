@@ -102,13 +102,18 @@ class Waker:
 
     def __init__(self) -> None:
         self._waiting: set[str] = set()
+        self._later: dict[str, float] = {}
         self._changed = threading.Condition()
         self._last_s = 0.0
 
-    def wake(self, set_key: str) -> None:
+    def wake(self, set_key: str, after_s: float = 0.0) -> None:
         """From any thread."""
         with self._changed:
-            self._waiting.add(set_key)
+            if after_s > 0.0:
+                at_s = time.monotonic() + after_s
+                self._later[set_key] = min(at_s, self._later.get(set_key, at_s))
+            else:
+                self._waiting.add(set_key)
             self._changed.notify_all()
 
     def taken(self, wait_s: float) -> list[str]:
@@ -116,12 +121,17 @@ class Waker:
         until_s = time.monotonic() + wait_s
         with self._changed:
             while (now_s := time.monotonic()) < until_s:
+                woken = [key for key, at_s in self._later.items() if at_s <= now_s]
+                self._waiting.update(woken)
+                for key in woken:
+                    del self._later[key]
                 ripe_s = self._last_s + COALESCED_S
                 if self._waiting and now_s >= ripe_s:
                     self._last_s = now_s
                     taken, self._waiting = sorted(self._waiting), set()
                     return taken
-                self._changed.wait(min(until_s, ripe_s if self._waiting else until_s) - now_s)
+                next_s = ripe_s if self._waiting else min(self._later.values(), default=until_s)
+                self._changed.wait(max(0.0, min(until_s, next_s) - now_s))
         return []
 
 

@@ -143,9 +143,9 @@ class GatheredWakes:
 
     waiting: list[str] = field(default_factory=list)
 
-    def wake(self, set_key: str) -> None:
-        """Once each."""
-        if set_key not in self.waiting:
+    def wake(self, set_key: str, after_s: float = 0.0) -> None:
+        """Once each; what is to be woken later is left to the sweep."""
+        if set_key not in self.waiting and after_s <= 0.0:
             self.waiting.append(set_key)
 
     def taken(self) -> list[str]:
@@ -417,6 +417,8 @@ class MemoryGitHub:
         self.reruns: list[tuple[str, str]] = []
         self.gone: set[str] = set()
         """Runs that GitHub does not know (any more)."""
+        self.cancelled: set[str] = set()
+        """Runs that somebody cancelled."""
         self.forks: set[str] = set()
         """Runs whose code comes from one."""
         self.left: int | None = None
@@ -483,7 +485,9 @@ class MemoryGitHub:
         if run_id in self.gone:
             return None
         over = all(job.action == "completed" for job in self._latest(run_id))
-        return Run(over=over, attempt=self.attempts.get(run_id, 1), fork=run_id in self.forks)
+        ended = "cancelled" if run_id in self.cancelled else "failure"
+        attempt, fork = self.attempts.get(run_id, 1), run_id in self.forks
+        return Run(over=over, attempt=attempt, conclusion=ended if over else "", fork=fork)
 
     def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
         """If the App may."""

@@ -44,6 +44,46 @@ def test_the_less_is_left_the_more_urgent_a_call_must_be(remaining: int, may: se
     assert {need for need in Need if budgets.left(ACCOUNT, need, NOW)} == may
 
 
+@pytest.mark.parametrize(
+    ("used", "passed_s", "may"),
+    [(49, 0.0, True), (51, 0.0, False), (290, 900.0, True), (310, 900.0, False), (600, 2000.0, True), (760, 3500.0, False)],
+)
+def test_what_can_wait_takes_what_an_even_pace_leaves_over(used: int, passed_s: float, may: bool) -> None:
+    """Else it would use up in the first half of the hour what registrations need in the second."""
+    budgets = Budgets()
+    for need in Need:
+        budgets.told(ACCOUNT, need, 200, headers(1000 - used, reset_in_s=3600.0 - passed_s), NOW)
+
+    until = budgets.refused(ACCOUNT, Need.LOOKING, NOW)
+
+    assert (until is None, bool(budgets.left(ACCOUNT, Need.LOOKING, NOW))) == (may, may)
+    assert until is None or budgets.refused(ACCOUNT, Need.LOOKING, until) is None, "then it may"
+    assert budgets.refused(ACCOUNT, Need.REGISTRATION, NOW) is budgets.refused(ACCOUNT, Need.WORK, NOW) is None
+
+
+@pytest.mark.parametrize(("jobs", "looks"), [(3600, 1400), (3000, 2000)])
+def test_registrations_of_a_whole_hour_are_served_however_much_is_to_be_looked_at(jobs: int, looks: int) -> None:
+    """An App's 5,000 calls, counted minute by minute, beside a recovery that would take all of them."""
+    budgets, left, served, looked = Budgets(), 5000, 0, 0
+    for minute in range(60):
+        now = NOW + 60.0 * minute
+
+        def called(need: Need, at: float) -> bool:
+            nonlocal left
+            if budgets.refused(ACCOUNT, need, at) is not None:
+                return False
+            left -= 1
+            told = {"x-ratelimit-limit": "5000", "x-ratelimit-remaining": str(left), "x-ratelimit-reset": str(NOW + 3600.0)}
+            budgets.told(ACCOUNT, need, 200, told, at)
+            return True
+
+        looked += sum(called(Need.LOOKING, now) for _ in range(400))
+        served += sum(called(Need.REGISTRATION, now) for _ in range(jobs // 60))
+
+    assert served == jobs
+    assert 0.5 * looks <= looked <= looks
+
+
 def test_registrations_may_have_a_budget_of_their_own() -> None:
     budgets = Budgets()
     budgets.told(ACCOUNT, Need.LOOKING, 200, headers(0), NOW)

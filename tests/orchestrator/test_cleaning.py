@@ -15,7 +15,17 @@ from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.model import changed
 from orchestrator.states import LaunchState, SessionState
 from tests.conftest import Moto
-from tests.orchestrator.memory import MORNING, Crash, ManualClock, MemoryJournal, Registration, World, a_launch, an_event
+from tests.orchestrator.memory import (
+    MORNING,
+    Crash,
+    ManualClock,
+    MemoryJournal,
+    Registration,
+    World,
+    a_launch,
+    an_event,
+    some_settings,
+)
 
 STRANGER = "i-0123456789abcdef0"
 
@@ -114,6 +124,88 @@ def test_h5_one_machine_that_cannot_be_terminated_keeps_no_other_alive_and_is_re
 
     assert (failed, world.compute.instances["i-2"]) == (1, "terminated")
     assert "cleaning.failed" in world.journal.names and "cleaning.incomplete" in world.journal.names
+
+
+def test_a_table_that_knows_none_of_the_machines_is_not_believed() -> None:
+    """Restored, renamed, or another stack's of the same name: unknown means keep. Their tags end them."""
+    world = World(settings=some_settings(max_sessions=100))
+    for number in range(20):
+        world.turns.on_job_event(an_event(job_id=str(number)))
+    world.settle()
+    other = World()
+    other.compute, other.clock = world.compute, world.clock
+    turns = other.replica()
+
+    failed = []
+    for _ in range(15):
+        world.clock.at += 60.0
+        failed.append(turns.on_tick())
+
+    assert set(world.compute.instances.values()) == {"running"}
+    assert failed == [1] * 15, "an operator sees it"
+    (why,) = {str(fields["error"]) for name, fields in other.journal.events if name == "cleaning.failed"}
+    assert "20 of 20 machines are of no session" in why and "sessions table" in why
+
+
+def test_some_machines_of_no_session_among_many_are_believed() -> None:
+    world = World(settings=some_settings(max_sessions=100))
+    for number in range(20):
+        world.turns.on_job_event(an_event(job_id=str(number)))
+    world.settle()
+    for number in range(8):
+        name = f"i-{0xFFFF + number:017x}"
+        world.compute.instances[name], world.compute.launched_by[name] = "running", "l-unknown"
+
+    cleaned(world, 0.0, SUSPECTED_S)
+
+    assert sorted(world.compute.instances.values()) == ["running"] * 20 + ["terminated"] * 8
+
+
+def many_repositories(world: World, number: int) -> list[str]:
+    names = [f"repo{at:03}" for at in range(number)]
+    for name in names:
+        world.turns.on_job_event(an_event("completed", conclusion="success", job_id=name, repo=name))
+    return names
+
+
+def test_a_github_that_hangs_keeps_the_tick_for_one_repository_and_no_longer() -> None:
+    world = World()
+    many_repositories(world, 300)
+    stranger(world)
+    asked = []
+
+    def hangs(scope: Any) -> Any:
+        asked.append(scope.repo)
+        world.clock.at += 20.0
+        raise Unanswered("github:list runners")
+
+    world.github.registered = hangs  # type: ignore[method-assign]
+    cleaned(world, 0.0, SUSPECTED_S, 60.0)
+
+    assert len(asked) == len(set(asked)) == 3, "one in each tick, and each time the next"
+    assert world.compute.instances[STRANGER] == "terminated"
+
+
+def test_every_repositorys_registrations_are_looked_through_in_half_an_hour_some_at_a_time() -> None:
+    world = World()
+    names = many_repositories(world, 60)
+    asked = []
+
+    def slow(scope: Any) -> Any:
+        asked.append(scope.repo)
+        world.clock.at += 3.0
+        return iter(())
+
+    world.github.registered = slow  # type: ignore[method-assign]
+    took = []
+    for _ in range(12):
+        began = world.clock.at
+        world.turns.on_tick()
+        took.append(world.clock.at - began)
+        world.clock.at += 60.0
+
+    assert asked == names, "each once, though the replica may be another one each time"
+    assert max(took) < 30.0
 
 
 def test_h4_one_reaper_that_fails_keeps_no_other_from_its_work() -> None:

@@ -195,12 +195,27 @@ def test_a_job_that_was_given_up_and_is_heard_of_after_all_gets_its_machine() ->
     world.clock.at += 2 * 86_400.0
     world.tick()
     given_up = world.records.job("1")
+    world.github.jobs["1"] = an_event("queued", at=world.clock.at)
 
     world.told(an_event("queued", at=world.clock.at))
 
     assert given_up is not None and given_up.conclusion == "unheard"
     job = world.records.job("1")
-    assert job is not None and job.state is JobState.QUEUED
+    assert job is not None and (job.state, job.conclusion, job.completed_at) == (JobState.QUEUED, "", None)
+
+
+@pytest.mark.parametrize("action", ["queued", "in_progress", "waiting"])
+def test_a_job_that_was_given_up_does_not_live_again_by_a_late_delivery_alone(action: str) -> None:
+    world = World()
+    world.launched()
+    world.forgotten()
+    world.clock.at += 2 * 86_400.0
+    world.tick()
+
+    world.told(an_event(action, at=world.clock.at))
+
+    job = world.records.job("1")
+    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "unheard")
 
 
 def test_before_a_job_is_given_up_github_is_asked() -> None:

@@ -325,6 +325,32 @@ def test_where_the_app_is_not_let_in_nothing_is_registered_for_a_while(github: S
     assert (app.registrations(Scope("4", "octo", "gadgets")).left or 0) > 0
 
 
+def test_after_it_was_shut_out_one_registration_shows_whether_it_is_let_in_again(github: StandInGitHub) -> None:
+    """Else the whole backlog is bought again every ten minutes, and dies unconfigured."""
+    refused = (403, {"message": "Resource not accessible by integration"})
+    told = {"access_tokens": (201, {"token": "t", "expires_at": "2099-01-01T00:00:00Z"}), "generate-jitconfig": refused}
+
+    def answer(asked: Asked) -> tuple[int, bytes]:
+        status, content = told.get(asked.path.rsplit("/", 1)[-1], (404, {}))
+        return status, json.dumps(content).encode()
+
+    server, clock = Answering(answer), HastyClock()
+    app = GitHubApp(server.url, "1", Secret(github.app_private_key), clock=clock)
+    seen = []
+    for _ in range(2):
+        with pytest.raises(ServiceFailed, match="403"):
+            app.mint(SCOPE, "one", LABELS, 1)
+        seen.append(app.registrations(SCOPE))
+        clock.pause(601.0)
+        seen.append(app.registrations(SCOPE))
+    told["generate-jitconfig"] = (201, {"runner": {"id": 7}, "encoded_jit_config": "blob"})
+    app.mint(SCOPE, "one", LABELS, 1)
+    server.stop()
+
+    assert seen == [Allowance(0, NOT_LET_IN), Allowance(1, NOT_LET_IN, on_trial=True)] * 2
+    assert app.registrations(SCOPE) == Allowance(None)
+
+
 def test_a_new_process_asks_what_is_left_before_it_has_machines_made_and_that_costs_nothing(github: StandInGitHub) -> None:
     github.limits = Limits()
     github.limits.hourly[REGISTRATIONS] = 3

@@ -13,6 +13,7 @@ from orchestrator.errors import Conflict, ServiceFailed, Unanswered
 from orchestrator.model import changed
 from orchestrator.naming import set_key
 from orchestrator.ports import Received, Write
+from orchestrator.records import LEDGER
 from orchestrator.services import Scope, SessionHandle, Started
 from orchestrator.settings import Caps
 from orchestrator.states import LaunchState, SessionState
@@ -464,7 +465,7 @@ def test_r9_repositories_never_share_one() -> None:
 def test_a_forgotten_ledger_is_made_again_from_a_job() -> None:
     world = World()
     world.told(an_event())
-    world.tables.write([Write("sessions", (SET, "ledger"), None)])
+    world.tables.write([Write("sessions", (SET, LEDGER), None)])
 
     world.told(an_event(job_id="2"))
 

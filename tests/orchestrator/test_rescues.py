@@ -310,11 +310,33 @@ def test_of_two_jobs_of_one_name_the_one_that_lost_its_machine_is_known_by_its_i
     assert next_rerun(("build",), ("1", "2"), both) == (("build",), "")
 
 
-@pytest.mark.parametrize("conclusion", ["timed_out", "cancelled", "action_required", "startup_failure"])
+@pytest.mark.parametrize("conclusion", ["timed_out", "action_required", "startup_failure"])
 def test_beside_a_job_that_ended_badly_on_its_own_only_the_other_is_run_again(conclusion: str) -> None:
     badly = [Ended("1", "build", "failure"), Ended("2", "slow", conclusion)]
 
     assert next_rerun(("build",), ("1",), badly) == (("build",), "1")
+
+
+def test_the_rest_of_a_matrix_that_fails_fast_is_cancelled_because_of_the_one_that_lost_its_machine() -> None:
+    matrix = [Ended("1", "build", "failure"), *(Ended(str(n), f"m{n}", "cancelled") for n in range(2, 7))]
+
+    assert next_rerun(("build",), ("1",), matrix) == (("build",), "")
+    assert next_rerun(("build",), ("1",), [*matrix, Ended("9", "lint", "failure")]) == (("build",), "1")
+
+
+def test_a_run_that_somebody_cancelled_is_not_run_again() -> None:
+    world = World()
+    running(world, "build", "other")
+    session = next(one for one in world.sessions if one.bound_job == "1")
+    world.hear_the_end("interrupted", session=session, reason="spot")
+    world.github.cancelled.add("7")
+    for number, conclusion in (("1", "failure"), ("2", "cancelled")):
+        told = world.github.jobs[number]
+        happens(world, msgspec.structs.replace(told, action="completed", conclusion=conclusion, at=world.clock.at))
+
+    assert reruns(world) == []
+    rescue = world.records.rescue("octo/widgets/7")
+    assert rescue is not None and "somebody cancelled the run" in rescue.told[-1].what
 
 
 def test_two_reclaimed_jobs_of_one_name_are_both_run_again() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
+from orchestrator.adapters.github_wire import SHUT_OUT_S, place_of
 from orchestrator.adapters.shards import MORE_S, GitHubApps
 from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.services import Scope
@@ -146,17 +147,21 @@ def test_jobs_are_told_with_the_first_ones_installation_whoever_asked(github: St
     assert apps.run(SCOPE, str(run.id)) is not None and apps.ended_badly(SCOPE, str(run.id)) == []
 
 
-def test_p_what_can_wait_leaves_a_quarter_and_registrations_take_it(github: StandInGitHub) -> None:
+def test_p_what_can_wait_goes_at_an_even_pace_leaves_a_quarter_and_registrations_take_it(github: StandInGitHub) -> None:
     github.limits.hourly[CORE] = 20
-    apps = apps_of(github, 1)
-    looked = 0
+    clock = HastyClock()
+    apps, looked = paced(github, clock, 100), []
 
-    with pytest.raises(Throttled, match="BudgetSpent"):
-        for _ in range(30):
-            list(apps.registered(SCOPE))
-            looked += 1
+    for passed_s in (0.0, 1500.0, 1500.0):
+        clock.pause(passed_s)
+        with pytest.raises(Throttled, match="BudgetSpent"):
+            for at in range(30):
+                list(apps.registered(SCOPE))
+                looked.append(at)
 
-    assert looked == 15
+    assert len(looked) == 15
+    assert sum(at == 0 for at in looked) == 3, "some at the beginning, some later"
+    assert looked.index(0, 1) <= 3
     assert apps.find(SCOPE, "nobody") is None, "which somebody's job waits for"
     assert minted(apps, 3) == 3
 
@@ -223,6 +228,21 @@ def test_every_app_has_a_pace_of_its_own_and_whoever_can_soonest_registers(githu
 
     assert minted(paced(github, clock, 6, number=3), 20) == 6
     assert len(github.state.runners) == 6
+
+
+@pytest.mark.parametrize("shut", [("1",), ("1", "2")])
+def test_apps_that_were_shut_out_are_on_trial_only_where_no_other_may(
+    github: StandInGitHub, clock: HastyClock, shut: tuple[str, ...]
+) -> None:
+    apps = paced(github, clock, 100, number=2)
+    for app in apps._apps:
+        if app._app_id in shut:
+            app.shut(place_of(SCOPE))
+    clock.pause(SHUT_OUT_S + 1.0)
+
+    told = apps.registrations(SCOPE)
+
+    assert (told.on_trial, told.left == 1) == ((True, True) if len(shut) == 2 else (False, False))
 
 
 def test_who_waits_for_a_registration_is_before_new_machines_until_it_has_it(github: StandInGitHub, clock: HastyClock) -> None:

@@ -67,6 +67,26 @@ def test_the_first_wake_of_a_quiet_time_is_not_kept_waiting() -> None:
     assert waker.taken(COALESCED_S / 2) == ["a"]
 
 
+def test_what_is_to_be_woken_later_is_handed_over_then_and_keeps_nobody_waiting() -> None:
+    waker = Waker()
+    waker.wake("later", 0.2)
+    waker.wake("much later", 60.0)
+    waker.wake("now")
+
+    assert waker.taken(PATIENCE_S) == ["now"]
+    assert waker.taken(PATIENCE_S) == ["later"]
+    assert waker.taken(0.05) == []
+
+
+def test_of_several_times_the_earliest_counts_and_it_is_handed_over_once() -> None:
+    waker = Waker()
+    for after_s in (60.0, 0.05, 30.0):
+        waker.wake("set", after_s)
+
+    assert waker.taken(PATIENCE_S) == ["set"]
+    assert waker.taken(COALESCED_S + 0.1) == []
+
+
 def test_wakes_that_follow_one_another_come_in_a_few_handings_over_and_none_is_lost() -> None:
     waker, names = Waker(), [f"set-{number:02}" for number in range(40)]
     handed: list[list[str]] = []
