@@ -14,6 +14,7 @@ import logging
 import re
 import socket
 import threading
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,13 +26,14 @@ from urllib.parse import parse_qs
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
 from sandbox.imds import ROLE_ID, access_key
 from sandbox.instances import Idle, Instances
 from sandbox.ordered import Ordered
 from sandbox.store import Answer, Store
-from sandbox.weather import Weather
+from sandbox.weather import SLOW, Weather
 
 REGION = "us-east-1"
 END_OF_FLEET = b"</CreateFleetResponse>"
@@ -39,6 +41,8 @@ EMPTY_FLEET = (
     b'<CreateFleetResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><fleetId>fleet-0</fleetId>'
     b"<fleetInstanceSet></fleetInstanceSet>" + END_OF_FLEET
 )
+TRIES = 100
+"""Of what must happen, though the weather is bad."""
 CHANGED = "EC2 Instance State-change Notification"
 CREDENTIALS = {"aws_access_key_id": "AKIASANDBOX", "aws_secret_access_key": "sandbox-secret-key"}
 _FLEET = re.compile(rb"<fleetId>([^<]+)</fleetId>")
@@ -213,7 +217,18 @@ class Cloud:
 
     def _taken(self, instance_id: str) -> None:
         with contextlib.suppress(Exception):  # gone by itself meanwhile, or the cloud with it
-            self.client("ec2").terminate_instances(InstanceIds=[instance_id])
+            self._itself("terminate_instances", instance_id)
+
+    def _itself(self, action: str, instance_id: str) -> Any:
+        """What EC2 does by itself, of one instance: nobody throttles that."""
+        for left in reversed(range(TRIES)):
+            try:
+                return getattr(self.client("ec2"), action)(InstanceIds=[instance_id])
+            except ClientError as error:
+                if error.response["Error"]["Code"] != SLOW or not left:
+                    raise
+                time.sleep(0.05)
+        return None
 
     def _told(self, kind: str, instance_id: str, detail: dict[str, str]) -> None:
         """As EventBridge puts it into a queue. Source: EC2 events in EventBridge, EC2 user guide."""
@@ -244,17 +259,16 @@ class Cloud:
     def _powered_off(self, instance_id: str) -> None:
         """An instance that switched itself off does what its shutdown behaviour says."""
         try:
-            ec2 = self.client("ec2")
-            found = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+            found = self._itself("describe_instances", instance_id)["Reservations"][0]["Instances"][0]
             if found["State"]["Name"] in ("terminated", "shutting-down"):
                 return
             if self._behaviour.get(instance_id) == "terminate":
                 self._told(CHANGED, instance_id, {"state": "shutting-down"})
-                ec2.terminate_instances(InstanceIds=[instance_id])
+                self._itself("terminate_instances", instance_id)
                 self._told(CHANGED, instance_id, {"state": "terminated"})
             else:
                 self._told(CHANGED, instance_id, {"state": "stopping"})
-                ec2.stop_instances(InstanceIds=[instance_id])
+                self._itself("stop_instances", instance_id)
                 self._told(CHANGED, instance_id, {"state": "stopped"})
         except Exception as error:  # noqa: BLE001 - the cloud itself may be going down
             logging.getLogger(__name__).debug("%s: %s", instance_id, error)

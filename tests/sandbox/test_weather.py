@@ -205,6 +205,19 @@ def test_deleting_an_instant_fleet_ends_its_instances_and_no_others(cloud: Cloud
     assert not alive & gone and {name for group in kept["Instances"] for name in group["InstanceIds"]} <= alive
 
 
+def test_a_reclaim_is_not_throttled_however_bad_the_weather_is(cloud: Cloud) -> None:
+    (made,) = fleet(cloud)["Instances"]
+    cloud.weather.throttled = 0.8
+
+    for instance_id in made["InstanceIds"]:
+        cloud.reclaim(instance_id, 0.0)
+    until_s = time.monotonic() + 10.0
+    while cloud.instances.machines.keys() & set(made["InstanceIds"]) and time.monotonic() < until_s:
+        time.sleep(0.01)
+
+    assert not cloud.instances.machines.keys() & set(made["InstanceIds"])
+
+
 def test_instances_that_were_just_made_are_shown_late_and_those_of_before_at_once(cloud: Cloud) -> None:
     def shown() -> set[str]:
         return {i["InstanceId"] for r in cloud.client("ec2").describe_instances()["Reservations"] for i in r["Instances"]}
@@ -346,7 +359,7 @@ def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud
 
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "9"}})
     assert seen() == (1, 0)
-    passes(0.6)
+    passes(0.7)
     cloud.weather.unseen_s = 0.6
     key = {name: item[name] for name in ("id", "row")}
     dynamodb.put_item(TableName=table, Item={**item, "due": {"N": "2"}})
