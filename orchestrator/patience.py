@@ -11,6 +11,8 @@ RERUNS = 1
 """A job whose machine was taken away."""
 RERUN_REFUSALS = 5
 """Re-runs in a row that GitHub did not allow though the run was over; then it is given up, and said on the commit."""
+REDELIVERIES = 3
+"""Of what GitHub could not tell us, each after another failure; then the look through the repositories is what finds it."""
 NOTES, NOTE_S, NOTED_WITHIN_S = 8, 60.0, 86_400.0
 """Saying something on a commit that GitHub did not take, after so long, doubled each time: some two hours in all. Being asked to
 wait is no refusal: for that, a day.

@@ -15,9 +15,10 @@ from functools import partial
 from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Throttled
 from orchestrator.intake import UNHEARD, Intake
 from orchestrator.model import Job
+from orchestrator.patience import REDELIVERIES
 from orchestrator.ports import Clock, Journal
 from orchestrator.records import Records
-from orchestrator.services import GitHub, Scope
+from orchestrator.services import Failed, GitHub, Scope
 from orchestrator.settings import ServerSettings
 from orchestrator.states import JobState
 
@@ -63,32 +64,39 @@ class Recovery:
             return 0
 
     def _redelivered(self) -> int:
-        """Oldest first, each until GitHub took the request once: one that fails again is another delivery."""
+        """Oldest first, each until GitHub took the request once. One that fails again is another delivery, of the same guid."""
         now, tried, asked = self.clock.now(), 0, 0
         oldest_first = self.github.failed_deliveries(now - DELIVERIES_S)[::-1]
-        self._tried &= set(oldest_first)
-        for delivery_id in sorted(oldest_first, key=self._tried.__contains__):
+        self._tried &= {one.delivery_id for one in oldest_first}
+        for one in sorted(oldest_first, key=lambda one: one.delivery_id in self._tried):
             if tried == REDELIVERED:
                 break
-            if not self.records.happened(f"delivery/{delivery_id}"):
+            if not self.records.happened(f"delivery/{one.delivery_id}"):
                 tried += 1
-                self._tried.add(delivery_id)  # what is refused again and again comes after the others
-                asked += self._attempted("delivery", partial(self._again, delivery_id))
+                self._tried.add(one.delivery_id)  # what is refused again and again comes after the others
+                asked += self._attempted("delivery", partial(self._again, one))
         return asked
 
-    def _again(self, delivery_id: str) -> int:
+    def _again(self, failed: Failed) -> int:
         """Asked twice, if we are cut off in between, does no harm: a delivery that comes again changes nothing."""
+        now, tries = self.clock.now(), [f"delivery/{failed.guid}/{number}" for number in range(REDELIVERIES)]
+        this = next((name for name in tries if not self.records.happened(name)), "")
+        asked = bool(this)
         try:
-            self.github.redeliver(delivery_id)
+            if asked:
+                self.github.redeliver(failed.delivery_id)
         except ServiceFailed as error:
             if error.code not in KEPT_NO_MORE:
                 raise
-            self.records.once(f"delivery/{delivery_id}", self.clock.now(), DELIVERIES_S)
-            self.journal.event("delivery.gone", delivery=delivery_id, error=str(error))
-            return 0
-        self.records.once(f"delivery/{delivery_id}", self.clock.now(), DELIVERIES_S)
-        self.journal.event("delivery.requested_again", delivery=delivery_id)
-        return 1
+            asked = False
+            self.journal.event("delivery.gone", delivery=failed.delivery_id, error=str(error))
+        for name in filter(None, (f"delivery/{failed.delivery_id}", this)):
+            self.records.once(name, now, DELIVERIES_S)
+        if asked:
+            self.journal.event("delivery.requested_again", delivery=failed.delivery_id)
+        elif not this:
+            self.journal.event("delivery.given_up", delivery=failed.delivery_id, guid=failed.guid, times=REDELIVERIES)
+        return asked
 
     def _found(self) -> int:
         """Jobs that wait on GitHub, are ours, and that no delivery told of."""

@@ -139,6 +139,14 @@ class Allowance:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A delivery that failed. `guid`: of what was to be told; each try to tell it is a delivery of its own."""
+
+    delivery_id: str
+    guid: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """A job of a run's latest attempt that is over. `conclusion` is GitHub's word."""
 
@@ -186,7 +194,7 @@ class GitHub(Protocol):
         Raises: ServiceFailed.
         """
 
-    def failed_deliveries(self, since: float) -> list[str]:
+    def failed_deliveries(self, since: float) -> list[Failed]:
         """Ids of deliveries to this App since then of which no try was answered well, newest first. Raises: ServiceFailed."""
 
     def redeliver(self, delivery_id: str) -> None:

@@ -15,10 +15,10 @@ from agent.contract.secret import Secret
 from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, place_of, readable
 from orchestrator.budgets import Need
 from orchestrator.errors import ServiceFailed
-from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Scope
+from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent, as_told
 
-DELIVERY_PAGES = 10
+DELIVERY_PAGES = 50
 NOT_LET_IN = "the GitHub App to be let in: it is not installed there, suspended, or may not register runners"
 FINE = frozenset({None, "success", "skipped", "neutral"})
 NOTE = 60_000
@@ -123,10 +123,10 @@ class GitHubApp(GitHubWire):
                         with readable("list jobs"):
                             yield as_told(job, scope.owner, scope.repo, scope.installation_id)
 
-    def failed_deliveries(self, since: float) -> list[str]:
+    def failed_deliveries(self, since: float) -> list[Failed]:
         """Of each guid the newest failure, unless one of the newest hundred deliveries shows that it was answered well since.
 
-        A thousand failures at most; pages are told by a cursor in the answer's `Link`. Source: GitHub REST, "List deliveries for
+        Five thousand failures at most; pages are told by a cursor in its `Link`. Source: GitHub REST, "List deliveries for
         an app webhook".
         """
         found: dict[str, Any] = {}
@@ -136,7 +136,7 @@ class GitHubApp(GitHubWire):
                     if one["event"] == "workflow_job":
                         known = found.setdefault(one["guid"], one)
                         found[one["guid"]] = one if _is_well(one) else known
-            return [str(one["id"]) for one in found.values() if not _is_well(one)]
+            return [Failed(str(one["id"]), str(one["guid"])) for one in found.values() if not _is_well(one)]
 
     def _deliveries(self, query: dict[str, str], pages: int) -> Iterator[Any]:
         """Newest first, as they are asked for."""

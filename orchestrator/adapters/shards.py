@@ -15,7 +15,7 @@ from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.pacer import Pacer
 from orchestrator.errors import BUDGET_SPENT, PACED, ServiceFailed, Throttled
 from orchestrator.ports import Timepiece
-from orchestrator.services import Allowance, Ended, Minted, Registered, Run, Scope
+from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope
 from orchestrator.webhook import JobEvent
 
 Answer = TypeVar("Answer")
@@ -156,7 +156,7 @@ class GitHubApps:
         found = self._by_any(scope, lambda app, own: list(app.waiting_jobs(own)))
         return (_of_installation(job, scope) for job in found)
 
-    def failed_deliveries(self, since: float) -> list[str]:
+    def failed_deliveries(self, since: float) -> list[Failed]:
         """The first App's: nobody listens to the others' webhooks."""
         return self._apps[0].failed_deliveries(since)
 

@@ -21,7 +21,7 @@ from orchestrator.errors import Conflict, OrchestratorError, ServiceFailed, Thro
 from orchestrator.model import Job, Launch, Ledger, Planned, Session
 from orchestrator.ports import Due, Key, Received, Write
 from orchestrator.records import Records
-from orchestrator.services import Allowance, Body, Ended, Minted, Registered, Run, Scope, SessionHandle, Site, Started
+from orchestrator.services import Allowance, Body, Ended, Failed, Minted, Registered, Run, Scope, SessionHandle, Site, Started
 from orchestrator.settings import Alias, ServerSettings
 from orchestrator.turns import Turns
 from orchestrator.webhook import JobEvent
@@ -503,10 +503,10 @@ class MemoryGitHub:
             [job for job in self.jobs.values() if job.action == "queued" and (job.owner, job.repo) == (scope.owner, scope.repo)]
         )
 
-    def failed_deliveries(self, since: float) -> list[str]:
-        """As `lost` and `lost_at` say."""
+    def failed_deliveries(self, since: float) -> list[Failed]:
+        """As `lost` and `lost_at` say; a name up to a `~` is its guid."""
         self._calls.note("github.failed_deliveries")
-        return [delivery for delivery in self.lost if self.lost_at.get(delivery, since) >= since]
+        return [Failed(one, one.partition("~")[0]) for one in self.lost if self.lost_at.get(one, since) >= since]
 
     def redeliver(self, delivery_id: str) -> None:
         """It stays in the list, as on GitHub: the new try is another delivery."""

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import NOT_LET_IN, GitHubApp
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
-from orchestrator.services import Allowance, Run, Scope
+from orchestrator.services import Allowance, Failed, Run, Scope
 from sandbox.github import views
 from sandbox.github.deliveries import Delivery
 from sandbox.github.limits import REGISTRATIONS, Limits
@@ -289,7 +289,7 @@ def test_every_failed_delivery_is_listed_however_many_pages_they_fill(github: St
     found = app_of(github).failed_deliveries(time.time() - 3600.0)
 
     github.deliveries.log.clear()
-    assert found == [str(number) for number in range(250, 0, -1) if number != 7]
+    assert found == [Failed(str(number), f"g{number}") for number in range(250, 0, -1) if number != 7]
 
 
 @pytest.mark.parametrize("status", [403, 429])

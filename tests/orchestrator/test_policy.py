@@ -156,6 +156,21 @@ def test_a_job_that_no_delivery_told_of_is_found_and_gets_its_machine() -> None:
     assert world.records.job("8") is None
 
 
+def test_what_fails_however_often_it_is_told_is_told_three_times_and_no_more() -> None:
+    """Each try is another delivery, and fails anew: a body that we refuse, or a firewall that does."""
+    world = World()
+    world.github.lost = ["guid~1", "other"]
+
+    for number in range(2, 9):
+        world.turns.on_recovery()
+        world.clock.at += world.settings.recovery_s
+        world.github.lost = [f"guid~{number}", "other"]
+    world.turns.on_recovery()
+
+    assert sorted(world.github.redelivered) == ["guid~1", "guid~2", "guid~3", "other"]
+    assert world.journal.names.count("delivery.given_up") == 5, "each of those that came after"
+
+
 def test_failed_deliveries_are_asked_for_again_a_few_at_a_time() -> None:
     world = World()
     world.github.lost = [str(number) for number in reversed(range(230))]

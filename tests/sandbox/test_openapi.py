@@ -252,8 +252,8 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     assert list(app.jobs_of(SCOPE, "999999")) == list(app.jobs_of(SCOPE, "../../user")) == []
     list(app.registered(SCOPE))
     assert app.note(SCOPE, "0" * 40, "a title", "x" * 70_000)
-    for delivery in app.failed_deliveries(0.0)[:1]:
-        app.redeliver(delivery)
+    for failed in app.failed_deliveries(0.0)[:1]:
+        app.redeliver(failed.delivery_id)
 
     seen = dict.fromkeys((exchange.name(), *exchange.faults_of_the_request()) for exchange in recorder.exchanges)
     assert list(seen) == [
