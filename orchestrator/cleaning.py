@@ -18,7 +18,7 @@ from orchestrator.naming import session_of
 from orchestrator.ports import Clock, Journal, Queue
 from orchestrator.reapers import GONE
 from orchestrator.records import Records
-from orchestrator.services import Body, Compute, Configurations, GitHub, Registered, Scope
+from orchestrator.services import Body, Compute, Configurations, GitHub, Registered, Scope, place_of
 from orchestrator.sessions import Sessions
 from orchestrator.settings import ServerSettings
 from orchestrator.states import LaunchState, SessionState
@@ -156,8 +156,8 @@ class Cleaning:
         if not last and not self.records.leased("registrations", now, OFFLINE_S / 2):
             return
         troubles: list[OrchestratorError] = []
-        for scope in sorted(self.records.repositories(now - LATELY_S), key=_name):
-            if _name(scope) <= last:
+        for scope in sorted(self.records.repositories(now - LATELY_S), key=place_of):
+            if place_of(scope) <= last:
                 continue
             if self.clock.now() - now > A_TICKS_S or any(isinstance(one, Unanswered) for one in troubles):
                 break
@@ -165,7 +165,7 @@ class Cleaning:
                 self._registrations_of(scope)
             except OrchestratorError as error:
                 troubles.append(error)
-            self.records.reached(CURSOR, _name(scope))
+            self.records.reached(CURSOR, place_of(scope))
         else:
             self.records.reached(CURSOR, "")
         if troubles:
@@ -188,7 +188,3 @@ class Cleaning:
         """How much waits in each queue, and how long what was received lately had waited, for whoever watches."""
         for name, queue in self.queues.items():
             self.journal.event("queue.depth", queue=name, messages=queue.depth(), age_s=round(queue.age_s(), 1))
-
-
-def _name(scope: Scope) -> str:
-    return f"{scope.owner}/{scope.repo}".casefold()

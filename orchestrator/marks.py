@@ -9,7 +9,7 @@ import msgspec
 from orchestrator.errors import Conflict
 from orchestrator.model import Origin, Place
 from orchestrator.ports import Tables, Write
-from orchestrator.services import Scope
+from orchestrator.services import Scope, place_of
 
 JOBS, SESSIONS = "jobs", "sessions"
 KEPT_S = 14 * 86_400
@@ -58,7 +58,7 @@ class Marks:
             return
         told = {"owner": scope.owner, "repo": scope.repo, "at": now, "expires": int(now + KEPT_S), "version": 1}
         own = {"installation_id": scope.installation_id} if scope.installation_id else {}
-        key = (REPOSITORIES, f"{scope.owner}/{scope.repo}".casefold())
+        key = (REPOSITORIES, place_of(scope))
         try:
             self._tables.write([Write(SESSIONS, key, {**told, **own}, None if own else 0)])
         except Conflict:

@@ -106,8 +106,7 @@ class Orders:
                 made += [launch] if launch is not None else []
             except Conflict:
                 for want in wanted[spec]:
-                    want.put_off = True
-                    self.sessions.wakes.wake(want.ledger.set_key)
+                    self._raced(want)
             except OrchestratorError as error:
                 troubles.append(error)
                 for want in wants:
@@ -123,9 +122,8 @@ class Orders:
             for want in [want for wants in wanted.values() for want in wants if want.age > line[IN_LINE].since]:
                 try:
                     self._put_off(want, "those that have waited longer", self.clock.now() + PACED_S)
-                except Conflict:  # somebody wrote its ledger meanwhile: read again, and nobody else is kept waiting for it
-                    want.put_off = True
-                    self.sessions.wakes.wake(want.ledger.set_key)
+                except Conflict:
+                    self._raced(want)
         return [place.set_key for place in line[:IN_LINE]]
 
     def looked_at(self, own: Sequence[str], before: Sequence[str]) -> set[str]:
@@ -184,6 +182,11 @@ class Orders:
             self._listed = (now, open_launches, tuple(self.launching.compute.list_sessions()))
         except ServiceFailed as error:
             self.journal.event("stack.uncounted", error=str(error))
+
+    def _raced(self, want: Want) -> None:
+        """Somebody wrote what it rests on meanwhile: it is read again at once, and nobody else is kept waiting for it."""
+        want.put_off = True
+        self.sessions.wakes.wake(want.ledger.set_key)
 
     def _put_off(self, want: Want, why: str, until: float | None, whose: str = "") -> None:
         """Not now; looked at again then (None: when somebody wakes it). `whose`: as in its place."""

@@ -18,7 +18,7 @@ from orchestrator.model import Job
 from orchestrator.patience import REDELIVERIES
 from orchestrator.ports import Clock, Journal
 from orchestrator.records import Records
-from orchestrator.services import Failed, GitHub, Scope
+from orchestrator.services import Failed, GitHub, Scope, place_of
 from orchestrator.settings import ServerSettings
 from orchestrator.states import JobState
 
@@ -103,20 +103,20 @@ class Recovery:
         found = 0
         again = list(self._passed.values())[: REPOSITORIES // 2]
         for scope in again:
-            found += self._attempted(_name(scope), partial(self._unless_throttled, scope))
+            found += self._attempted(place_of(scope), partial(self._unless_throttled, scope))
         for scope in self._turn()[: REPOSITORIES - len(again)]:
             if scope not in again:
-                found += self._attempted(_name(scope), partial(self._unless_throttled, scope))
-            self.records.reached(CURSOR, _name(scope))
+                found += self._attempted(place_of(scope), partial(self._unless_throttled, scope))
+            self.records.reached(CURSOR, place_of(scope))
         return found
 
     def _unless_throttled(self, scope: Scope) -> int:
         """Raises: Throttled: its turn is not over, it comes before the others in the next round."""
-        self._passed.pop(_name(scope), None)
+        self._passed.pop(place_of(scope), None)
         try:
             return self._found_in(scope)
         except Throttled:
-            self._passed[_name(scope)] = scope
+            self._passed[place_of(scope)] = scope
             raise
 
     def _found_in(self, scope: Scope) -> int:
@@ -133,7 +133,7 @@ class Recovery:
                 self.intake.apply(event, asked=True)
             except Conflict:
                 continue  # its delivery came just now
-            self.journal.event("job.found", job_id=event.job_id, repository=_name(scope))
+            self.journal.event("job.found", job_id=event.job_id, repository=place_of(scope))
             found += 1
         for key in sorted(awake):
             self.intake.sessions.wake(key)  # it waits, and GitHub says so: whatever kept its label set from being looked at
@@ -141,16 +141,12 @@ class Recovery:
 
     def _turn(self) -> list[Scope]:
         """The repositories whose turn it is: those after the one that was looked through last, and then from the beginning."""
-        scopes = sorted(self.records.repositories(self.clock.now() - LATELY_S), key=_name)
+        scopes = sorted(self.records.repositories(self.clock.now() - LATELY_S), key=place_of)
         last = self.records.reached_last(CURSOR)
-        first = next((at for at, scope in enumerate(scopes) if _name(scope) > last), 0)
+        first = next((at for at, scope in enumerate(scopes) if place_of(scope) > last), 0)
         return [*scopes[first:], *scopes[:first]][:REPOSITORIES]
 
 
 def _is_as_told(job: Job) -> bool:
     """As one that GitHub lets run; an approval that was never told, or an end that was only inferred, is not that."""
     return job.state is not JobState.WAITING and job.conclusion != UNHEARD
-
-
-def _name(scope: Scope) -> str:
-    return f"{scope.owner}/{scope.repo}".casefold()

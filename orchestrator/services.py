@@ -106,6 +106,11 @@ class Scope:
     repo: str
 
 
+def place_of(scope: Scope) -> str:
+    """A repository, as keys name it."""
+    return f"{scope.owner}/{scope.repo}".casefold()
+
+
 @dataclass(frozen=True)
 class Registered:
     """A runner, as GitHub lists it."""

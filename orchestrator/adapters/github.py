@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from agent.contract.secret import Secret
-from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, place_of, readable
+from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, readable
 from orchestrator.budgets import Need
 from orchestrator.errors import ServiceFailed
-from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope
+from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope, place_of
 from orchestrator.webhook import JobEvent, as_told
 
 DELIVERY_PAGES = 50

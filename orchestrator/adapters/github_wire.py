@@ -22,7 +22,7 @@ from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.budgets import Budgets, Need
 from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered
 from orchestrator.ports import Timepiece
-from orchestrator.services import Scope
+from orchestrator.services import Scope, place_of
 
 TIMEOUT_S = (5.0, 20.0)
 BACKDATED_S, JWT_S = 60, 540
@@ -222,11 +222,6 @@ def moment(raw: str) -> float:
 
 def _told(until: float) -> str:
     return datetime.fromtimestamp(until, UTC).strftime("%H:%M:%S UTC")
-
-
-def place_of(scope: Scope) -> str:
-    """A repository, as keys name it."""
-    return f"{scope.owner}/{scope.repo}".casefold()
 
 
 @contextlib.contextmanager

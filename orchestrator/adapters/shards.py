@@ -15,7 +15,7 @@ from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.pacer import Pacer
 from orchestrator.errors import BUDGET_SPENT, PACED, ServiceFailed, Throttled
 from orchestrator.ports import Timepiece
-from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope
+from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope, place_of
 from orchestrator.webhook import JobEvent
 
 Answer = TypeVar("Answer")
@@ -88,7 +88,7 @@ class GitHubApps:
             raise
         with self._lock:
             self._waiting.pop(name, None)
-            self._minted[f"{scope.owner}/{scope.repo}".casefold()].append(self._clock.now())
+            self._minted[place_of(scope)].append(self._clock.now())
         return minted
 
     def registrations(self, scope: Scope) -> Allowance:
@@ -175,7 +175,7 @@ class GitHubApps:
     def _lately(self, scope: Scope) -> deque[float]:
         """When this process registered runners there within the time that GitHub counts."""
         with self._lock:
-            minted = self._minted[f"{scope.owner}/{scope.repo}".casefold()]
+            minted = self._minted[place_of(scope)]
             while minted and minted[0] < self._clock.now() - A_REPOSITORY_S:
                 minted.popleft()
             return minted

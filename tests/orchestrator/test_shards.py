@@ -10,10 +10,10 @@ import pytest
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.adapters.github_wire import SHUT_OUT_S, place_of
+from orchestrator.adapters.github_wire import SHUT_OUT_S
 from orchestrator.adapters.shards import MORE_S, GitHubApps
 from orchestrator.errors import ServiceFailed, Throttled
-from orchestrator.services import Scope
+from orchestrator.services import Scope, place_of
 from sandbox.github.limits import CORE, REGISTRATIONS, Limits
 from sandbox.github.server import StandInGitHub
 from sandbox.local import EXAMPLE
