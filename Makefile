@@ -1,4 +1,4 @@
-# Few words, each makes what it needs. `make` alone tells what there is.
+# Few targets, each makes what it needs. `make` alone lists them.
 VENV      ?= .venv
 PYTHON    ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
                command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2])' 2>/dev/null && { echo $$p; break; }; done)
@@ -11,7 +11,7 @@ BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 
 .PHONY: help run test boot-test check bench bundle image image-validate clean constraints
-help:                  ## what there is
+help:                  ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine; FAULTS=storm
@@ -23,7 +23,7 @@ test: $(READY)         ## every test that needs no root
 boot-test: $(READY)    ## machines that really boot, as root: systemd, cloud-init, units, firewall (needs mmdebstrap, systemd-nspawn, nft, qemu)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m root $(ONLY)
 
-check: $(READY)        ## style, types, floors, secrets, known vulnerabilities
+check: $(READY)        ## style, types, layers, secrets, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,7 +44,7 @@ bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json a
 	$(BIN)/python -m benchmarks.burst
 	$(BIN)/python -m benchmarks
 
-clean:                 ## remove what the other words made
+clean:                 ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .runs-fleet
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -58,5 +58,5 @@ $(READY): pyproject.toml constraints/dev.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --require-hashes -r constraints/dev.txt
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q $(VENV)/lib agent orchestrator sandbox >/dev/null || true
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q $(VENV)/lib agent orchestrator sandbox simulation >/dev/null || true
 	@touch $@

@@ -7,14 +7,13 @@ import gc
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NoReturn
 
+from agent.adapters.birth import BORN_S
 from agent.errors import Exit
 from agent.settings import Settings, read_settings
 
-BORN_S = time.monotonic()
 VERSION = "0.1.0"
 YOUNG_OBJECTS = 50_000
 """A life is short and its objects live to the end: collecting garbage every 700 allocations is a tenth of start-up."""

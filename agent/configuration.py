@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from agent.contract.config import RunnerConfig, read_config
@@ -14,8 +15,9 @@ from agent.errors import (
     ConfigurationMissing,
     ServiceError,
 )
+from agent.mailbox import Mailbox, Overdue
 from agent.ports import Clock, Journal, Parameters
-from agent.retries import PASSING, Patience, persist
+from agent.retries import PASSING, RetryPolicy, retry
 
 NOT_THERE = frozenset({"ParameterNotFound", "NoSuchKey"})
 DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException"})
@@ -25,6 +27,8 @@ Source: reports cited in docs/design.md; "Error responses" of the S3 API referen
 """
 TOKEN_LIFE = timedelta(hours=1)
 """How long a registration token is good for. Source: GitHub REST, "Create a registration token"."""
+FIRST_LOOK_S = 15.0
+"""Seconds for the first look, and for an answer that comes after the timeout."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
 """A configuration usually follows its machine within seconds; a fleet that waits long must not hammer SSM (40 reads/s)."""
 
@@ -36,7 +40,6 @@ class Configuration:
         self._parameters, self._name, self._timeout_s = parameters, name, timeout_s
         self._clock, self._journal = clock, journal
         self._last = ""
-        self.timeout_s = timeout_s
 
     def now(self) -> RunnerConfig | None:
         """The configuration if it is there already, else None; one call.
@@ -51,14 +54,34 @@ class Configuration:
             self._note(error)
             return None
 
+    def obtain(self, mailbox: Mailbox, meanwhile: Callable[[], None]) -> RunnerConfig:
+        """The configuration: looked for once, then waited for in the background, with `meanwhile` begun before the wait.
+
+        Raises: StoppedEarly, ConfigurationMissing, and what `wait` raises.
+        """
+        try:
+            config = mailbox.bounded("first look", self.now, FIRST_LOOK_S)
+        except Overdue:
+            config = None
+        if config is not None:
+            return config
+        meanwhile()
+        mailbox.begin("configuration", self.wait)
+        end = mailbox.ended_by("configuration", self._clock.monotonic_s() + self._timeout_s + FIRST_LOOK_S)
+        if end is None:
+            raise ConfigurationMissing("ssm:GetParameter did not answer")
+        if end.error is not None:
+            raise end.error
+        return end.value  # type: ignore[no-any-return]
+
     def wait(self) -> RunnerConfig:
         """The configuration, as soon as it can be read.
 
         Raises: ConfigurationMissing or ConfigurationDenied after the timeout; ConfigurationMalformed, ConfigurationExpired.
         """
-        patience = Patience(self._timeout_s, FIRST_WAIT_S, LONGEST_WAIT_S, jitter=0.2)
+        policy = RetryPolicy(self._timeout_s, FIRST_WAIT_S, LONGEST_WAIT_S, jitter=0.2)
         try:
-            text = persist(self._read, _not_yet, patience, self._clock)
+            text = retry(self._read, _not_yet, policy, self._clock)
         except ServiceError as error:
             raise self._failure(error) from error
         return self._accepted(text)

@@ -5,11 +5,15 @@ The exit codes follow sysexits.h, so that a unit file or a shell script can tell
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from agent.contract.config import RunnerConfig
+
+Value = TypeVar("Value")
 
 
 class Exit(IntEnum):
@@ -132,3 +136,29 @@ class NoCredentials(ServiceError):
 
     def __init__(self, action: str, detail: str = "") -> None:
         super().__init__(action, "NoCredentials", detail)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Value]):
+    """What came of a call: its value, or the exception it raised."""
+
+    returned: Value | None = None
+    error: Exception | None = None
+
+    @property
+    def value(self) -> Value:
+        """The returned value. Raises: the exception, unchanged, where there is one."""
+        if self.error is not None:
+            raise self.error
+        return self.returned  # type: ignore[return-value]
+
+
+def caught(task: Callable[[], Value]) -> Outcome[Value]:
+    """The outcome of `task`, whatever it raises: the one broad net of the deciding code.
+
+    For steps after which the life must go on in every case: a message, a look, a way to switch the machine off.
+    """
+    try:
+        return Outcome(task())
+    except Exception as error:  # noqa: BLE001 - the net: the caller looks at `error`
+        return Outcome(error=error)

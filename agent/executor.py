@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from agent import supervision
-from agent.desk import Desk
 from agent.errors import RunnerUnstartable
+from agent.mailbox import Mailbox
 from agent.ports import Clock, Event, Heard, Journal, Launch, OutputEnded, Processes, Runner, RunnerExited
 from agent.supervision import Action, Limits, StopRequested, Watch
 
@@ -22,10 +22,10 @@ class Observer(Protocol):
     """Whoever has to know while the runner lives."""
 
     def checked(self, now_s: float) -> float:
-        """Look at the machine now; returns when to look next. May ask for a stop through the desk."""
+        """Look at the machine now; returns when to look next. May ask for a stop through the mailbox."""
 
     def happened(self, event: Event) -> None:
-        """Anything that arrived."""
+        """The next event that arrived, or None."""
 
     def decided(self, before: Watch, after: Watch) -> None:
         """What is known of the runner has changed."""
@@ -34,8 +34,8 @@ class Observer(Protocol):
 class Executor:
     """Starts the runner, carries out what supervision decides, and leaves nothing of it alive."""
 
-    def __init__(self, processes: Processes, desk: Desk, clock: Clock, journal: Journal) -> None:
-        self._processes, self._desk, self._clock, self._journal = processes, desk, clock, journal
+    def __init__(self, processes: Processes, mailbox: Mailbox, clock: Clock, journal: Journal) -> None:
+        self._processes, self._mailbox, self._clock, self._journal = processes, mailbox, clock, journal
         self._output_ended = False
 
     def start(self, launch: Launch) -> Runner:
@@ -47,10 +47,10 @@ class Executor:
 
     def attend(self, runner: Runner, limits: Limits, observer: Observer) -> Watch:
         """Watch over the runner to its end; afterwards nothing that descends from it is alive."""
-        watch = Watch(limits, started_s=self._clock.monotonic_s())
+        watch = Watch(limits=limits, started_s=self._clock.monotonic_s())
         look_s = observer.checked(watch.started_s)
         while not watch.over:
-            event = self._desk.next(watch.started_s if self._desk.stops else min(watch.wakes_at_s(), look_s))
+            event = self._mailbox.next(watch.started_s if self._mailbox.stops else min(watch.wakes_at_s(), look_s))
             now_s = self._clock.monotonic_s()
             if event is not None:
                 observer.happened(event)
@@ -73,8 +73,8 @@ class Executor:
             watch = supervision.exited(watch, event.code)
         elif isinstance(event, OutputEnded):
             self._output_ended = True
-        while self._desk.stops:
-            watch, more = supervision.asked(watch, self._desk.stops.pop(0), now_s)
+        while self._mailbox.stops:
+            watch, more = supervision.asked(watch, self._mailbox.stops.pop(0), now_s)
             actions += more
         watch, more = supervision.passed(watch, now_s)
         return watch, actions + list(more)
@@ -86,24 +86,24 @@ class Executor:
             "grace_s": round(watch.limits.grace_s, 3),
         }
         if action is Action.INTERRUPT:
-            self._journal.event("runner.signalled", **fields, reached=runner.interrupt())
+            self._journal.event("work.signalled", **fields, reached=runner.interrupt())
         elif action is Action.TERMINATE:
-            self._journal.event("runner.signalled", **fields, reached=runner.terminate())
+            self._journal.event("work.signalled", **fields, reached=runner.terminate())
         elif action is Action.KILL:
-            self._journal.event("runner.killed", **fields, processes=runner.sweep(SWEEP_S))
+            self._journal.event("work.killed", **fields, processes=runner.sweep(SWEEP_S))
         else:
-            self._journal.event("runner.unkillable", **fields)
+            self._journal.event("work.unkillable", **fields)
 
     def _left_behind(self, runner: Runner, watch: Watch) -> Watch:
         """Whatever the job left running is killed, then the last of its output is read."""
         left = runner.sweep(SWEEP_S)
         if left:
-            self._journal.event("runner.leftovers_killed", processes=left)
+            self._journal.event("work.leftovers_killed", processes=left)
         until_s = self._clock.monotonic_s() + DRAIN_S
         while not self._output_ended:
-            event = self._desk.next(until_s)
+            event = self._mailbox.next(until_s)
             if event is None:
-                self._journal.event("runner.output_held_open", waited_s=DRAIN_S)
+                self._journal.event("work.output_held_open", waited_s=DRAIN_S)
                 break
             self._output_ended = isinstance(event, OutputEnded)
             if isinstance(event, Heard):
@@ -115,11 +115,11 @@ class Executor:
     def explained(self, watch: Watch) -> Watch:
         """The watch over a runner that went without a word, with the reason if one is heard within a moment."""
         until_s = self._clock.monotonic_s() + EXPLAINED_S
-        while not self._desk.stops and self._desk.next(until_s) is not None:
+        while not self._mailbox.stops and self._mailbox.next(until_s) is not None:
             pass
-        return supervision.explained(watch, self._desk.stops.pop(0)) if self._desk.stops else watch
+        return supervision.explained(watch, self._mailbox.stops.pop(0)) if self._mailbox.stops else watch
 
 
-def ask(desk: Desk, request: StopRequested) -> None:
+def ask(mailbox: Mailbox, request: StopRequested) -> None:
     """Have the runner stopped at the next turn of `attend`."""
-    desk.stops.append(request)
+    mailbox.stops.append(request)

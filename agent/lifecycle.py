@@ -1,172 +1,154 @@
-"""THE STORY: one machine, one job, one life. Everything else in this package is a room this story walks through.
+"""The agent's main flow: one machine, one piece of work, one life. Read it from top to bottom.
 
-Wake up and know who we are. Wait for the configuration while the runner's release is made ready. Register, start the runner,
-watch over it until it ends or must. Then ship what is left, say how it went, and make the machine go away, in every case.
+Find out which instance this is. Wait for the configuration while the work is made ready. Register, start the work, and watch it
+until it ends or must end. Then ship what is left, send the final message, and make the machine go away, in every case.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from agent import verdict as verdicts
-from agent.cache import Upload
+from agent.components import Components
 from agent.contract.config import RunnerConfig
-from agent.contract.messages import OUT_OF_MEMORY, Busy, Interrupting, Started
-from agent.desk import Desk, Overdue
-from agent.errors import AgentError, Exit, MetadataExposed, ServiceError, SettingsError
-from agent.executor import SWEEP_S, Executor, ask
-from agent.farewell import Facts, Farewell
-from agent.letters import Letters
-from agent.phases import Phase, Stopwatch
-from agent.ports import (
-    Clock,
-    Event,
-    Journal,
-    Launch,
-    Machine,
-    Meters,
-    NoticeCame,
-    Processes,
-    Transcript,
-    TranscriptReport,
+from agent.errors import (
+    AgentError,
+    ConfigurationExpired,
+    Exit,
+    MetadataExposed,
+    RegistrationFailed,
+    ServiceError,
+    SettingsError,
+    caught,
 )
-from agent.preparation import Preparation, StoppedEarly
-from agent.registration import WITHIN_S as REGISTRATION_S
-from agent.registration import Registration
-from agent.release import Release
-from agent.safety import CHECK_EVERY_S, Floors, Hazard, Reading, hazards, runtime_limit_s
-from agent.settings import Settings
-from agent.supervision import Limits, Stop, StopRequested, Watch
-from agent.telemetry import Envelope, Telemetry
-from agent.verdict import Verdict
+from agent.executor import SWEEP_S
+from agent.mailbox import Overdue, StoppedEarly
+from agent.observer import RunObserver
+from agent.phases import Phase
+from agent.ports import Launch, LogReport
+from agent.safety import runtime_limit_s
+from agent.supervision import Limits
+from agent.work import Prepared, Verdict, verdict_of_early_stop, verdict_of_failure
 
 METADATA_S = 20.0
 """Seconds for switching the metadata service off and seeing it gone."""
-FAREWELL_S = 120.0
+SHUTDOWN_S = 120.0
 """Seconds after a job's last possible moment in which something may still have to be signed."""
 IDENTITY_S = 15.0
-"""Seconds for asking the machine who it is."""
-JOB_NOTE_S = 30.0
-"""Seconds after a job was taken in which its started hook says which; it runs after the job's actions are downloaded."""
-
-
-@dataclass
-class Rooms:
-    """What a life is made of; `wiring.py` builds it from the real world, the simulation from a virtual one."""
-
-    settings: Settings
-    clock: Clock
-    desk: Desk
-    journal: Journal
-    processes: Processes
-    machine: Machine
-    meters: Meters
-    stopwatch: Stopwatch
-    transcript: Transcript
-    telemetry: Telemetry
-    preparation: Preparation
-    registration: Registration
-    executor: Executor
-    farewell: Farewell
-    letters: Letters
-    upload: Upload
-    floors: Floors = field(default_factory=Floors)
-    born_s: float = 0.0
-    """When the process started, on the clock: start-up is part of what a user waits for."""
+"""Seconds for asking the machine for its instance id."""
 
 
 class Life:
     """One life. `live` may be called once."""
 
-    def __init__(self, rooms: Rooms) -> None:
-        self._rooms = rooms
-        self._clock, self._journal, self._desk = rooms.clock, rooms.journal, rooms.desk
-        self._facts = rooms.farewell.facts
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._clock, self._journal, self._mailbox = components.clock, components.journal, components.mailbox
+        self._report = components.shutdown.report
         self._broke = False
 
     def live(self) -> int:
         """Live, and make the machine go away. Returns the process's exit code (`errors.Exit`)."""
-        failure: AgentError | None = None
-        broken = False
-        try:
-            verdict = self._lived()
-        except StoppedEarly as stopped:
-            verdict = verdicts.of_stop_before_start(stopped.stop)
-        except AgentError as error:
-            failure, verdict = error, verdicts.of_failure(error.reason, str(error))
-        except Exception as error:  # noqa: BLE001 - the outermost net of the story: a fault of ours must not keep a machine alive
-            broken, verdict = (
-                True,
-                verdicts.of_failure("internal", f"the agent failed: {type(error).__name__}: {error}"),
-            )
-        if self._facts.runner_exit_code is None:
-            self._rooms.processes.sweep(SWEEP_S)  # nobody has watched over what was started to its end
-        if failure or broken:
+        lived = caught(self._lived)
+        failure = lived.error
+        if failure is None:
+            verdict = lived.value
+        elif isinstance(failure, StoppedEarly):
+            verdict = verdict_of_early_stop(failure.stop)
+        elif isinstance(failure, AgentError):
+            verdict = verdict_of_failure(failure.reason, str(failure))
+        else:
+            verdict = verdict_of_failure("internal", f"the agent failed: {type(failure).__name__}: {failure}")
+        is_broken = failure is not None and not isinstance(failure, AgentError | StoppedEarly)
+        if self._report.exit_code is None:
+            self._components.processes.sweep(SWEEP_S)  # nobody has watched what was started to its end
+        if isinstance(failure, AgentError) or is_broken:
             self._journal.event("life.failed", reason=verdict.reason, error=verdict.error)
-        delivered = self._said_goodbye(verdict, for_certain=broken)
-        if broken or self._broke:
+        delivered = self._shut_down(verdict, for_certain=is_broken)
+        if is_broken or self._broke:
             return Exit.INTERNAL
-        if failure:
+        if isinstance(failure, AgentError):
             return failure.exit_code
         return Exit.LIVED if delivered else Exit.UNDELIVERED
 
     def _lived(self) -> Verdict:
-        rooms = self._rooms
+        components = self._components
         self._journal.phase(Phase.WAKING)
         self._wake()
         self._journal.phase(Phase.PREPARING)
-        self._facts.config = config = rooms.preparation.configured()
-        self._leave_letters(config)
-        release = rooms.preparation.released(config)
-        self._facts.runner_dir, self._facts.digest = release.directory, release.digest
-        self._facts.cache_outcome = _cache_outcome(release)
+        config = self._configured()
+        self._write_last_will(config)
+        prepared = self._prepared(config)
         self._journal.phase(Phase.REGISTERING)
-        launch = self._registered(config, release)
+        launch = self._registered(config, prepared)
         self._journal.phase(Phase.STARTING)
-        rooms.preparation.stop_if_asked()
-        return self._ran(launch, config, release)
+        components.mailbox.stop_if_asked()
+        return self._ran(launch, config, prepared)
 
     def _wake(self) -> None:
         """Raises: SettingsError, with every complaint at once."""
-        settings = self._rooms.settings
+        settings = self._components.settings
         complaints = list(settings.complaints)
-        self._facts.instance_id = settings.instance_id
+        self._report.instance_id = settings.instance_id
         if settings.instance_id is None:
             try:
-                self._facts.instance_id = self._desk.bounded("identity", self._rooms.machine.instance_id, IDENTITY_S)
+                self._report.instance_id = self._mailbox.bounded("identity", self._components.machine.instance_id, IDENTITY_S)
             except (ServiceError, Overdue) as error:
                 complaints.append(
                     f"RUNS_FLEET_INSTANCE_ID is missing: expected an EC2 id, and the metadata service did not tell ({error})"
                 )
         if complaints:
             raise SettingsError(tuple(complaints))
-        self._rooms.machine.watch_notices()
+        self._components.machine.watch_notices()
 
-    def _leave_letters(self, config: RunnerConfig) -> None:
-        """A disk that takes no letter takes no job either, but that is for others to find out."""
+    def _configured(self) -> RunnerConfig:
+        """The configuration; one that is refused is kept all the same, because the final message must say whose it was."""
+        components, stopwatch = self._components, self._components.stopwatch
+        stopwatch.begin("configuration", self._clock.monotonic_s())
         try:
-            self._rooms.letters.leave(config, self._facts.instance_id or "", self._facts.started_at, self._clock.new_id())
-            if config.max_runtime_minutes is not None:
-                settings = self._rooms.settings
-                self._rooms.letters.allow(config.max_runtime_minutes, settings.config_timeout_s + settings.grace_s)
-        except OSError as error:
-            self._facts.degraded.append(f"letters: {error}")
+            config = components.configuration.obtain(self._mailbox, components.work.prefetch)
+        except ConfigurationExpired as error:
+            self._report.config = error.config
+            raise
+        self._report.config = config
+        stopwatch.end("configuration", self._clock.monotonic_s())
+        self._mailbox.stop_if_asked()
+        return config
 
-    def _registered(self, config: RunnerConfig, release: Release) -> Launch:
-        self._rooms.stopwatch.begin("registration", self._clock.monotonic_s())
-        prepare = self._rooms.registration.prepare
-        instance_id = self._facts.instance_id or ""
-        self._rooms.preparation.stop_if_asked()
-        launch: Launch = self._rooms.preparation.unless_stopped(
-            "registration", lambda: prepare(config, instance_id, release.directory), REGISTRATION_S
-        )
-        self._rooms.stopwatch.end("registration", self._clock.monotonic_s())
+    def _write_last_will(self, config: RunnerConfig) -> None:
+        """A disk that takes no last will takes no job either; the work is to find that out."""
+        last_will, settings = self._components.last_will, self._components.settings
+        try:
+            last_will.leave(config, self._report.instance_id or "", self._report.started_at, self._clock.new_id())
+            if config.max_runtime_minutes is not None:
+                last_will.allow(config.max_runtime_minutes, settings.config_timeout_s + settings.grace_s)
+        except OSError as error:
+            self._report.degraded.append(f"last will: {error}")
+
+    def _prepared(self, config: RunnerConfig) -> Prepared:
+        """What the work needs on this machine; the log stream opens beside it."""
+        caught(partial(self._components.log_stream.open, config.job_id))
+        self._report.prepared = prepared = self._components.work.prepare(config)
+        self._report.cache_outcome = prepared.cache_outcome
+        return prepared
+
+    def _registered(self, config: RunnerConfig, prepared: Prepared) -> Launch:
+        components, within_s = self._components, self._components.work.register_within_s
+        components.stopwatch.begin("registration", self._clock.monotonic_s())
+        self._mailbox.stop_if_asked()
+        register = partial(components.work.register, config, prepared, self._report.instance_id or "")
+        until_s = self._clock.monotonic_s() + within_s
+        self._mailbox.begin("registration", register)
+        end = self._mailbox.ended_by("registration", until_s)
+        if end is None:
+            raise RegistrationFailed(f"the registration did not end within {within_s:g} s")
+        if end.error is not None:
+            raise end.error
+        components.stopwatch.end("registration", self._clock.monotonic_s())
+        launch: Launch = end.value
         return launch
 
-    def _ran(self, launch: Launch, config: RunnerConfig, release: Release) -> Verdict:
-        rooms, settings = self._rooms, self._rooms.settings
+    def _ran(self, launch: Launch, config: RunnerConfig, prepared: Prepared) -> Verdict:
+        components, settings = self._components, self._components.settings
         limits = Limits(
             runtime_limit_s(settings.max_runtime_minutes, config.max_runtime_minutes),
             settings.grace_s,
@@ -174,157 +156,51 @@ class Life:
         )
         if settings.strict_metadata:
             self._close_metadata(limits)
-        runner = rooms.executor.start(launch)
-        self._facts.started_at, self._facts.started_s = self._clock.now(), self._clock.monotonic_s()
-        rooms.stopwatch.begin("to_exec", rooms.born_s)
-        rooms.stopwatch.end("to_exec", self._facts.started_s)
-        rooms.stopwatch.begin("running", self._facts.started_s)
+        process = components.executor.start(launch)
+        self._report.started_at, self._report.started_s = self._clock.now(), self._clock.monotonic_s()
+        components.stopwatch.begin("to_exec", components.born_s)
+        components.stopwatch.end("to_exec", self._report.started_s)
+        components.stopwatch.begin("running", self._report.started_s)
         self._journal.phase(Phase.RUNNING)
-        witness = _Witness(rooms, self._facts, config)
-        witness.ready(release)
-        watch = rooms.executor.attend(runner, limits, witness)
-        watch = rooms.executor.explained(watch) if verdicts.is_unexplained(watch) else watch
-        rooms.stopwatch.end("running", self._clock.monotonic_s())
-        self._facts.runner_exit_code = watch.exit_code
-        self._facts.ran = witness.last_look()
-        verdict = verdicts.of(watch)
-        self._journal.event("runner.ended", status=verdict.status.value, reason=verdict.reason, code=watch.exit_code)
+        observer = RunObserver(components, self._report, config)
+        observer.started(prepared)
+        watch = components.executor.attend(process, limits, observer)
+        watch = components.executor.explained(watch) if components.work.is_unexplained(watch) else watch
+        components.stopwatch.end("running", self._clock.monotonic_s())
+        self._report.exit_code = watch.exit_code
+        self._report.ran = observer.last_look()
+        verdict = components.work.verdict(watch)
+        self._journal.event("work.ended", status=verdict.status.value, reason=verdict.reason, code=watch.exit_code)
         return verdict
 
     def _close_metadata(self, limits: Limits) -> None:
         """Raises: MetadataExposed; a job that must not see the service is not started beside it."""
-        needed_s = limits.runtime_s + limits.grace_s + FAREWELL_S
-        instance_id = self._facts.instance_id or ""
+        needed_s = limits.runtime_s + limits.grace_s + SHUTDOWN_S
+        close = partial(self._components.machine.close_metadata, self._report.instance_id or "", needed_s)
         try:
-            self._desk.bounded("metadata", lambda: self._rooms.machine.close_metadata(instance_id, needed_s), METADATA_S)
+            self._mailbox.bounded("metadata", close, METADATA_S)
         except (ServiceError, Overdue) as error:
             raise MetadataExposed(f"the metadata service was to be switched off (RUNS_FLEET_STRICT_METADATA): {error}") from error
-        self._facts.degraded.append("notices: the metadata service is switched off, so no spot notice can be seen")
+        self._report.degraded.append("notices: the metadata service is switched off, so no spot notice can be seen")
 
-    def _said_goodbye(self, verdict: Verdict, *, for_certain: bool) -> bool:
-        """Every step stands alone: one that breaks must not take the next with it."""
-        farewell = self._rooms.farewell
-        self._facts.config = self._facts.config or self._rooms.preparation.config
-        try:
-            self._journal.phase(Phase.SETTLING)
-            logs, diagnostics = farewell.settle()
-            self._journal.phase(Phase.REPORTING)
-            farewell.report(verdict, logs, diagnostics)
-            self._journal.phase(Phase.CLEANING)
-            farewell.clean()
-            self._journal.phase(Phase.TERMINATING)
-        except Exception as error:  # noqa: BLE001 - the last net before the door: say it, and go
+    def _shut_down(self, verdict: Verdict, *, for_certain: bool) -> bool:
+        """Every step stands alone: one that breaks must not take the next with it. Returns whether the final word was sent."""
+        shutdown = self._components.shutdown
+        ended = caught(partial(self._settled, verdict))
+        if ended.error is not None:
             for_certain = self._broke = True
-            self._journal.event("farewell.broken", error=f"{type(error).__name__}: {error}")
-            if not farewell.word_delivered:
-                farewell.report(verdict, TranscriptReport("lost", cause="the farewell broke"), "failed")
-        farewell.leave(for_certain=for_certain or self._facts.broken)
-        return farewell.word_delivered
+            self._journal.event("shutdown.broken", error=f"{type(ended.error).__name__}: {ended.error}")
+            if not shutdown.word_delivered:
+                shutdown.send_final_word(verdict, LogReport("lost", cause="the shutdown broke"), "failed")
+        shutdown.leave(for_certain=for_certain or self._report.broken)
+        return shutdown.word_delivered
 
-
-class _Witness:
-    """Tells the orchestrator and the transcript what happens while the runner lives, and looks after the machine."""
-
-    def __init__(self, rooms: Rooms, facts: Facts, config: RunnerConfig) -> None:
-        self._rooms, self._facts, self._config = rooms, facts, config
-        self._envelope = Envelope(facts.instance_id or "", config.job_id, config.session_id, config.attempt, config.traceparent)
-        self._told_hazards: frozenset[Hazard] = frozenset()
-        self._over = False
-        self._oom_kills: int | None = None
-        """The kernel's count at our first look: what it killed before is not this job's."""
-
-    def ready(self, release: Release) -> None:
-        rooms = self._rooms
-        rooms.transcript.event("runner.started", {"version": release.version, "source": release.source, "digest": release.digest})
-        rooms.telemetry.notify(self._started, "started")
-        if (archive := release.archive) is not None:
-            self._facts.cache_outcome = "uploading"
-            rooms.desk.begin("cache upload", lambda: rooms.upload.run(release.version, archive, release.sha256))
-
-    def checked(self, now_s: float) -> float:
-        reading = self._read()
-        for hazard in hazards(reading, self._rooms.floors):
-            fields = {"disk_free": reading.disk_free_bytes, "memory_available": reading.memory_available_bytes}
-            self._rooms.journal.event(f"safety.{hazard.value}", **fields)
-            self._rooms.transcript.event(f"safety.{hazard.value}", fields)
-            if hazard is Hazard.DISK_CRITICAL and hazard not in self._told_hazards:
-                ask(self._rooms.desk, StopRequested(Stop.DISK))
-            self._told_hazards |= {hazard}
-        return now_s + CHECK_EVERY_S
-
-    def happened(self, event: Event) -> None:
-        self._rooms.telemetry.pump()
-        if isinstance(event, NoticeCame):
-            self._noticed(event)
-
-    def decided(self, before: Watch, after: Watch) -> None:
-        if after.job is not None and before.job is None:
-            self._rooms.transcript.event("job.taken", {"name": after.job})
-            self._rooms.telemetry.notify(self._busy, "busy")
-        if after.stop is not None and before.stop is None:
-            self._rooms.transcript.event("runner.stopping", {"stop": after.stop.value})
-
-    def last_look(self) -> tuple[str, str, str]:
-        """Which job it was, now that nobody will say more."""
-        self._over = True
-        before, after = self._oom_kills, self._read().oom_kills
-        killed = after - before if before is not None and after is not None else 0
-        if killed > 0:
-            self._facts.degraded.append(f"{OUT_OF_MEMORY}: the kernel killed {killed} process{'es' * (killed > 1)}")
-            self._rooms.transcript.event("safety.oom_kill", {"processes": killed})
-        return self.job_identity()
-
-    def _read(self) -> Reading:
-        reading = self._rooms.meters.read(self._rooms.settings.work_dir)
-        if self._oom_kills is None:
-            self._oom_kills = reading.oom_kills
-        return reading
-
-    def job_identity(self) -> tuple[str, str, str]:
-        """What the started hook wrote: untrusted, so only short printable lines are passed on."""
-        note: Path = self._rooms.registration.job_note
-        try:
-            lines = self._rooms.processes.read_plain(note, 1024).decode("utf-8", "replace").split("\n")
-        except OSError:
-            return ("", "", "")
-        run_id, attempt, repository, job, *_ = [line if line.isprintable() else "" for line in lines] + [""] * 4
-        return run_id, attempt, f"{repository}:{job}" if repository or job else ""
-
-    def _noticed(self, notice: NoticeCame) -> None:
-        self._rooms.journal.event("notice.came", kind=notice.kind, ends_at=notice.ends_at or "", detail=notice.detail)
-        if notice.kind == "silent":
-            self._facts.degraded.append(f"notices: {notice.detail}")
-            return
-        self._rooms.transcript.event("notice.came", {"kind": notice.kind, "ends_at": notice.ends_at})
-        ends_at, reason = notice.ends_at, "spot_notice" if notice.kind == "spot" else "rebalance_recommendation"
-        self._rooms.telemetry.notify(lambda: self._interrupting(reason, ends_at), "interrupting")
-
-    def _started(self) -> Started:
-        permitted = self._rooms.machine.may_terminate(self._envelope.instance_id)
-        if permitted != "permitted":
-            self._facts.degraded.append(f"self-termination: {permitted}")
-            self._rooms.journal.event("termination.not_permitted", code=permitted)
-        return Started(self_termination=permitted, phases_ms=self._rooms.stopwatch.taken_ms(), **self._common())
-
-    def _busy(self) -> Busy:
-        until_s = self._rooms.clock.monotonic_s() + JOB_NOTE_S
-        while not self._rooms.registration.job_note.exists() and not self._over and self._rooms.clock.monotonic_s() < until_s:
-            self._rooms.clock.pause(0.1)
-        run_id, attempt, job = self.job_identity()
-        return Busy(ran_run_id=run_id, ran_run_attempt=attempt, ran_job=job, **self._common())
-
-    def _interrupting(self, reason: str, ends_at: object) -> Interrupting:
-        return Interrupting(reason=reason, ends_at=ends_at, **self._common())  # type: ignore[arg-type]
-
-    def _common(self) -> dict[str, Any]:
-        e = self._envelope
-        return {
-            "instance_id": e.instance_id, "job_id": e.job_id, "session_id": e.session_id, "attempt": e.attempt,
-            "traceparent": e.traceparent, "message_id": self._rooms.clock.new_id(),
-        }  # fmt: skip
-
-
-def _cache_outcome(release: Release) -> str:
-    if release.source == "s3":
-        return "hit"
-    return "unused" if release.source == "prebaked" else release.cache_note
+    def _settled(self, verdict: Verdict) -> None:
+        shutdown = self._components.shutdown
+        self._journal.phase(Phase.SETTLING)
+        logs, diagnostics = shutdown.ship_logs()
+        self._journal.phase(Phase.REPORTING)
+        shutdown.send_final_word(verdict, logs, diagnostics)
+        self._journal.phase(Phase.CLEANING)
+        shutdown.clean()
+        self._journal.phase(Phase.TERMINATING)

@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.announcements import Announcement
 from agent.contract.secret import Secret
 from agent.phases import Phase
 from agent.safety import Reading
+from agent.supervision import Announcement, NoticeKind
 
 
 @dataclass(frozen=True)
-class ErrandEnded:
-    """A background errand returned `value` or raised `error`."""
+class TaskEnded:
+    """A background background task returned `value` or raised `error`."""
 
     name: str
     value: Any = None
@@ -51,14 +51,14 @@ class Signalled:
 
 @dataclass(frozen=True)
 class NoticeCame:
-    """EC2 announced something: `spot` (we die at `ends_at`), `rebalance` (we may), `silent` (nobody will tell us)."""
+    """The host announced something about the machine; `ends_at` is when it ends, where that was said."""
 
-    kind: str
+    kind: NoticeKind
     ends_at: datetime | None = None
     detail: str = ""
 
 
-Event = ErrandEnded | Heard | RunnerExited | OutputEnded | Signalled | NoticeCame
+Event = TaskEnded | Heard | RunnerExited | OutputEnded | Signalled | NoticeCame
 
 
 class Clock(Protocol):
@@ -68,10 +68,10 @@ class Clock(Protocol):
         """Seconds that only ever grow, also while the machine's wall clock is set."""
 
     def now(self) -> datetime:
-        """The wall clock."""
+        """The wall clock, in UTC."""
 
     def pause(self, seconds: float) -> None:
-        """Let that much time pass; for the pauses between tries of one errand only."""
+        """Let that much time pass; for the pauses between tries of one background task only."""
 
     def fraction(self) -> float:
         """A number in [0, 1), different on each machine."""
@@ -90,11 +90,11 @@ class Inbox(Protocol):
         """The next event; None once the monotonic clock has reached `until_s`."""
 
 
-class Crew(Protocol):
+class Workers(Protocol):
     """Whoever does what would hold up the decisions."""
 
     def begin(self, name: str, task: Callable[[], Any]) -> None:
-        """Do `task` beside us; its end arrives in the inbox as ErrandEnded. An errand that hangs is simply never heard of."""
+        """Run `task` in the background; its end arrives in the inbox as TaskEnded, or never if it hangs."""
 
     def ahead(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The same chunks, produced a little ahead of their consumer; an error comes out where it happened."""
@@ -110,7 +110,7 @@ class Journal(Protocol):
         """A phase of the life begins."""
 
     def hide(self, *secrets: Secret) -> None:
-        """From now on these never appear, here or in the transcript."""
+        """From now on these never appear, here or in the log_stream."""
 
     def cleaned(self, text: str) -> str:
         """`text` with every known secret replaced."""
@@ -139,7 +139,7 @@ class Body(Protocol):
         """At most that many, as soon as any are there; empty at the end. Raises: Unreachable when cut off."""
 
     def close(self) -> None:
-        """Stop the transfer."""
+        """Stop the transfer and drop the connection."""
 
 
 class Web(Protocol):
@@ -207,7 +207,7 @@ class Runner(Protocol):
         """SIGINT to the listener alone, or to what we started where no listener is found. False if all is gone."""
 
     def terminate(self) -> bool:
-        """SIGTERM, likewise."""
+        """SIGTERM to the child, likewise."""
 
     def sweep(self, within_s: float) -> int:
         """SIGKILL everything that descends from the runner, wherever it hid; returns how many there were. Bounded."""
@@ -220,7 +220,7 @@ class Processes(Protocol):
         """Start, wait, and kill what is still there after `within_s`. Raises: OSError if it cannot be executed."""
 
     def start(self, launch: Launch) -> Runner:
-        """Start the runner: its own session, default signals, no stdin, output to the transcript's spool, events to the
+        """Start the runner: its own session, default signals, no stdin, output to the log_stream's spool, events to the
         inbox. Raises: OSError if it cannot be executed."""
 
     def sweep(self, within_s: float) -> int:
@@ -244,7 +244,7 @@ class Meters(Protocol):
 
 
 @dataclass(frozen=True)
-class TranscriptReport:
+class LogReport:
     """What became of the output: outcome is `shipped`, `partial`, `lost` or `disabled`; every line is counted once."""
 
     outcome: str
@@ -253,7 +253,7 @@ class TranscriptReport:
     cause: str = ""
 
 
-class Transcript(Protocol):
+class LogStream(Protocol):
     """The life's own log stream: the runner's output and our events, in order."""
 
     def open(self, job_id: str) -> None:
@@ -262,15 +262,15 @@ class Transcript(Protocol):
     def event(self, name: str, fields: Mapping[str, object]) -> None:
         """One JSON line of our own. Never blocks on the network."""
 
-    def finish(self, within_s: float) -> TranscriptReport:
+    def finish(self, within_s: float) -> LogReport:
         """Ship what is left, `within_s` at most, and say what became of every line."""
 
 
 class Machine(Protocol):
-    """The body we woke up in: who it is, what it is told, and how to leave it."""
+    """The compute instance the agent runs in: who it is, what it is told, and how to end it."""
 
     def instance_id(self) -> str:
-        """Ours. Raises: ServiceError if the body will not say."""
+        """Ours. Raises: ServiceError if the instance will not say."""
 
     def watch_notices(self) -> None:
         """From now on, NoticeCame arrives in the inbox; at most one `silent`."""

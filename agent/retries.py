@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from agent.errors import ServiceError
+from agent.errors import ServiceError, caught
 
 Answer = TypeVar("Answer")
 
@@ -52,7 +52,7 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, ServiceError) and error.code in PASSING
 
 
-class Pace(Protocol):
+class RetryClock(Protocol):
     """The part of the clock and of chance that waiting needs."""
 
     def monotonic_s(self) -> float:
@@ -66,7 +66,7 @@ class Pace(Protocol):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How a wait grows (`first_s`, doubled up to `longest_s`, plus up to `jitter` of itself) and when it ends (`within_s`)."""
 
     within_s: float
@@ -85,32 +85,35 @@ class Patience:
         return attempt >= self.tries or waited_s + next_wait_s > self.within_s
 
 
-def persist(call: Callable[[], Answer], passing: Callable[[BaseException], bool], patience: Patience, pace: Pace) -> Answer:
-    """The first answer `call` gives; failures that `passing` accepts are tried again while `patience` lasts.
+def retry(call: Callable[[], Answer], passing: Callable[[BaseException], bool], policy: RetryPolicy, clock: RetryClock) -> Answer:
+    """The first answer `call` gives; failures that `passing` accepts are tried again while `policy` lasts.
 
     Raises: whatever `call` raised last, unchanged.
     """
-    start_s = pace.monotonic_s()
-    try:
-        return call()
-    except Exception as error:
-        if not passing(error):
-            raise
-        first = error
+    start_s = clock.monotonic_s()
+    once = caught(call)
+    if once.error is None or not passing(once.error):
+        return once.value
+    first: Exception | None = once.error
     import tenacity  # not before something failed: the import costs more than a successful call
 
     def wait(state: tenacity.RetryCallState) -> float:
-        return patience.wait_s(int(state.attempt_number), pace.fraction())
+        """Seconds until the next attempt."""
+        return policy.wait_s(int(state.attempt_number), clock.fraction())
 
     def stop(state: tenacity.RetryCallState) -> bool:
-        return patience.exhausted(state.attempt_number, pace.monotonic_s() - start_s, state.upcoming_sleep)
+        """Whether it was tried for long enough."""
+        return policy.exhausted(state.attempt_number, clock.monotonic_s() - start_s, state.upcoming_sleep)
 
     def again() -> Answer:
+        """The first failure again, then the call."""
         nonlocal first
         if (known := first) is not None:
-            first = None  # type: ignore[assignment]
+            first = None
             raise known
         return call()
 
-    retrying = tenacity.Retrying(sleep=pace.pause, wait=wait, stop=stop, retry=tenacity.retry_if_exception(passing), reraise=True)
+    retrying = tenacity.Retrying(
+        sleep=clock.pause, wait=wait, stop=stop, retry=tenacity.retry_if_exception(passing), reraise=True
+    )
     return retrying(again)

@@ -34,7 +34,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Floors:
+class Thresholds:
     """Below which a reading is a hazard, in bytes."""
 
     disk_low: int = DISK_LOW_BYTES
@@ -42,14 +42,14 @@ class Floors:
     memory_low: int = MEMORY_LOW_BYTES
 
 
-def hazards(reading: Reading, floors: Floors) -> tuple[Hazard, ...]:
+def hazards(reading: Reading, thresholds: Thresholds) -> tuple[Hazard, ...]:
     """The hazards in one reading, the worst first; an unknown value is no hazard."""
     found: list[Hazard] = []
-    if reading.disk_free_bytes is not None and reading.disk_free_bytes < floors.disk_critical:
+    if reading.disk_free_bytes is not None and reading.disk_free_bytes < thresholds.disk_critical:
         found.append(Hazard.DISK_CRITICAL)
-    elif reading.disk_free_bytes is not None and reading.disk_free_bytes < floors.disk_low:
+    elif reading.disk_free_bytes is not None and reading.disk_free_bytes < thresholds.disk_low:
         found.append(Hazard.DISK_LOW)
-    if reading.memory_available_bytes is not None and reading.memory_available_bytes < floors.memory_low:
+    if reading.memory_available_bytes is not None and reading.memory_available_bytes < thresholds.memory_low:
         found.append(Hazard.MEMORY_LOW)
     return tuple(found)
 

@@ -39,7 +39,7 @@ class Reach:
     job: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """What was seen; None or an absent key: it could not be looked at (an image that is not booted, a missing right)."""
 
@@ -89,7 +89,7 @@ def judge(seen: Observed) -> list[Finding]:
 
 
 def fit(findings: list[Finding]) -> bool:
-    """Whether no must failed."""
+    """Whether no required check failed."""
     return not any(finding.must and finding.passed is False for finding in findings)
 
 

@@ -16,8 +16,38 @@ from agent.errors import SettingsError
 Value = TypeVar("Value")
 PREFIX = "RUNS_FLEET_"
 
+DESCRIBED: dict[str, tuple[str, str]] = {
+    "TERMINATION_QUEUE_URL": ("required", "The URL of the termination queue: where messages go."),
+    "INSTANCE_ID": ("asked of the metadata service", "This instance's id."),
+    "SSM_PARAMETER": ("`/runs-fleet/runners/{id}/config`", "The SSM parameter that holds the configuration."),
+    "CONFIG_SOURCE": (
+        "`ssm`",
+        "`ssm`, or `s3`: the object `configs/{role id}:{instance id}/config` of the configuration bucket.",
+    ),
+    "LOG_GROUP": ("off", "The CloudWatch log group; off: nothing is shipped, and the final message says so."),
+    "CONFIG_BUCKET": ("off", "The bucket of cached runner releases and, with `CONFIG_SOURCE=s3`, of configurations."),
+    "LOGS_BUCKET": ("off", "The bucket of the runner's diagnostic logs."),
+    "MAX_RUNTIME": ("`360`", "Minutes, fractions allowed, from the runner's start; a configuration may say less or more."),
+    "S3_CACHE_ENDPOINT": ("none", "A URL handed to the job under this name and as `ACTIONS_CACHE_URL`."),
+    "RUNNER_DIR": ("`/opt/actions-runner`", "Where an image has the runner's release."),
+    "RUNNER_VERSION": ("none", "The only version of the runner to use."),
+    "GITHUB_API_URL": ("`https://api.github.com`", "The API that names releases."),
+    "GITHUB_URL": ("`https://github.com`", "Where `config.sh` registers a runner that has a registration token."),
+    "RUNNER_MIRROR_URL": ("none", "Replaces `https://github.com/actions/runner/releases/download` for downloads."),
+    "WORK_DIR": ("`/opt/runs-fleet/work`", "The directory of the spool, downloads and hooks."),
+    "RUNNER_USER": ("the agent's own", "The user that the job runs as."),
+    "GRACE_SECONDS": ("`90`", "Seconds between SIGINT and SIGTERM."),
+    "CONFIG_TIMEOUT_SECONDS": ("`300`", "Seconds to wait for the configuration."),
+    "IDLE_TIMEOUT_SECONDS": ("`240`", "Seconds to wait for a job."),
+    "POWER_OFF": ("`systemctl poweroff` on EC2, else nothing", "The command to run where EC2 did not accept the termination."),
+    "JOB_UNIT": ("none; the unit sets `runs-fleet-job`", "The transient systemd unit of the job; none: a child of the agent."),
+    "STATE_DIR": ("none; the unit sets `/var/lib/runs-fleet`", "Where the last will and the hard deadline's limit are left."),
+    "STRICT_METADATA": ("`no`", "`yes`: the metadata service is switched off before the runner starts; no spot notices then."),
+}
+"""Every variable without its prefix: its default in words, and what it does. The reference is generated from this."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the operator decided for this machine. Every name is the variable's, in lower case and with its unit."""
 
@@ -52,7 +82,7 @@ class Settings:
     job_unit: str | None = None
     """The transient systemd unit the job runs in; None: the job is a child of ours."""
     state_dir: Path | None = None
-    """Where letters are left for those who outlive us; None: nowhere."""
+    """Where the last will is left for those who outlive the agent; None: nowhere."""
     config_source: str = "ssm"
     """`ssm` or `s3`: where the configuration is waited for."""
     strict_metadata: bool = False

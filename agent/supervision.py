@@ -13,16 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import assert_never
 
-from agent.announcements import (
-    Announcement,
-    Complained,
-    Complaint,
-    JobCompleted,
-    JobRunning,
-    ListenerEnded,
-    Listening,
-    Restarting,
-)
+from agent.contract.messages import Interruption
 
 GREEN = frozenset({"Succeeded", "SucceededWithIssues", "Skipped"})
 TERM_S = 5.0
@@ -51,6 +42,31 @@ class Stop(StrEnum):
     LINGERED = "lingered"
 
 
+class NoticeKind(StrEnum):
+    """What the host announces about the machine. A new kind is a member here and a row in NOTICES."""
+
+    SPOT = "spot"
+    REBALANCE = "rebalance"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True)
+class NoticeHandling:
+    """What follows from one kind of notice."""
+
+    stop: Stop | None = None
+    """The reason to stop the work; None: the work goes on."""
+    reported_as: Interruption | None = None
+    """The reason in the message `interrupting`; None: no message, the final message lists it under `degraded`."""
+
+
+NOTICES: dict[NoticeKind, NoticeHandling] = {
+    NoticeKind.SPOT: NoticeHandling(Stop.SPOT_NOTICE, Interruption.SPOT_NOTICE),
+    NoticeKind.REBALANCE: NoticeHandling(reported_as=Interruption.REBALANCE),
+    NoticeKind.SILENT: NoticeHandling(),
+}
+
+
 class Action(StrEnum):
     """What the executor does now."""
 
@@ -71,6 +87,61 @@ class Rung(StrEnum):
 
 
 @dataclass(frozen=True)
+class Listening:
+    """Connected and idle."""
+
+
+@dataclass(frozen=True)
+class JobRunning:
+    """A job was taken; its display name is untrusted."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class JobCompleted:
+    """The job ended; `result` is one of JOB_RESULTS."""
+
+    result: str
+
+
+@dataclass(frozen=True)
+class ListenerEnded:
+    """`run-helper.sh` names the listener's exit code."""
+
+    code: int
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """`run.sh` is about to start the listener again."""
+
+
+class Complaint(StrEnum):
+    """A refusal or fault the runner names itself; the value is our stable word for it."""
+
+    REGISTRATION_DELETED = "registration_deleted"
+    VERSION_REFUSED = "version_refused"
+    SESSION_CONFLICT = "session_conflict"
+    REMOVED_BY_SERVER = "removed_by_server"
+    NOT_CONFIGURED = "not_configured"
+    CLOCK_SKEW = "clock_skew"
+    WORK_DIRECTORY = "work_directory"
+    UPDATING = "updating"
+
+
+@dataclass(frozen=True)
+class Complained:
+    """The runner said what is wrong, in its own words."""
+
+    complaint: Complaint
+    text: str
+
+
+Announcement = Listening | JobRunning | JobCompleted | ListenerEnded | Restarting | Complained
+
+
+@dataclass(frozen=True)
 class Limits:
     """Seconds: of the runner's life, of grace, of waiting for a job."""
 
@@ -87,7 +158,7 @@ class StopRequested:
     within_s: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Watch:
     """All that is known of a running runner; `started_s` is on the monotonic clock."""
 

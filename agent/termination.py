@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.desk import Desk
-from agent.errors import ServiceError
+from agent.errors import ServiceError, caught
+from agent.mailbox import Mailbox
 from agent.ports import Clock, Journal, Machine
-from agent.retries import THROTTLED, Patience, is_passing, persist
+from agent.retries import THROTTLED, RetryPolicy, is_passing, retry
 
-ASKING = Patience(within_s=6.0, first_s=0.3, longest_s=2.0, tries=4)
+ASKING = RetryPolicy(within_s=6.0, first_s=0.3, longest_s=2.0, tries=4)
 ASKING_WITHIN_S = 9.0
 """Seconds for asking EC2, a hung last try included; after that the power is switched off."""
 POWER_OFF_WITHIN_S = 30.0
@@ -28,9 +28,11 @@ class Departure:
 class Termination:
     """Leaves by the first way that works; by all of them where something already went wrong."""
 
-    def __init__(self, machine: Machine, power_off: tuple[str, ...] | None, desk: Desk, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self, machine: Machine, power_off: tuple[str, ...] | None, mailbox: Mailbox, clock: Clock, journal: Journal
+    ) -> None:
         self._machine, self._power_off = machine, power_off
-        self._desk, self._clock, self._journal = desk, clock, journal
+        self._mailbox, self._clock, self._journal = mailbox, clock, journal
 
     def leave(self, instance_id: str | None, *, for_certain: bool = False) -> Departure:
         """Terminate the instance; power off if that was not accepted, or in any case where `for_certain`.
@@ -49,14 +51,11 @@ class Termination:
     def _asked(self, instance_id: str | None) -> str:
         if not instance_id:
             return "this machine does not know its instance id"
-        try:
-            self._desk.bounded("termination", lambda: self._ask(instance_id), ASKING_WITHIN_S)
-        except Exception as error:  # noqa: BLE001 - a net: whatever it was, the power goes off next
-            return str(error) or repr(error)
-        return ""
+        asked = caught(lambda: self._mailbox.bounded("termination", lambda: self._ask(instance_id), ASKING_WITHIN_S))
+        return "" if asked.error is None else str(asked.error) or repr(asked.error)
 
     def _ask(self, instance_id: str) -> None:
-        persist(lambda: self._machine.terminate(instance_id), _worth_repeating, ASKING, self._clock)
+        retry(lambda: self._machine.terminate(instance_id), _worth_repeating, ASKING, self._clock)
 
     def _powered_off(self) -> int | None:
         command = self._power_off or self._machine.power_off_by_default()
@@ -64,13 +63,12 @@ class Termination:
             self._journal.event("power_off.none", hint="set RUNS_FLEET_POWER_OFF to the command that switches this machine off")
             return None
         self._journal.event("power_off.running", command=command[0])
-        try:
-            code = self._desk.bounded("power off", lambda: self._machine.power_off(command), POWER_OFF_WITHIN_S)
-        except Exception as error:  # noqa: BLE001 - a net: the outermost one in cli tries once more
-            self._journal.event("power_off.failed", command=command[0], error=str(error) or repr(error))
+        ran = caught(lambda: self._mailbox.bounded("power off", lambda: self._machine.power_off(command), POWER_OFF_WITHIN_S))
+        if ran.error is not None:  # the outermost net in cli.py tries once more
+            self._journal.event("power_off.failed", command=command[0], error=str(ran.error) or repr(ran.error))
             return None
-        self._journal.event("power_off.ran", command=command[0], code=code)
-        return code
+        self._journal.event("power_off.ran", command=command[0], code=ran.value)
+        return ran.value
 
 
 def _worth_repeating(error: BaseException) -> bool:

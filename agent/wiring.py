@@ -1,4 +1,4 @@
-"""The one place where a life is put together: rooms from ports, ports from the real world."""
+"""The one place where a life is put together: components from ports, ports from the real world."""
 
 from __future__ import annotations
 
@@ -9,56 +9,55 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from agent import diagnostics
 from agent.adapters.aws.clients import Clients
 from agent.adapters.aws.ec2 import SelfTermination
 from agent.adapters.aws.objects import S3Configurations
 from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
 from agent.adapters.aws.ssm import SsmParameters
 from agent.adapters.http import MetadataService
+from agent.adapters.late import LateConfiguration, LateLogStream, NoQueue
 from agent.adapters.machine import PosixMeters, homes, is_amazon_ec2
 from agent.adapters.output import DiskSpool, Output
 from agent.adapters.posix import PosixProcesses, listen_for_signals
-from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadCrew, goes_to_the_journal, hide_environment
-from agent.cache import ReleaseCache, Upload
-from agent.configuration import Configuration
+from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadWorkers, goes_to_the_journal, hide_environment
+from agent.components import Components
 from agent.contract.config import RunnerConfig
-from agent.desk import Desk
-from agent.errors import ServiceError
 from agent.executor import Executor
-from agent.farewell import Facts, Farewell
 from agent.hosts.ec2 import Ec2Machine
-from agent.letters import Letters
-from agent.lifecycle import Life, Rooms
-from agent.logs import CloudTranscript, LogService, SilentTranscript, Spool
+from agent.lifecycle import Life
+from agent.mailbox import Mailbox
 from agent.phases import Stopwatch
 from agent.ports import (
     Clock,
-    Crew,
     Inbox,
     Journal,
+    LogStream,
     Machine,
     Meters,
     Objects,
     Parameters,
     Processes,
     Queue,
-    Transcript,
-    TranscriptReport,
     Web,
+    Workers,
 )
-from agent.preparation import Preparation
-from agent.registration import Registration
-from agent.release import Releases
+from agent.reports.last_will import LastWill
+from agent.reports.log_stream import CloudWatchLogStream, DisabledLogStream, LogService, Spool
+from agent.reports.telemetry import Telemetry
+from agent.runner import announcements, diagnostics
+from agent.runner.cache import ReleaseCache, Upload
+from agent.runner.github_runner import GitHubRunner
+from agent.runner.registration import Registration
+from agent.runner.release import Releases
 from agent.settings import Settings
-from agent.telemetry import Telemetry
+from agent.shutdown import LifeReport, Shutdown
 from agent.termination import Termination
 
 ARCHITECTURES = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 """The machine's word -> the runner's. Source: the asset names of actions/runner releases."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class World:
     """Every port a life needs. Factories are called when the thing is first needed, not before."""
 
@@ -66,14 +65,14 @@ class World:
     environment: Mapping[str, str]
     clock: Clock
     inbox: Inbox
-    crew: Crew
+    workers: Workers
     journal: Journal
     machine: Machine
     meters: Meters
     processes: Processes
     parameters: Parameters
-    transcript: Callable[[str], Transcript]
-    """Makes the transcript of this instance id."""
+    log_stream: Callable[[str], LogStream]
+    """Makes the log_stream of this instance id."""
     queue: Callable[[str], Queue]
     """Makes the termination queue for this sender."""
     objects: Callable[[str], Objects]
@@ -85,64 +84,80 @@ class World:
 
 
 def assemble(world: World) -> Life:
-    """The rooms of one life."""
+    """The components of one life."""
     settings, clock, journal = world.settings, world.clock, world.journal
-    desk = Desk(world.inbox, world.crew, clock)
+    mailbox = Mailbox(world.inbox, world.workers, clock)
     stopwatch = Stopwatch()
-    facts = Facts(clock.now(), clock.monotonic_s(), settings.instance_id)
+    report = LifeReport(started_at=clock.now(), started_s=clock.monotonic_s(), instance_id=settings.instance_id)
 
     def own_id() -> str:
-        return facts.instance_id or settings.instance_id or "unknown"
+        return report.instance_id or settings.instance_id or "unknown"
 
-    def release_cache() -> ReleaseCache | None:
-        bucket = settings.config_bucket
-        return ReleaseCache(world.objects(bucket), world.architecture) if bucket else None
-
-    def diagnose(config: RunnerConfig, directory: Path) -> str:
-        bucket = config.logs_bucket or settings.logs_bucket or ""
-        return diagnostics.ship(world.objects(bucket), directory, config, own_id(), journal) if bucket else "disabled"
-
-    facts.degraded += _absent(settings)
-    transcript = _LateTranscript(lambda: world.transcript(own_id()))
-    letters = Letters(settings.state_dir)
-    telemetry = Telemetry(lambda: world.queue(own_id()), desk, clock, journal)
-    termination = Termination(world.machine, settings.power_off, desk, clock, journal)
-    configuration = _LateConfiguration(world, own_id)
-    preparation = Preparation(configuration, _releases(world, release_cache), transcript, desk, clock, stopwatch)
-    farewell = Farewell(
-        facts,
-        transcript,
-        telemetry,
-        termination,
-        desk,
-        clock,
-        journal,
-        stopwatch,
-        diagnose,
-        settings.work_dir,
-        world.homes,
-        letters,
+    report.degraded += _absent(settings)
+    log_stream = LateLogStream(lambda: world.log_stream(own_id()))
+    last_will = LastWill(settings.state_dir)
+    telemetry = Telemetry(lambda: world.queue(own_id()), mailbox, clock, journal)
+    termination = Termination(world.machine, settings.power_off, mailbox, clock, journal)
+    work = _github_runner(world, mailbox, stopwatch)
+    shutdown = Shutdown(
+        report=report,
+        log_stream=log_stream,
+        telemetry=telemetry,
+        termination=termination,
+        mailbox=mailbox,
+        clock=clock,
+        journal=journal,
+        stopwatch=stopwatch,
+        work=work,
+        last_will=last_will,
     )
     return Life(
-        Rooms(
+        Components(
             settings=settings,
             clock=clock,
-            desk=desk,
+            mailbox=mailbox,
             journal=journal,
             processes=world.processes,
             machine=world.machine,
             meters=world.meters,
             stopwatch=stopwatch,
-            transcript=transcript,
+            log_stream=log_stream,
             telemetry=telemetry,
-            preparation=preparation,
-            registration=Registration(settings, world.environment, world.processes, clock, journal),
-            executor=Executor(world.processes, desk, clock, journal),
-            farewell=farewell,
-            letters=letters,
-            upload=Upload(release_cache, clock),
+            configuration=LateConfiguration(
+                world.parameters, lambda: settings.parameter(own_id()), settings.config_timeout_s, clock=clock, journal=journal
+            ),
+            work=work,
+            executor=Executor(world.processes, mailbox, clock, journal),
+            shutdown=shutdown,
+            last_will=last_will,
             born_s=world.born_s,
         )
+    )
+
+
+def _github_runner(world: World, mailbox: Mailbox, stopwatch: Stopwatch) -> GitHubRunner:
+    """The work that is a GitHub job."""
+    settings, clock, journal = world.settings, world.clock, world.journal
+
+    def release_cache() -> ReleaseCache | None:
+        bucket = settings.config_bucket
+        return ReleaseCache(world.objects(bucket), world.architecture) if bucket else None
+
+    def diagnose(config: RunnerConfig, directory: Path, instance_id: str) -> str:
+        bucket = config.logs_bucket or settings.logs_bucket or ""
+        return diagnostics.ship(world.objects(bucket), directory, config, instance_id, journal) if bucket else "disabled"
+
+    return GitHubRunner(
+        releases=_releases(world, release_cache),
+        registration=Registration(settings, world.environment, world.processes, clock, journal),
+        upload=Upload(release_cache, clock),
+        diagnose=diagnose,
+        processes=world.processes,
+        mailbox=mailbox,
+        clock=clock,
+        stopwatch=stopwatch,
+        work_dir=settings.work_dir,
+        homes=world.homes,
     )
 
 
@@ -151,7 +166,7 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
     clock, inbox, journal = SystemClock(), QueueInbox(), TextJournal(beacons=goes_to_the_journal(environment))
     hide_environment(journal, environment)
     listen_for_signals(inbox)
-    crew = ThreadCrew(inbox)
+    workers = ThreadWorkers(inbox)
     metadata = MetadataService(environment)
     credentials, region = CredentialChain(environment, metadata), Region(environment, metadata)
     clients = Clients(region, credentials.current if settings.strict_metadata else None)
@@ -159,26 +174,42 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
     processes = _processes(settings, inbox, spool)
     ending = SelfTermination(SignedCalls("ec2", environment, credentials, region, clock.now), credentials)
 
-    def transcript(instance_id: str) -> Transcript:
+    def log_stream(instance_id: str) -> LogStream:
         if spool is None or settings.log_group is None:
-            return SilentTranscript()
-        return CloudTranscript(
-            settings.log_group, instance_id, spool, cache(partial(_log_service, clients)), crew, clock, journal,
-            journal.cleaned_bytes, journal.longest_secret,
-        )  # fmt: skip
+            return DisabledLogStream()
+        return CloudWatchLogStream(
+            group=settings.log_group,
+            instance_id=instance_id,
+            spool=spool,
+            service=cache(partial(_log_service, clients)),
+            workers=workers,
+            clock=clock,
+            journal=journal,
+            cleaned=journal.cleaned_bytes,
+            hold_back=journal.longest_secret,
+        )
 
     return World(
         settings=settings,
         environment=environment,
         clock=clock,
         inbox=inbox,
-        crew=crew,
+        workers=workers,
         journal=journal,
-        machine=Ec2Machine(metadata, ending, processes, inbox, crew, clock, is_amazon_ec2, environment.get("PATH") or os.defpath),
+        machine=Ec2Machine(
+            metadata=metadata,
+            ending=ending,
+            processes=processes,
+            inbox=inbox,
+            workers=workers,
+            clock=clock,
+            certainly_ec2=is_amazon_ec2,
+            path=environment.get("PATH") or os.defpath,
+        ),
         meters=PosixMeters(),
         processes=processes,
         parameters=_parameters(settings, lambda service: SignedCalls(service, environment, credentials, region, clock.now)),
-        transcript=transcript,
+        log_stream=log_stream,
         queue=cache(partial(_queue, clients, settings.termination_queue_url)),
         objects=cache(partial(_objects, clients)),
         web=cache(_web),
@@ -200,38 +231,10 @@ def _releases(world: World, release_cache: Callable[[], ReleaseCache | None]) ->
         cache=release_cache,
         web=world.web,
         processes=world.processes,
-        crew=world.crew,
+        workers=world.workers,
         clock=world.clock,
         journal=world.journal,
     )
-
-
-class _LateTranscript:
-    """Made when the instance id is known; what happens before is not in it."""
-
-    def __init__(self, make: Callable[[], Transcript]) -> None:
-        self._make: Callable[[], Transcript] = cache(make)
-
-    def open(self, job_id: str) -> None:
-        self._make().open(job_id)
-
-    def event(self, name: str, fields: Mapping[str, object]) -> None:
-        self._make().event(name, fields)
-
-    def finish(self, within_s: float) -> TranscriptReport:
-        return self._make().finish(within_s)
-
-
-class _LateConfiguration(Configuration):
-    """Reads the parameter of the instance id that was found meanwhile."""
-
-    def __init__(self, world: World, own_id: Callable[[], str]) -> None:
-        super().__init__(world.parameters, "", world.settings.config_timeout_s, world.clock, world.journal)
-        self._world, self._own_id = world, own_id
-
-    def now(self) -> RunnerConfig | None:
-        self._name = self._world.settings.parameter(self._own_id())
-        return super().now()
 
 
 def _absent(settings: Settings) -> list[str]:
@@ -247,7 +250,7 @@ def _parameters(settings: Settings, calls: Callable[[str], SignedCalls]) -> Para
 
 
 def _processes(settings: Settings, inbox: Inbox, spool: DiskSpool | None) -> Processes:
-    children = PosixProcesses(inbox, Output(spool).attach)
+    children = PosixProcesses(inbox, Output(spool, announcements).attach)
     if settings.job_unit is None:
         return children
     from agent.adapters.systemd import JobUnits, machine_memory_bytes
@@ -270,16 +273,9 @@ def _log_service(clients: Clients) -> LogService:
     return CloudWatchLogs(clients)
 
 
-class _NoQueue:
-    """The queue of a machine whose operator named none: nothing can be said, and trying again does not help."""
-
-    def send(self, body: str) -> None:
-        raise ServiceError("sqs:SendMessage", "NoQueue", "RUNS_FLEET_TERMINATION_QUEUE_URL is not set")
-
-
 def _queue(clients: Clients, url: str, sender: str) -> Queue:
     if not url:
-        return _NoQueue()
+        return NoQueue()
     from agent.adapters.aws.sqs import SqsQueue
 
     return SqsQueue(clients, url, sender)

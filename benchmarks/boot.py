@@ -39,7 +39,7 @@ from sandbox.instances import user_data
 from sandbox.runner import release
 from tests.conftest import Moto
 from tests.machines import tree
-from tests.machines.ground import Ground
+from tests.machines.boot_env import BootEnv
 from tests.machines.network import CLOUD
 
 RESULTS = Path(__file__).with_name("results-boot.json")
@@ -84,7 +84,7 @@ class Variant:
     """One machine: its image, and one thing about it that is unlike the others. `what` completes a line of the page."""
 
     what: str
-    change: Callable[[Ground, Path], None] = lambda ground, image: None
+    change: Callable[[BootEnv, Path], None] = lambda ground, image: None
     image: str = "baked"
     hook: bool = True
     """Whether the user-data is a boot hook, run in cloud-init's second stage, or a script, run in its last."""
@@ -145,7 +145,7 @@ def boot(moto: Moto, variant: Variant, image: Path, bundle: Path) -> Boot:
     """One life with an empty job. Raises: AssertionError with the console if it does not end as it should."""
     requests.post(f"{moto.url}/moto-api/reset", timeout=10)
     directory = Path(tempfile.mkdtemp(prefix="runs-fleet-bench-"))
-    ground = Ground(moto, image, directory)
+    ground = BootEnv(moto, image, directory)
     try:
         ground.machine.put("/etc/systemd/journald.conf.d/console.conf", "")  # as it is in production: no test's additions
         ground.machine.put("/etc/systemd/system/runs-fleet-deadline.timer.d/fast.conf", "")
@@ -208,7 +208,7 @@ def _marked(script: str) -> str:
     return f"{first}\n{mark}begun\n{rest.rstrip()}\n{mark}asked\n"
 
 
-def _stored(ground: Ground, variant: Variant, bundle: Path) -> dict[str, str]:
+def _stored(ground: BootEnv, variant: Variant, bundle: Path) -> dict[str, str]:
     """Put into SSM and S3 what the variant takes from there; the settings that say so."""
     if not variant.takes:
         ground.configure()
@@ -228,7 +228,7 @@ def _stored(ground: Ground, variant: Variant, bundle: Path) -> dict[str, str]:
     return settings
 
 
-def _await(told: Callable[[], str], ground: Ground) -> None:
+def _await(told: Callable[[], str], ground: BootEnv) -> None:
     """Until the job rings, or the machine is off."""
     until_s = time.monotonic() + BELL_S
     while time.monotonic() < until_s and ground.machine.on:
@@ -240,7 +240,7 @@ def _await(told: Callable[[], str], ground: Ground) -> None:
     raise AssertionError(f"no job came to run:\n{ground.machine.console[-5000:]}")
 
 
-def _inside(ground: Ground, *words: str) -> str:
+def _inside(ground: BootEnv, *words: str) -> str:
     """What it prints inside. A control group may vanish while the machine's first process is looked for there."""
     for _ in range(20):
         with contextlib.suppress(FileNotFoundError):
@@ -248,7 +248,7 @@ def _inside(ground: Ground, *words: str) -> str:
     raise AssertionError(f"nobody was found inside:\n{ground.machine.console[-5000:]}")
 
 
-def _points(ground: Ground, on_s: float) -> dict[str, float]:
+def _points(ground: BootEnv, on_s: float) -> dict[str, float]:
     """ms from power-on; every clock involved is this kernel's, since a container has no other."""
     wall_s = time.time() - time.monotonic()
 
@@ -273,14 +273,14 @@ def _points(ground: Ground, on_s: float) -> dict[str, float]:
     return {name: 1_000 * (at - on_s) for name, at in at_s.items() if at > 0}
 
 
-def _told(ground: Ground, word: str) -> list[str]:
+def _told(ground: BootEnv, word: str) -> list[str]:
     """What systemd-analyze says took longest, or of the agent's chain what took any time: five lines of it."""
     words = ["systemd-analyze", "--no-pager", word, *(["runs-fleet-agent.service"] if word == "critical-chain" else [])]
     lines = _inside(ground, "env", "LANG=C.UTF-8", *words).splitlines()
     return [line.strip(" └─") for line in lines if re.search(r"\+\d|^ *\d+m?s ", line)][:5]
 
 
-def _hide(ground: Ground, path: Path | str) -> None:
+def _hide(ground: BootEnv, path: Path | str) -> None:
     """As if the image had nothing there: an overlay's whiteout."""
     place = ground.machine.added / path
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -293,32 +293,32 @@ def _masked(image: Path) -> list[str]:
     return [link.name for link in links if link.is_symlink() and str(link.readlink()) == os.devnull and link.name not in LATE]
 
 
-def _stock_order(ground: Ground, image: Path) -> None:
+def _stock_order(ground: BootEnv, image: Path) -> None:
     for path in (Path(OURS), *(UNITS / unit for unit in LATE)):
         _hide(ground, path)
     ground.machine.put("/etc/cloud/cloud.cfg.d/90-bench.cfg", "locale: false\n")  # no locales are installed here: it would fail
 
 
-def _stock_modules(ground: Ground, image: Path) -> None:
+def _stock_modules(ground: BootEnv, image: Path) -> None:
     kept = [line for line in (image / OURS).read_text("utf-8").splitlines() if line.startswith("datasource")]
     ground.machine.put(OURS, "\n".join([*kept, ""]))
 
 
-def _unmasked(ground: Ground, image: Path) -> None:
+def _unmasked(ground: BootEnv, image: Path) -> None:
     for unit in _masked(image):
         _hide(ground, UNITS / unit)
 
 
-def _uncompiled(ground: Ground, image: Path) -> None:
+def _uncompiled(ground: BootEnv, image: Path) -> None:
     for directory in (image / LIBRARY).rglob("__pycache__"):
         _hide(ground, directory.relative_to(image))
 
 
-def _no_runner(ground: Ground, image: Path) -> None:
+def _no_runner(ground: BootEnv, image: Path) -> None:
     _hide(ground, "opt/actions-runner")
 
 
-def _unconfined(ground: Ground, image: Path) -> None:
+def _unconfined(ground: BootEnv, image: Path) -> None:
     unit = (image / UNITS / "runs-fleet-agent.service").read_text("utf-8")
     kept = [
         line
@@ -328,12 +328,12 @@ def _unconfined(ground: Ground, image: Path) -> None:
     ground.machine.put(f"/{UNITS}/runs-fleet-agent.service", "\n".join([*kept, ""]))
 
 
-def _beside(ground: Ground, image: Path) -> None:
+def _beside(ground: BootEnv, image: Path) -> None:
     unit = (image / "lib/systemd/system/cloud-init.service").read_text("utf-8")
     ground.machine.put(f"/{UNITS}/cloud-init.service", re.sub(r"Before=(sysinit|network-online)\.target\n", "", unit))
 
 
-def _direct(ground: Ground, image: Path) -> None:
+def _direct(ground: BootEnv, image: Path) -> None:
     for unit in ("cloud-init-local", "cloud-init"):
         ground.machine.link(f"/{UNITS}/{unit}.service", os.devnull)
     ground.machine.put(f"/{UNITS}/bench-fetch.service", FETCH)

@@ -34,19 +34,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from benchmarks import page, sandboxed
-from orchestrator import wiring
 from orchestrator.adapters.clock import SystemClock
-from orchestrator.adapters.system import Hands, SystemIds, Waker, Wheels
+from orchestrator.adapters.journal import SystemIds
+from orchestrator.adapters.loops import Loops, WakeQueue
+from orchestrator.adapters.threads import ThreadWorkerPool
+from orchestrator.endpoints import Endpoints
+from orchestrator.jobs.webhook import JobEvent
 from orchestrator.ports import Received
-from orchestrator.serve import CONSUMERS, WAKERS, application
-from orchestrator.settings import Caps
-from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import Calls, MemoryJournal, MemoryQueue, World, an_event, some_settings
+from orchestrator.serve import CONSUMERS, RECONCILERS, application
+from orchestrator.setting_values import Limits
+from simulation.calls import Calls
+from simulation.examples import an_event, some_settings
+from simulation.process import MemoryJournal
+from simulation.services import MemoryQueue
+from simulation.world import World
 
 RESULTS = Path(__file__).with_name("results-burst.json")
 BURSTS = (1, 100, 1000)
 TAKES_S: dict[str, tuple[float, float]] = {
-    "tables": (0.01, 0.02), "compute.start_sessions": (2.0, 5.0), "compute": (0.1, 0.3), "github": (0.15, 0.3),
+    "tables": (0.01, 0.02), "ec2.create_fleet": (2.0, 5.0), "ec2": (0.1, 0.3), "github": (0.15, 0.3),
     "configurations": (0.02, 0.05), "queue": (0.01, 0.02),
 }  # fmt: skip
 """Least and most seconds of a call, by the longest name that fits."""
@@ -62,7 +68,7 @@ class Slow(Calls):
         self._chance = random.Random(3)
         self._waits = threading.local()
 
-    def note(self, name: str) -> None:
+    def record(self, name: str) -> None:
         """Called inside the twin's lock: the time passes after it is given back."""
         self.counted[name] += 1
         least, most = next(TAKES_S[known] for known in (name, name.partition(".")[0]) if known in TAKES_S)
@@ -90,7 +96,7 @@ class Served:
                 answer = found(*args, **how)
                 answer = list(answer) if hasattr(answer, "__next__") else answer
             self._calls.pay()
-            return iter(answer) if isinstance(answer, list) and name in ("due", "scan", "list_sessions", "registered") else answer
+            return iter(answer) if isinstance(answer, list) and name in ("due", "scan", "describe", "registered") else answer
 
         return called
 
@@ -115,33 +121,35 @@ def burst(number: int, *, sets: int = 1) -> dict[str, float]:
     """One burst of jobs, of one label set or of so many, with budgets for it."""
     calls = Slow()
     world = World(
-        calls, some_settings(launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, per_label_set=Caps(sessions=5000))
+        calls, some_settings(launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, per_label_set=Limits(sessions=5000))
     )
     queue = MemoryQueue(calls)
-    waker, hands, journal = Waker(), Hands(world.settings.crew), MemoryJournal()
+    wake_queue, journal = WakeQueue(), MemoryJournal()
+    pools, configurers = ThreadWorkerPool(world.settings.workers), ThreadWorkerPool(world.settings.workers)
     jobs = Patient(queue, calls)
-    outside = wiring.World(
-        Served(world.tables, calls), Served(world.compute, calls), Served(world.github, calls),
-        Served(world.configurations, calls),
-        jobs, Served(world.terminations, calls), SystemClock(), SystemIds(), journal, hands, waker,
+    turns = world.replica(
+        tables=Served(world.tables, calls), ec2=Served(world.compute, calls), github=Served(world.github, calls),
+        configurations=Served(world.configurations, calls), job_queue=jobs, termination_queue=Served(world.terminations, calls),
+        clock=SystemClock(), ids=SystemIds(), journal=journal, workers=pools, configurers=configurers, sweepers=pools,
+        wakes=wake_queue,
     )  # fmt: skip
-    turns = wiring.turns(world.settings, outside)
-    wheels = Wheels(journal, 1)
-    wheels.awake("levels", waker, turns.on_wake, WAKERS)
-    wheels.consume("jobs", jobs, lambda m: turns.on_job_event(msgspec.json.decode(m.body, type=JobEvent)), CONSUMERS)  # type: ignore[arg-type]
+    loops = Loops(journal, 1)
+    loops.reconcile_woken("reconciler", wake_queue, turns.on_wake, RECONCILERS)
+    loops.consume("jobs", jobs, lambda m: turns.on_job_event(msgspec.json.decode(m.body, type=JobEvent)), CONSUMERS)  # type: ignore[arg-type]
     began_s = time.monotonic()
     senders = [threading.Thread(target=_deliver, args=(turns, range(at, number, 8), sets)) for at in range(8)]
     for sender in senders:
         sender.start()
     launched_s = _until(lambda: world.compute.launched >= number, began_s)
     configured_s = _until(lambda: len(world.configurations.values) >= number, began_s)
-    wheels.stop(10.0)
-    hands.stop()
+    loops.stop(10.0)
+    pools.stop()
+    configurers.stop()
     counted = calls.counted
     aws = sum(n for name, n in counted.items() if not name.startswith("github") and name != "queue.receive")
     return {
         "jobs": number, "sets": sets, "launched_s": launched_s, "configured_s": configured_s, "machines": world.compute.launched,
-        "fleet_calls": counted["compute.start_sessions"],
+        "fleet_calls": counted["ec2.create_fleet"],
         "github_calls_per_job": sum(n for name, n in counted.items() if name.startswith("github")) / number,
         "aws_calls_per_job": aws / number,
     }  # fmt: skip
@@ -160,10 +168,10 @@ def _until(reached: Callable[[], bool], began_s: float) -> float:
 
 def paced(number: int) -> float:
     """Minutes until the last of so many is launched at the default pace, in virtual time."""
-    world = World(settings=some_settings(watch_s=60.0, max_sessions=5000, per_label_set=Caps(sessions=5000)))
+    world = World(settings=some_settings(watch_s=60.0, max_sessions=5000, per_label_set=Limits(sessions=5000)))
     for n in range(number):
         world.turns.on_job_event(an_event(job_id=str(n)))
-    world.settle()
+    world.reconcile()
     begun = world.clock.at
     while world.compute.launched < number:
         world.tick(after_s=1.0)
@@ -173,10 +181,8 @@ def paced(number: int) -> float:
 def webhooks() -> dict[str, dict[str, float]]:
     """Deliveries a second and ms of each, ours beside one that only checks the signature; taking turns, median of the rounds."""
     world = World(Calls())
-    parts = wiring.Orchestrator(
-        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), (Hands(1),)
-    )
-    apps = {"ours": application(parts), "signature only": _minimal(b"hush")}
+    ours = Endpoints([world.settings.webhook_secret], world.turns.on_webhook, world.journal)
+    apps = {"ours": application(ours), "signature only": _minimal(b"hush")}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in apps}
     ports = {name: _serving(app) for name, app in apps.items()}
     for _ in range(ROUNDS):

@@ -96,8 +96,8 @@ def _machine_code(chance: random.Random) -> bytes:
 
 def _source_text(chance: random.Random) -> bytes:
     """Words, indentation and punctuation: about 4 : 1 under gzip."""
-    letters = "etaoinshrdlucmfwypvbgkjqxz"
-    words = ["".join(chance.choices(letters, k=chance.randrange(2, 11))) for _ in range(4_000)]
+    last_will = "etaoinshrdlucmfwypvbgkjqxz"
+    words = ["".join(chance.choices(last_will, k=chance.randrange(2, 11))) for _ in range(4_000)]
     weights = [1 / (rank + 3) for rank in range(len(words))]
     ends = (" ", "(", ");\n    ", ".", " = ", ", ", ";\n", " => {\n        ")
     chosen = chance.choices(words, weights, k=700_000)

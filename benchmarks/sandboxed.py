@@ -19,23 +19,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator import wiring
 from orchestrator.adapters.dynamodb import DynamoTables, written
-from orchestrator.adapters.system import Hands, SystemIds, Waker
-from orchestrator.marks import JOBS, SESSIONS
-from orchestrator.states import SessionState
+from orchestrator.adapters.journal import SystemIds
+from orchestrator.store.states import SessionState
+from orchestrator.store.tables import JOBS, SESSIONS
 from sandbox.github.limits import CORE, REGISTRATIONS
 from sandbox.instances import Idle
-from sandbox.local import STACK, CloudClients, World, world
 from sandbox.rates import Rates
+from sandbox.stack import STACK
 from sandbox.workflow import read_workflow
-from tests.orchestrator import memory
+from sandbox.world import CloudClients, World, world
+from simulation import examples
+from simulation import world as simulated
 
 FLEET_S, CALL_S = (2.0, 5.0), (0.02, 0.02)
 PATIENT_S = 300.0
 """For how long an agent waits for its configuration; machines here would wait for ever."""
 SENDERS, MATRIX = 16, 50
-"""Jobs of one label set: moto writes out its whole board anew for each look at it."""
+"""Jobs of one label set: moto writes out its whole view anew for each look at it."""
 POLLS = ("ReceiveMessage", "Query")
 """Asked all the time, whether there is work or not: long polls, and what is due."""
 ONE_APP = {"RUNS_FLEET_MAX_SESSIONS": "5000", "RUNS_FLEET_MAX_SESSIONS_PER_LABEL_SET": "5000", "RUNS_FLEET_WATCH_SECONDS": "60"}
@@ -49,7 +50,7 @@ def burst(number: int) -> dict[str, float]:
         up.github.limits.mints_a_minute = 1_000_000
         up.github.limits.hourly = {CORE: 1_000_000, REGISTRATIONS: 1_000_000}
         up.serve(**MANY_APPS, **QUIET)
-        up.cloud.weather.slow = {"CreateFleet": FLEET_S, "*": CALL_S, "ReceiveMessage": (0.0, 0.0)}
+        up.cloud.faults.slow = {"CreateFleet": FLEET_S, "*": CALL_S, "ReceiveMessage": (0.0, 0.0)}
         taken = _played(up, number, 600.0)
     return {"jobs": number, **taken}
 
@@ -57,17 +58,17 @@ def burst(number: int) -> dict[str, float]:
 def paced(number: int) -> dict[str, float]:
     """So many jobs at once with what one App, SSM and EC2 really allow: their published rates, and 180 registrations a minute."""
     with tempfile.TemporaryDirectory(prefix="runs-fleet-") as root, world(Path(root), instances=Idle()) as up:
-        up.cloud.weather.rates = Rates()
+        up.cloud.faults.rates = Rates()
         up.serve(**ONE_APP, **QUIET, RUNS_FLEET_CONFIG_WRITES_PER_SECOND="3")
         return {"jobs": number, **_played(up, number, 900.0)}
 
 
 def _played(up: World, number: int, within_s: float) -> dict[str, float]:
     """Deliver, and wait until every job has a machine that is registered and configured."""
-    bodies = _deliveries(up, number)
+    instances = _deliveries(up, number)
     before, github_before = Counter(up.cloud.calls), len(up.github.calls)
     began_s = time.monotonic()
-    senders = [threading.Thread(target=_deliver, args=(up, iter(bodies[at::SENDERS]))) for at in range(SENDERS)]
+    senders = [threading.Thread(target=_deliver, args=(up, iter(instances[at::SENDERS]))) for at in range(SENDERS)]
     for sender in senders:
         sender.start()
     told_s = launched_s = 0.0
@@ -141,10 +142,10 @@ class _Listener(http.server.BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def _deliver(up: World, bodies: Iterator[bytes]) -> None:
+def _deliver(up: World, instances: Iterator[bytes]) -> None:
     assert up.stack is not None
     connection = http.client.HTTPConnection("127.0.0.1", up.stack.port, timeout=30)
-    for body in bodies:
+    for body in instances:
         signature = "sha256=" + hmac.new(up.github.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
         connection.request("POST", "/webhook", body, {"X-GitHub-Event": "workflow_job", "X-Hub-Signature-256": signature})
         answer = connection.getresponse()
@@ -165,17 +166,13 @@ def turns(finished: int) -> list[dict[str, Any]]:
             counted["examined"] += parsed.get("ScannedCount", 0) + ("Item" in parsed)
 
         clients.get("dynamodb").meta.events.register("after-call.dynamodb", called)
-        twin = memory.World(settings=memory.some_settings(watch_s=60.0))
+        twin = simulated.World(settings=examples.some_settings(watch_s=60.0))
         tables = DynamoTables(clients, {JOBS: f"{STACK}-jobs", SESSIONS: f"{STACK}-sessions"})
-        outside = wiring.World(
-            tables, twin.compute, twin.github, twin.configurations, twin.queue, twin.terminations, twin.clock, SystemIds(),
-            twin.journal, Hands(1), Waker(),
-        )  # fmt: skip
-        made = wiring.turns(twin.settings, outside)
+        made = twin.replica(tables=tables, ids=SystemIds())
         found = []
         acts = {
-            "a delivery and its launch": lambda: made.on_wake([_key(made, memory.an_event(job_id="new"))]),
-            "the sweep": made.on_sweep, "the tick": made.on_tick, "the recovery": made.on_recovery,
+            "a delivery and its launch": lambda: made.on_wake([_key(made, examples.an_event(job_id="new"))]),
+            "the sweep": made.on_sweep, "the tick": made.on_tick, "the backfill": made.on_backfill,
             "a pause and its end": lambda: [made.pause(paused=on) for on in (True, False)],
         }  # fmt: skip
         for name, act in acts.items():
@@ -187,13 +184,13 @@ def turns(finished: int) -> list[dict[str, Any]]:
 
 def _key(made: Any, event: Any) -> str:
     made.on_job_event(event)
-    return memory.SET
+    return examples.SET
 
 
 def _fill(up: World, records: int) -> None:
     """Written past the records' own transactions, as many at once as DynamoDB takes."""
-    twin = memory.World()
-    memory.old_records(twin, records // 5)
+    twin = simulated.World()
+    simulated.old_records(twin, records // 5)
     dynamodb = up.cloud.client("dynamodb")
     names = {JOBS: f"{STACK}-jobs", SESSIONS: f"{STACK}-sessions"}
     for table, name in names.items():

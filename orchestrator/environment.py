@@ -9,25 +9,27 @@ PREFIX = "RUNS_FLEET_"
 
 
 class Environment:
-    """The variables that begin with our prefix. `problems`: in words for whoever set them."""
+    """The variables that begin with our prefix. `problems`: in words for whoever set them; `warnings`: what still works."""
 
     def __init__(self, environment: Mapping[str, str], *, records_only: bool = False) -> None:
+        """`records_only`: for whoever looks at our records and calls nobody else; then nothing is required."""
         self.variables, self._records_only = environment, records_only
         self.problems: list[str] = []
+        self.warnings: list[str] = []
 
     def text(self, name: str, default: str) -> str:
-        """What it says; empty counts as missing."""
+        """The variable's text; empty counts as missing."""
         return self.variables.get(PREFIX + name, "").strip() or default
 
     def required(self, name: str, expected: str) -> str:
-        """Missing is a problem."""
+        """The variable's text; missing is a problem."""
         found = self.text(name, "")
         if not found and not self._records_only:
             self.problems.append(f"{PREFIX}{name} is missing: expected {expected}")
         return found
 
     def listed(self, name: str, *, required: bool = False) -> tuple[str, ...]:
-        """Parts between commas."""
+        """The parts between commas."""
         found = tuple(part.strip() for part in self.text(name, "").split(",") if part.strip())
         if required and not found and not self._records_only:
             self.problems.append(f"{PREFIX}{name} is missing: expected a comma-separated list")
@@ -36,7 +38,7 @@ class Environment:
     def number(
         self, name: str, default: float, *, least: float = 1e-9, most: float = 999_999_999.0, whole: bool = False
     ) -> float:
-        """Within these bounds, else a problem, and the default."""
+        """A number within these bounds, otherwise a problem, and the default."""
         raw = self.text(name, "")
         try:
             value = float(raw) if raw else default
@@ -49,22 +51,18 @@ class Environment:
         return value
 
     def switch(self, name: str, *, default: bool) -> bool:
-        """`true` or `false`."""
+        """A variable that says `true` or `false`."""
         raw = self.text(name, str(default)).lower()
         if raw not in ("true", "false"):
             self.problems.append(f"{PREFIX}{name}: expected true or false, found {raw!r}")
         return raw != "false"
 
     def one_of(self, name: str, words: tuple[str, ...]) -> str:
-        """The first is the default."""
+        """One of these words; the first is the default."""
         found = self.text(name, words[0])
         if found not in words:
             self.problems.append(f"{PREFIX}{name}: expected {' or '.join(words)}, found {found!r}")
         return found
-
-    def needed_if(self, needed: bool, name: str, expected: str) -> str:
-        """Required under a condition."""
-        return self.required(name, expected) if needed else self.text(name, "")
 
     def pem(self, name: str) -> str:
         """A private key, as base64 or plain; no part of it is ever quoted."""

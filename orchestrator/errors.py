@@ -1,6 +1,12 @@
-"""Every way the orchestrator can fail: whose fault it is and whether trying again helps."""
+"""Every way the orchestrator can fail: whose fault it is, and whether the same call may succeed later."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class OrchestratorError(Exception):
@@ -24,7 +30,7 @@ class ServiceFailed(OrchestratorError):
 
 
 BUDGET_SPENT, PACED = "BudgetSpent", "Paced"
-"""Our own words where GitHub was not even asked: its limit is kept for others; it is not the turn of this one yet."""
+"""Our own codes for calls that were not made: the rest of a limit is kept for others; this caller's turn has not come yet."""
 
 
 class Throttled(ServiceFailed):
@@ -42,8 +48,23 @@ class Unanswered(ServiceFailed):
         super().__init__(action, "NoAnswer", detail)
 
 
+class FailureKind(StrEnum):
+    """What follows from it that a strategy did not start what was asked for; each strategy translates its own codes."""
+
+    NO_CAPACITY = "no capacity"
+    """Ask for something else."""
+    QUOTA = "quota used up"
+    """Ask for capacity that counts against another quota."""
+    THROTTLED = "throttled"
+    """Ask for the same again, later."""
+    REFUSED = "refused"
+    """The same will be refused until somebody mends a permission, a template or a setting."""
+    UNKNOWN = "unknown"
+    """The strategy does not know the code: treated like no capacity, and never given up for good."""
+
+
 class Conflict(OrchestratorError):
-    """Somebody else changed the record since it was read: read again and decide again."""
+    """Another writer changed the record since it was read: read again and decide again."""
 
 
 class NotServed(OrchestratorError):
@@ -60,3 +81,15 @@ class DeliveryRefused(OrchestratorError):
     def __init__(self, status: int, complaint: str) -> None:
         self.status = status
         super().__init__(complaint)
+
+
+def failure_of(task: Callable[[], object]) -> Exception | None:
+    """What `task` raised, None if it returned: the one broad net of the deciding code.
+
+    For entries of a list that must not stop each other; the caller reports the failure.
+    """
+    try:
+        task()
+    except Exception as error:  # noqa: BLE001 - the net
+        return error
+    return None

@@ -12,7 +12,7 @@ class Clock(Protocol):
     """Wall time."""
 
     def now(self) -> float:
-        """Epoch seconds."""
+        """The time now, in epoch seconds."""
 
 
 class Timepiece(Clock, Protocol):
@@ -39,13 +39,13 @@ class Journal(Protocol):
         """One line: a name that never varies, and fields."""
 
 
-class Crew(Protocol):
-    """Hands for what may be done side by side."""
+class WorkerPool(Protocol):
+    """Workers for what may be done side by side."""
 
-    def each(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
+    def run_all(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
         """Do all, some at once; returns what failed, when all have ended."""
 
-    def alone(self, name: str) -> AbstractContextManager[object]:
+    def exclusive(self, name: str) -> AbstractContextManager[object]:
         """Within it nobody else of this process is within the same name. It must not be asked for twice by one task."""
 
 
@@ -140,3 +140,28 @@ class Queue(Protocol):
 
     def age_s(self) -> float:
         """How long the longest-lying message had waited of those received here since this was asked last; 0: none was."""
+
+
+class Configurations(Protocol):
+    """Where the configurations of this stack's machines are written, each readable by its own machine only."""
+
+    def put(self, instance_id: str, value: str) -> bool:
+        """Lay it down, or find exactly this there (the answer to an earlier try was lost); False: another one is there.
+
+        Raises: ServiceFailed.
+        """
+
+    def replace(self, instance_id: str, value: str) -> bool:
+        """Have this there instead of another; False: the other one is deleted, and it may be laid down in a while.
+
+        Raises: ServiceFailed.
+        """
+
+    def exists(self, instance_id: str) -> bool:
+        """Whether it is there, without reading it. Raises: ServiceFailed."""
+
+    def delete(self, instance_id: str) -> None:
+        """Gone already is success. Raises: ServiceFailed."""
+
+    def instances(self) -> Iterator[str]:
+        """Whose are there, of this stack's. Raises: ServiceFailed."""

@@ -1,25 +1,22 @@
 """Embedded AWS: moto on loopback, and in front of it what moto lacks and a fleet needs.
 
 Added here: a CreateFleet that is idempotent by its token, the launch template's user-data and shutdown behaviour on fleet
-instances, instances that really boot and really go, who it was that called, bad manners (`weather.py`, `rates.py`), tokens of transactions
+instances, instances that really boot and really go, who it was that called, bad behaviour (`faults.py`, `rates.py`), tokens of transactions
 (`store.py`), and conditional writes of which one wins (`ordered.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import re
-import socket
 import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -28,12 +25,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
-from sandbox.imds import ROLE_ID, access_key
+from sandbox.faults import SLOW, Faults
+from sandbox.front import Front, refusal
+from sandbox.imds import access_key
 from sandbox.instances import Idle, Instances
-from sandbox.ordered import Ordered
-from sandbox.store import Answer, Store
-from sandbox.weather import SLOW, Weather
+from sandbox.serialized_writes import SerializedWrites
 
 REGION = "us-east-1"
 END_OF_FLEET = b"</CreateFleetResponse>"
@@ -42,7 +38,7 @@ EMPTY_FLEET = (
     b"<fleetInstanceSet></fleetInstanceSet>" + END_OF_FLEET
 )
 TRIES = 100
-"""Of what must happen, though the weather is bad."""
+"""Of what must happen, though the faults is bad."""
 CHANGED = "EC2 Instance State-change Notification"
 CREDENTIALS = {"aws_access_key_id": "AKIASANDBOX", "aws_secret_access_key": "sandbox-secret-key"}
 _FLEET = re.compile(rb"<fleetId>([^<]+)</fleetId>")
@@ -57,16 +53,16 @@ class Bodies(Protocol):
     machines: dict[str, Any]
 
     def boot(self, instance_id: str, user_data: str) -> None:
-        """An instance exists."""
+        """Boot the instance, which exists now."""
 
     def end(self, instance_id: str) -> None:
         """An instance was terminated."""
 
     def stop(self) -> None:
-        """End all."""
+        """End all machines."""
 
     def console(self, instance_id: str) -> str:
-        """What it printed."""
+        """What the machine printed."""
 
 
 class Cloud:
@@ -90,7 +86,7 @@ class Cloud:
         self.fleet_calls = 0
         self.calls: Counter[str] = Counter()
         """By the API's own names; S3's have none."""
-        self.weather = Weather()
+        self.faults = Faults()
         self.permissions: set[tuple[str, str]] = set()
         """Who has needed which: the machines' role by its id, everybody else by his access key, and IAM's word for the call."""
         self.events_queue_url = ""
@@ -103,10 +99,10 @@ class Cloud:
         from moto.ec2.models import ec2_backends
         from werkzeug.serving import make_server
 
-        from sandbox.quick import Dispatcher, quicken, quicken_queries
+        from sandbox.moto_speedups import Dispatcher, quicken, quicken_queries
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = make_server("127.0.0.1", 0, _Front(Ordered(Dispatcher()), self), threaded=True)
+        self._server = make_server("127.0.0.1", 0, Front(SerializedWrites(Dispatcher()), self), threaded=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
         threading.Thread(target=self._server.serve_forever, daemon=True, name="cloud").start()
         urllib.request.urlopen(f"{self.url}/moto-api/reset", data=b"", timeout=30).close()  # moto's state is the process's
@@ -149,9 +145,9 @@ class Cloud:
                 return (
                     answer
                     if stored_body == body
-                    else _refusal("IdempotentParameterMismatch", "the token was used with other arguments")
+                    else refusal("IdempotentParameterMismatch", "the token was used with other arguments")
                 )
-            fulfilled, errors = self.weather.of_fleet(body)
+            fulfilled, errors = self.faults.of_fleet(body)
             answer = call(fulfilled) if fulfilled else ("200 OK", [("Content-Type", "text/xml")], EMPTY_FLEET)
             if errors:
                 answer = (
@@ -171,7 +167,7 @@ class Cloud:
                     self._of_fleet[fleet[1].decode()] = made
                 for instance_id in made:
                     self.owners[access_key(instance_id)] = instance_id
-                    self._born[instance_id.encode()] = self.weather.clock()
+                    self._born[instance_id.encode()] = self.faults.clock()
                     self._boot(instance_id, template)
             return answer
 
@@ -188,11 +184,11 @@ class Cloud:
 
     def unseen(self, answer: bytes) -> bytes:
         """DescribeInstances without those that were made a moment ago. Source: "Eventual consistency", EC2 API reference."""
-        now = self.weather.clock()
-        young = {name for name, at in self._born.items() if now - at < self.weather.unseen_s}
+        now = self.faults.clock()
+        young = {name for name, at in self._born.items() if now - at < self.faults.unseen_s}
         if not young:
             return answer
-        self.weather.seen["answers that lag"] += 1
+        self.faults.seen["answers that lag"] += 1
         return _RESERVATION.sub(lambda found: b"" if young & set(_INSTANCE_ID.findall(found[0])) else found[0], answer)
 
     def reclaim(self, instance_id: str, in_s: float) -> None:
@@ -202,7 +198,7 @@ class Cloud:
             return
         self._told("EC2 Instance Rebalance Recommendation", instance_id, {})
         machine.metadata.spot_notice(in_s)
-        self.weather.seen["machines reclaimed"] += 1
+        self.faults.seen["machines reclaimed"] += 1
         self._told("EC2 Spot Instance Interruption Warning", instance_id, {"instance-action": "terminate"})
         timer = threading.Timer(in_s, self._taken, (instance_id,))
         timer.daemon = True
@@ -272,131 +268,3 @@ class Cloud:
                 self._told(CHANGED, instance_id, {"state": "stopped"})
         except Exception as error:  # noqa: BLE001 - the cloud itself may be going down
             logging.getLogger(__name__).debug("%s: %s", instance_id, error)
-
-
-class _Front:
-    """WSGI in front of moto."""
-
-    def __init__(self, behind: Any, cloud: Cloud) -> None:
-        self._behind, self._cloud = behind, cloud
-        self._tables, self._senders, self._store = threading.Lock(), Senders(), Store()
-        self._laid: dict[str, float] = {}
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        action = b""
-        if "application/x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
-            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            environ["wsgi.input"] = io.BytesIO(body)
-            found = re.search(rb"(?:^|&)Action=(\w+)", body)
-            action = found.group(1) if found else b""
-        name = action.decode() or environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
-        signed = environ.get("HTTP_AUTHORIZATION", "")
-        asked = permission(signed, name, environ.get("REQUEST_METHOD", ""), environ.get("PATH_INFO", ""))
-        who = self._caller(environ)
-        self._cloud.permissions.add((ROLE_ID if who.startswith(ROLE_ID) else key_of(signed), asked))
-        self._cloud.calls[name] += 1
-        self._cloud.weather.dawdle(name)
-        if code := self._cloud.weather.refused(name):
-            return _sent(
-                start_response, _refusal(code, "Rate exceeded", "503 Service Unavailable" if action else "400 Bad Request")
-            )
-        if action == b"CreateFleet":
-            answer = self._cloud.create_fleet(body, lambda wanted: self._called(_with_body(environ, wanted)))
-            if self._cloud.weather.happens("answers lost", self._cloud.weather.lost):
-                environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            return _sent(start_response, answer)
-        if action == b"TerminateInstances":
-            answer = self._called(environ)
-            if answer[0].startswith("200"):
-                self._cloud.terminated(answer[2])
-            return _sent(start_response, answer)
-        if action == b"DeleteFleets":
-            return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], self._cloud.delete_fleets(body)))
-        if action == b"DescribeInstances" and self._cloud.weather.unseen_s:
-            return _sent(start_response, _without_length(self._called(environ), self._cloud.unseen))
-        if action == b"GetCallerIdentity":
-            return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(who)))
-        if name == "SendMessage":
-            with self._senders.sending():
-                answer = self._called(environ)
-                if answer[0].startswith("200"):
-                    self._senders.sent(answer[2], who)
-            return _sent(start_response, answer)
-        if name == "ReceiveMessage":
-            status, headers, content = self._called(environ)
-            received = self._senders.received if status.startswith("200") else bytes
-            return _sent(start_response, _without_length((status, headers, content), received))
-        if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB"):
-            words = _read_json(environ)
-            ask, weather = partial(self._asked, environ), self._cloud.weather
-            with self._tables:  # one after the other: a transaction is several calls to moto
-                return _sent(start_response, self._store.called(name, words, partial(self._called, environ), weather, ask))
-        if name in ("PutParameter", "DeleteParameter", "DescribeParameters"):
-            return _sent(start_response, self._parameters(name, environ))
-        return self._behind(environ, start_response)  # type: ignore[no-any-return]
-
-    def _asked(self, environ: dict[str, Any], name: str, told: dict[str, Any]) -> Answer:
-        """Another call of DynamoDB, in the name of whoever made this one."""
-        target = {"HTTP_X_AMZ_TARGET": f"DynamoDB_20120810.{name}"}
-        return self._called({**_with_body(environ, json.dumps(told).encode()), **target})
-
-    def _parameters(self, name: str, environ: dict[str, Any]) -> Answer:
-        """SSM lists a parameter some time after it took it."""
-        asked = _read_json(environ)
-        answer = self._called(environ)
-        weather, now = self._cloud.weather, self._cloud.weather.clock()
-        if name == "PutParameter":
-            self._laid[str(asked.get("Name"))] = now
-            return answer
-        young = {laid for laid, at in self._laid.items() if now - at < weather.unseen_s}
-        if name != "DescribeParameters" or not young or not answer[0].startswith("200"):
-            return answer
-
-        def shown(content: bytes) -> bytes:
-            told = json.loads(content)
-            kept = [one for one in told["Parameters"] if one["Name"] not in young]
-            weather.counted("answers that lag", len(kept) < len(told["Parameters"]))
-            return json.dumps({**told, "Parameters": kept}).encode()
-
-        return _without_length(answer, shown)
-
-    def _caller(self, environ: dict[str, Any]) -> str:
-        return user_id(environ.get("HTTP_AUTHORIZATION", ""), self._cloud.owners)
-
-    def _called(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-        told: list[Any] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], *_: Any) -> None:
-            told.extend([status, headers])
-
-        content = b"".join(self._behind(environ, start_response))
-        return told[0], told[1], content
-
-
-def _read_json(environ: dict[str, Any]) -> dict[str, Any]:
-    """The body, which can be read again."""
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    environ["wsgi.input"] = io.BytesIO(body)
-    return dict(json.loads(body or b"{}"))
-
-
-def _without_length(answer: Answer, changed: Callable[[bytes], bytes]) -> Answer:
-    status, headers, content = answer
-    return status, [h for h in headers if h[0].lower() != "content-length"], changed(content)
-
-
-def _sent(start_response: Any, answer: tuple[str, list[tuple[str, str]], bytes]) -> Iterable[bytes]:
-    start_response(answer[0], answer[1])
-    return [answer[2]]
-
-
-def _with_body(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
-    return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-
-
-def _refusal(code: str, message: str, status: str = "400 Bad Request") -> tuple[str, list[tuple[str, str]], bytes]:
-    if code == "ThrottlingException":
-        told = json.dumps({"__type": code, "message": message}).encode()
-        return status, [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(told)))], told
-    text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>0</RequestID></Response>"
-    return status, [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))], text.encode()

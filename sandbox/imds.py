@@ -52,7 +52,7 @@ class Metadata:
         self.on = False
 
     def stop(self) -> None:
-        """No more answers."""
+        """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -60,6 +60,7 @@ class Metadata:
 def _handler(metadata: Metadata) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
+            """A session token."""
             if not metadata.on:
                 return self._reply(403, "")
             if self.path != "/latest/api/token":
@@ -69,6 +70,7 @@ def _handler(metadata: Metadata) -> type[BaseHTTPRequestHandler]:
             return self._reply(200, token)
 
         def do_GET(self) -> None:
+            """One metadata path, with a token."""
             if not metadata.on:
                 return self._reply(403, "")
             if self.headers.get("X-aws-ec2-metadata-token") not in metadata.tokens:
@@ -84,6 +86,6 @@ def _handler(metadata: Metadata) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Quiet."""
+            """Keep quiet about requests."""
 
     return Handler

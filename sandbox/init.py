@@ -13,7 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-from agent.adapters.posix import become_subreaper, descendants
+from agent.adapters.posix import become_subreaper
+from agent.adapters.process_tree import descendants
 
 SHUTDOWN_S = 10.0
 """Seconds between the polite signal and the end; a real machine gives its services longer."""
@@ -27,6 +28,7 @@ def main(directory: Path) -> int:
     off = False
 
     def switch(*_: object) -> None:
+        """The machine's power switch."""
         nonlocal off
         off = True
 

@@ -107,19 +107,19 @@ class Idle:
         self.machines: dict[str, Any] = {}
 
     def boot(self, instance_id: str, user_data: str) -> None:
-        """It is there."""
+        """Keep that the instance is there."""
         self.machines[instance_id] = user_data
 
     def end(self, instance_id: str) -> None:
-        """It is not."""
+        """Keep that the instance is gone."""
         self.machines.pop(instance_id, None)
 
     def stop(self) -> None:
-        """None is."""
+        """No instance is there any more."""
         self.machines.clear()
 
     def console(self, instance_id: str) -> str:
-        """Nothing was printed."""
+        """Nothing was printed: no machine."""
         return ""
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from sandbox.weather import Weather
+from sandbox.faults import Faults
 
 Answer = tuple[str, list[tuple[str, str]], bytes]
 Ask = Callable[[str, dict[str, Any]], Answer]
@@ -40,16 +40,16 @@ class Store:
         self._due: dict[Name, float] = {}
         """When each is due, of items that were put."""
 
-    def called(self, name: str, asked: dict[str, Any], call: Callable[[], Answer], weather: Weather, ask: Ask) -> Answer:
-        """The answer to one call."""
+    def called(self, name: str, asked: dict[str, Any], call: Callable[[], Answer], faults: Faults, ask: Ask) -> Answer:
+        """The answer to one call of DynamoDB."""
         if name == "TransactWriteItems":
             whole = all(set(one) <= set(VERBS) for one in asked.get("TransactItems", []))
-            return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call, weather.clock())
-        if name == "Query" and asked.get("IndexName") and weather.unseen_s:
-            return self._late(asked, call(), weather)
+            return self._once(asked, (lambda: _transacted(asked, ask)) if whole else call, faults.clock())
+        if name == "Query" and asked.get("IndexName") and faults.unseen_s:
+            return self._late(asked, call(), faults)
         answer = call()
         if name in VERBS.values() and answer[0].startswith("200"):
-            self._noted(asked, weather.clock())
+            self._noted(asked, faults.clock())
         return answer
 
     def _once(self, asked: dict[str, Any], call: Callable[[], Answer], now: float) -> Answer:
@@ -83,18 +83,18 @@ class Store:
         if "Item" in asked:
             self._due[key] = float(item["due"]["N"]) if "due" in item else NEVER
 
-    def _late(self, asked: dict[str, Any], answer: Answer, weather: Weather) -> Answer:
+    def _late(self, asked: dict[str, Any], answer: Answer, faults: Faults) -> Answer:
         """As the index knew it a moment ago: without what is new, or was due later than is asked for."""
         if not answer[0].startswith("200"):
             return answer
-        now = weather.clock()
-        young = {key: [one for one in writes if now - one[0] < weather.unseen_s] for key, writes in self._written.items()}
+        now = faults.clock()
+        young = {key: [one for one in writes if now - one[0] < faults.unseen_s] for key, writes in self._written.items()}
         self._written = {key: writes for key, writes in young.items() if writes}
         told = json.loads(answer[2])
         before = float(asked.get("ExpressionAttributeValues", {}).get(":before", {}).get("N", NEVER))
         hidden = {key for key, ((_, due), *_) in self._written.items() if due is None or due > before}
         kept = [item for item in told["Items"] if _key(asked["TableName"], item) not in hidden]
-        weather.counted("answers that lag", len(kept) < len(told["Items"]))
+        faults.counted("answers that lag", len(kept) < len(told["Items"]))
         content = json.dumps({**told, "Items": kept, "Count": len(kept)}).encode()
         headers = [one for one in answer[1] if one[0].lower() not in ("content-length", "x-amz-crc32")]
         return answer[0], headers, content

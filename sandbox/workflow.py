@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sandbox.plan import PlannedJob, Workflow
 from sandbox.runner.expressions import ExpressionError, as_text, check, render
 
 TOP = frozenset({"name", "run-name", "on", "env", "defaults", "jobs", "permissions", "concurrency"})
@@ -27,32 +27,6 @@ MOST_COMBINATIONS = 256
 
 class Unsupported(ValueError):
     """The file asks for something the sandbox does not do; the message is `file:line: what (supported: …)`."""
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """One job after its matrix was taken apart. Texts may hold `${{ }}`, to be rendered when it is due."""
-
-    key: str
-    name: str
-    labels: tuple[str, ...]
-    needs: tuple[str, ...]
-    condition: str
-    matrix: dict[str, Any]
-    env: dict[str, str]
-    outputs: dict[str, str]
-    timeout_minutes: float
-    steps: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Workflow:
-    """A whole file."""
-
-    name: str
-    path: Path
-    env: dict[str, str] = field(default_factory=dict)
-    jobs: tuple[PlannedJob, ...] = ()
 
 
 def read_workflow(path: Path) -> Workflow:
@@ -100,9 +74,11 @@ class _Reader:
         self._path = path
 
     def complaint(self, node: yaml.Node, what: str) -> Unsupported:
+        """The refusal of what stands at this node."""
         return Unsupported(f"{self._path}:{node.start_mark.line + 1}: {what}")
 
     def mapping(self, node: yaml.Node, allowed: frozenset[str] | None, where: str) -> dict[str, yaml.Node]:
+        """The node as a mapping with allowed keys only."""
         if not isinstance(node, yaml.MappingNode):
             raise self.complaint(node, f"expected a mapping for {where}")
         found: dict[str, yaml.Node] = {}
@@ -118,6 +94,7 @@ class _Reader:
         return found
 
     def value(self, node: yaml.Node) -> Any:
+        """The node as plain values."""
         loader = _Loader("")
         try:
             return loader.construct_object(node, deep=True)
@@ -125,6 +102,7 @@ class _Reader:
             raise self.complaint(node, str(error)) from error
 
     def texts(self, node: yaml.Node | None, where: str) -> dict[str, str]:
+        """The node as a mapping of texts."""
         if node is None:
             return {}
         found = {}
@@ -133,6 +111,7 @@ class _Reader:
         return found
 
     def text(self, node: yaml.Node) -> str:
+        """The node as a text."""
         if not isinstance(node, yaml.ScalarNode):
             raise self.complaint(node, "expected a single value")
         raw = self.value(node)
@@ -141,6 +120,7 @@ class _Reader:
         return text
 
     def checked(self, node: yaml.Node, text: str, *, bare: bool = False) -> None:
+        """Check the expressions of a text. Raises: Unsupported."""
         try:
             check(text, bare=bare)
         except ExpressionError as error:
@@ -157,6 +137,7 @@ class _Reader:
                 self.checked_below(child)
 
     def defaults(self, node: yaml.Node | None) -> dict[str, str]:
+        """The shell and directory that steps use."""
         if node is None:
             return {}
         run = self.mapping(node, frozenset({"run"}), "defaults").get("run")
@@ -168,6 +149,7 @@ class _Reader:
         return {name: self.text(value) for name, value in found.items()}
 
     def job(self, key: str, node: yaml.Node, shared: dict[str, str]) -> list[PlannedJob]:
+        """The jobs of one entry of `jobs`, its matrix taken apart."""
         found = self.mapping(node, JOB, f"job `{key}`")
         for needed in ("runs-on", "steps"):
             if needed not in found:
@@ -190,6 +172,7 @@ class _Reader:
         ]  # fmt: skip
 
     def step(self, node: yaml.Node, defaults: dict[str, str]) -> dict[str, Any]:
+        """One step of a job."""
         found = self.mapping(node, STEP, "a step")
         if ("run" in found) == ("uses" in found):
             raise self.complaint(node, "expected either `run:` or `uses:` in a step")
@@ -216,6 +199,7 @@ class _Reader:
         return step
 
     def condition(self, node: yaml.Node | None) -> str:
+        """The expression of an `if`."""
         if node is None:
             return "success()"
         text = str(node.value)
@@ -223,6 +207,7 @@ class _Reader:
         return text
 
     def minutes(self, node: yaml.Node | None, default: float) -> float:
+        """A time limit in minutes."""
         if node is None:
             return default
         value = self.value(node)
@@ -231,6 +216,7 @@ class _Reader:
         return float(value)
 
     def names(self, node: yaml.Node | None) -> tuple[str, ...]:
+        """A list of names, or one name."""
         value = self.value(node) if node is not None else []
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
@@ -238,6 +224,7 @@ class _Reader:
         return tuple(listed)
 
     def labels(self, node: yaml.Node, matrix: dict[str, Any]) -> tuple[str, ...]:
+        """The labels of `runs-on`."""
         value = self.value(node)
         if isinstance(value, dict):
             value = value.get("labels", [])

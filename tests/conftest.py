@@ -6,20 +6,24 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
 import requests
 from werkzeug.serving import make_server
 
-from sandbox.ordered import Ordered
-from sandbox.quick import Dispatcher
+from sandbox.moto_speedups import Dispatcher
+from sandbox.serialized_writes import SerializedWrites
+from simulation.clock import AgentClock
 from tests.agent import httpd
 
 REGION = "us-east-1"
+hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("tests")
+"""How long an example takes says how busy the machine is, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -50,37 +54,6 @@ class Moto:
         )
 
 
-@dataclass
-class VirtualClock:
-    """A Clock (ports) whose pauses pass at once; `pauses` keeps every one of them, in seconds."""
-
-    at_s: float = 0.0
-    pauses: list[float] = field(default_factory=list)
-    ids: int = 0
-
-    def monotonic_s(self) -> float:
-        """Seconds of pauses so far."""
-        return self.at_s
-
-    def now(self) -> datetime:
-        """A fixed morning, and what has been waited since."""
-        return datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=self.at_s)
-
-    def pause(self, seconds: float) -> None:
-        """Time passes, nobody waits."""
-        self.pauses.append(seconds)
-        self.at_s += seconds
-
-    def fraction(self) -> float:
-        """Always in the middle."""
-        return 0.5
-
-    def new_id(self) -> str:
-        """Counted, so that they differ."""
-        self.ids += 1
-        return f"{self.ids:08d}-virtual"
-
-
 def pytest_configure() -> None:
     """Whoever started us may have had signals ignored (nohup does, and a script's `&`); our children would inherit that."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
@@ -89,9 +62,9 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
+def clock() -> AgentClock:
     """A clock at 0 s."""
-    return VirtualClock()
+    return AgentClock(fraction=0.5)
 
 
 @pytest.fixture
@@ -104,7 +77,7 @@ def site() -> Iterator[httpd.Site]:
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
     """The server's URL; one for the whole process."""
-    server = make_server("127.0.0.1", 0, Ordered(Dispatcher()), threaded=True)
+    server = make_server("127.0.0.1", 0, SerializedWrites(Dispatcher()), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()

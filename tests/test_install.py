@@ -63,7 +63,7 @@ def run(installed: Path, *words: str, **extra: str) -> subprocess.CompletedProce
     }  # fmt: skip
     python = [getattr(sys, "_base_executable", sys.executable), "-S", *words]
     return subprocess.run(
-        python, env=environment, cwd=installed / "elsewhere", capture_output=True, text=True, timeout=60, check=False
+        python, env=environment, cwd=installed / "elsewhere", capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -85,7 +85,7 @@ def test_the_module_is_the_same_as_the_command(installed: Path) -> None:
 
 
 def test_what_runs_is_what_was_installed(installed: Path) -> None:
-    told = run(installed, "-c", "import agent.wiring, agent.unpack; print(agent.__file__)")
+    told = run(installed, "-c", "import agent.wiring, agent.runner.unpack; print(agent.__file__)")
 
     assert told.stdout.strip() == str(installed / "here" / "agent" / "__init__.py"), told.stderr
 

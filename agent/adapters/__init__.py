@@ -1,1 +1,1 @@
-"""The only rooms that touch the network, processes, threads, clocks and chance."""
+"""The only components that touch the network, processes, threads, clocks and chance."""

@@ -9,9 +9,9 @@ from collections import deque
 from pathlib import Path
 from struct import Struct
 
-from agent import announcements
-from agent.logs import Record
 from agent.ports import Heard, Inbox, OutputEnded
+from agent.reports.log_stream import Record
+from agent.work import AnnouncementReader
 
 MOST_ANNOUNCEMENTS = 1_000
 """A runner makes some ten in its life; a job that floods its listener's output with more is not listened to any further."""
@@ -33,8 +33,8 @@ _HEADER = Struct("<QBI")
 class Output:
     """Reads a descriptor to its end, for the spool and for the announcements."""
 
-    def __init__(self, spool: DiskSpool | None) -> None:
-        self._spool = spool
+    def __init__(self, spool: DiskSpool | None, announcements: AnnouncementReader) -> None:
+        self._spool, self._announcements = spool, announcements
         self._unended = b""
         self._heard = 0
 
@@ -62,17 +62,17 @@ class Output:
 
     def _listen(self, chunk: bytes, inbox: Inbox) -> None:
         whole, ending, rest = (self._unended + chunk).rpartition(b"\n")
-        self._unended = rest[: announcements.LONGEST_LINE]
-        if ending and announcements.worth_reading(whole):
+        self._unended = rest[: self._announcements.LONGEST_LINE]
+        if ending and self._announcements.worth_reading(whole):
             for line in whole.split(b"\n"):
-                for announcement in announcements.read(line):
+                for announcement in self._announcements.read(line):
                     self._heard += 1
                     if self._heard <= MOST_ANNOUNCEMENTS:
                         inbox.post(Heard(announcement))
 
 
 class DiskSpool:
-    """A Spool (agent.logs) in segment files; one writer at a time, one reader, both from any thread."""
+    """A Spool (agent.reports.log_stream) in segment files; one writer at a time, one reader, both from any thread."""
 
     def __init__(self, directory: Path, *, cap_bytes: int = CAP_BYTES, floor_bytes: int = FLOOR_BYTES) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -112,7 +112,7 @@ class DiskSpool:
                 self._dropped += dropped.count(b"\n") + self._skipping
 
     def note(self, line: bytes) -> None:
-        """One line of ours."""
+        """One line of the agent's own into the spool."""
         with self._filled:
             if self._has_room(len(line)) and self._append(line, ours=True):
                 self._accepted += 1

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.adapters.process_tree import children_now, descendants, is_named
 from agent.adapters.reaper import Reaper
 from agent.ports import Finished, Inbox, Launch, RunnerExited, Signalled
 
@@ -115,6 +116,7 @@ class _Descriptor:
     number: int
 
     def close(self) -> None:
+        """Close the descriptor."""
         os.close(self.number)
 
 
@@ -129,7 +131,7 @@ class PosixRunner:
         return self._signal(signal.SIGINT)
 
     def terminate(self) -> bool:
-        """SIGTERM, likewise."""
+        """SIGTERM to the listener alone, likewise."""
         return self._signal(signal.SIGTERM)
 
     def sweep(self, within_s: float) -> int:
@@ -158,7 +160,7 @@ def _swept(reaper: Reaper, within_s: float) -> int:
     killed: set[int] = set()
     quiet_since_s = None
     while (now_s := time.monotonic()) < until_s:
-        alive = {*_children_now(), *descendants(os.getpid())}
+        alive = {*children_now(), *descendants(os.getpid())}
         for process in alive:
             _signal(process, signal.SIGKILL)
         killed |= alive
@@ -186,6 +188,7 @@ def listen_for_signals(inbox: Inbox) -> None:
     """
 
     def handle(number: int, _frame: object) -> None:
+        """Put the signal into the inbox."""
         inbox.post(Signalled(signal.Signals(number).name))
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -258,51 +261,3 @@ def _entry(user: str) -> pwd.struct_passwd:
         return pwd.getpwnam(user)
     except KeyError:
         raise LookupError(f"RUNS_FLEET_RUNNER_USER names {user!r}, and there is no such user on this machine") from None
-
-
-def descendants(root: int) -> list[int]:
-    """Living descendants of `root`, parents before their children; zombies are already dead."""
-    children: dict[int, list[int]] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                told = Path(entry.path, "stat").read_bytes()
-                state, parent = told[told.rindex(b")") + 2 :].split(b" ", 2)[:2]
-                if state not in (b"Z", b"X") or _has_living_threads(entry.path):
-                    children.setdefault(int(parent), []).append(int(entry.name))
-    found, ahead = [], list(children.get(root, []))
-    while ahead:
-        found.append(ahead[0])
-        ahead += children.get(ahead.pop(0), [])
-    return found
-
-
-def _children_now() -> list[int]:
-    """Our direct children by the kernel's own list, zombies left out. Source: /proc/pid/task/tid/children in proc(5)."""
-    found: list[int] = []
-    with contextlib.suppress(OSError, ValueError):
-        for task in os.listdir("/proc/self/task"):
-            found += [int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_bytes().split()]
-    return [pid for pid in found if not _is_zombie(pid)]
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        told = Path(f"/proc/{pid}/stat").read_bytes()
-        return told[told.rindex(b")") + 2 :][:1] in (b"Z", b"X") and not _has_living_threads(f"/proc/{pid}")
-    except (OSError, ValueError):
-        return True
-
-
-def _has_living_threads(process: str) -> bool:
-    """A process whose first thread has ended shows as a zombie and works on."""
-    return len(os.listdir(f"{process}/task")) > 1
-
-
-def is_named(pid: int, program: str) -> bool:
-    """Whether it runs `program`, directly or by an interpreter."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:4]
-    except OSError:
-        return False
-    return any(word.rpartition(b"/")[2] == program.encode() for word in words)

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from agent.contract.secret import Secret
 from agent.phases import Phase
-from agent.ports import ErrandEnded, Event, Inbox
+from agent.ports import Event, Inbox, TaskEnded
 
 AHEAD_CHUNKS = 24
 """How many chunks a producer may be ahead of its consumer: some 3 MB, enough to keep both busy."""
@@ -36,7 +36,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def pause(self, seconds: float) -> None:
-        """Sleep."""
+        """Sleep for so many seconds."""
         time.sleep(max(0.0, seconds))
 
     def fraction(self) -> float:
@@ -44,7 +44,7 @@ class SystemClock:
         return random.random()
 
     def new_id(self) -> str:
-        """A random UUID."""
+        """A random UUID as text."""
         return str(uuid.uuid4())
 
 
@@ -55,7 +55,7 @@ class QueueInbox:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def post(self, event: Event) -> None:
-        """Never blocks."""
+        """Put an event into the inbox; never blocks."""
         self._events.put(event)
 
     def wait(self, until_s: float) -> Event | None:
@@ -67,21 +67,26 @@ class QueueInbox:
             return None
 
 
-class ThreadCrew:
-    """A Crew (ports) of daemon threads: one that hangs dies with the process."""
+def _ended(name: str, task: Callable[[], Any]) -> TaskEnded:
+    """How a task of a thread ended: the one net of the threads, whoever waits must hear of every end."""
+    try:
+        return TaskEnded(name, value=task())
+    except BaseException as error:  # noqa: BLE001 - the net
+        return TaskEnded(name, error=error)
+
+
+class ThreadWorkers:
+    """A Workers (ports) of daemon threads: one that hangs dies with the process."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
 
     def begin(self, name: str, task: Callable[[], Any]) -> None:
-        """Start a thread; on a machine that has none left, do the errand here and now."""
+        """Start a thread; on a machine that has none left, do the background task here and now."""
 
         def run() -> None:
-            try:
-                end = ErrandEnded(name, value=task())
-            except BaseException as error:  # noqa: BLE001 - a net: whoever waits for the errand must hear of its end
-                end = ErrandEnded(name, error=error)
-            self._inbox.post(end)
+            """Do the task and tell how it ended."""
+            self._inbox.post(_ended(name, task))
 
         try:
             threading.Thread(target=run, name=name, daemon=True).start()
@@ -94,6 +99,7 @@ class ThreadCrew:
         stopped = threading.Event()
 
         def put(item: bytes | BaseException | None) -> None:
+            """Hand an item over; wait while the queue is full, unless stopped."""
             while not stopped.is_set():
                 try:
                     ready.put(item, timeout=0.5)
@@ -101,15 +107,18 @@ class ThreadCrew:
                 except queue.Full:
                     continue
 
+        def read() -> None:
+            """Read on ahead of the consumer, until stopped."""
+            for chunk in chunks:
+                put(chunk)
+                if stopped.is_set():
+                    return
+
         def produce() -> None:
-            try:
-                for chunk in chunks:
-                    put(chunk)
-                    if stopped.is_set():
-                        return
-                put(None)
-            except BaseException as error:  # noqa: BLE001 - a net: it comes out at the consumer
-                put(error)
+            """Read to the end, then hand over how it ended."""
+            end = _ended("reading ahead", read)
+            if not stopped.is_set():
+                put(end.error)  # None ends the consumer's loop, an error comes out there
 
         threading.Thread(target=produce, name="reading ahead", daemon=True).start()
         try:
@@ -156,7 +165,7 @@ class TextJournal:
             return
 
     def phase(self, phase: Phase) -> None:
-        """A phase begins."""
+        """Say that a phase of the life begins."""
         self._write(self._beacon, "phase.entered", {"phase": phase.value})
 
     def hide(self, *secrets: Secret) -> None:
@@ -166,7 +175,7 @@ class TextJournal:
         self._secret_bytes = [secret.encode() for secret in self._secrets]
 
     def cleaned(self, text: str) -> str:
-        """`text` without secrets."""
+        """`text` without the secrets that were hidden."""
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, "***")

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.posix import LISTENER, PosixProcesses, descendants, is_named
+from agent.adapters.posix import LISTENER, PosixProcesses
+from agent.adapters.process_tree import descendants, is_named
 from agent.ports import Finished, Launch, Runner
 
 LAUNCH = "/usr/local/lib/runs-fleet/job-launch"
@@ -70,15 +71,15 @@ class JobUnits:
         return killed + self._children.sweep(max(0.1, until_s - time.monotonic()))
 
     def read_plain(self, path: Path, most: int) -> bytes:
-        """As the children's."""
+        """As PosixProcesses does it."""
         return self._children.read_plain(path, most)
 
     def user_home(self, user: str | None) -> Path:
-        """As the children's."""
+        """As PosixProcesses does it."""
         return self._children.user_home(user)
 
     def own(self, path: Path, user: str | None) -> None:
-        """As the children's."""
+        """As PosixProcesses does it."""
         self._children.own(path, user)
 
     def _wrapped(self, launch: Launch, unit: str) -> Launch:
@@ -106,7 +107,7 @@ class Unit:
         self._children, self.name = children, name
 
     def main_pid(self) -> int:
-        """0 if there is none."""
+        """The unit's main process; 0 if there is none."""
         told = self._systemctl("show", "--property=MainPID", "--value").strip()
         return int(told) if told.isdigit() else 0
 
@@ -132,7 +133,7 @@ class UnitRunner:
         return self._signal(signal.SIGINT)
 
     def terminate(self) -> bool:
-        """SIGTERM, likewise."""
+        """SIGTERM to the listener alone, likewise."""
         return self._signal(signal.SIGTERM)
 
     def sweep(self, within_s: float) -> int:

@@ -55,6 +55,15 @@ class Busy(_Envelope, frozen=True, kw_only=True, omit_defaults=True):
     ran_job: str = ""
 
 
+class Interruption(StrEnum):
+    """The values of `Interrupting.reason`. A reader must expect others: an agent may be newer than its orchestrator."""
+
+    SPOT_NOTICE = "spot_notice"
+    """EC2 takes a spot instance back. Source: "Spot Instance interruption notices", EC2 user guide."""
+    REBALANCE = "rebalance_recommendation"
+    """EC2 may take a spot instance back soon. Source: "EC2 instance rebalance recommendations", EC2 user guide."""
+
+
 class Interrupting(_Envelope, frozen=True, kw_only=True, omit_defaults=True):
     """The machine is about to be taken; `ends_at` is absent where nobody said when."""
 

@@ -1,4 +1,4 @@
-"""Names that both sides derive from the same few facts, so that none has to be passed."""
+"""Names that both sides derive from the same few report, so that none has to be passed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.errors import ServiceError
-from agent.ports import Clock, Crew, Inbox, Launch, NoticeCame, Processes
+from agent.ports import Clock, Inbox, Launch, NoticeCame, Processes, Workers
+from agent.supervision import NoticeKind
 
 POLL_S = 5.0
 """Seconds between two looks for a notice; a spot notice comes two minutes ahead. Source: "Spot Instance interruption notices"."""
@@ -52,17 +53,18 @@ class Ec2Machine:
 
     def __init__(
         self,
+        *,
         metadata: Metadata,
         ending: Ending,
         processes: Processes,
         inbox: Inbox,
-        crew: Crew,
+        workers: Workers,
         clock: Clock,
         certainly_ec2: Callable[[], bool],
         path: str,
     ) -> None:
         self._metadata, self._ending, self._processes = metadata, ending, processes
-        self._inbox, self._crew, self._clock = inbox, crew, clock
+        self._inbox, self._workers, self._clock = inbox, workers, clock
         self._certainly_ec2, self._path = certainly_ec2, path
         self._closed = False
 
@@ -81,7 +83,7 @@ class Ec2Machine:
 
     def watch_notices(self) -> None:
         """Poll until the process ends."""
-        self._crew.begin("notices", self._watch)
+        self._workers.begin("notices", self._watch)
 
     def close_metadata(self, instance_id: str, needed_s: float) -> None:
         """Nothing is switched off unless the credentials we hold last as long as we may need them."""
@@ -135,16 +137,16 @@ class Ec2Machine:
                 failures += 1
                 if failures == SILENT_AFTER and ("silent", "None") not in told:
                     told.add(("silent", "None"))
-                    self._inbox.post(NoticeCame("silent", detail=f"no spot notices can be seen: {error}"))
+                    self._inbox.post(NoticeCame(NoticeKind.SILENT, detail=f"no spot notices can be seen: {error}"))
             self._clock.pause(POLL_S if failures < SILENT_AFTER else SILENT_POLL_S)
 
     def _look(self) -> list[NoticeCame]:
         """Source: "Spot Instance interruption notices" and "EC2 instance rebalance recommendations", EC2 user guide."""
         found: list[NoticeCame] = []
         if action := self._metadata.get("meta-data/spot/instance-action"):
-            found.append(NoticeCame("spot", _moment(action, "time"), _word(action, "action")))
+            found.append(NoticeCame(NoticeKind.SPOT, _moment(action, "time"), _word(action, "action")))
         if rebalance := self._metadata.get("meta-data/events/recommendations/rebalance"):
-            found.append(NoticeCame("rebalance", None, _word(rebalance, "noticeTime")))
+            found.append(NoticeCame(NoticeKind.REBALANCE, None, _word(rebalance, "noticeTime")))
         return found
 
 

@@ -9,7 +9,7 @@ class SystemClock:
     """Timepiece (ports)."""
 
     def now(self) -> float:
-        """Epoch seconds."""
+        """The time now, in epoch seconds."""
         return time.time()
 
     def monotonic_s(self) -> float:
@@ -17,7 +17,7 @@ class SystemClock:
         return time.monotonic()
 
     def pause(self, seconds: float) -> None:
-        """This thread sleeps."""
+        """This thread sleeps for so many seconds."""
         time.sleep(seconds)
 
 

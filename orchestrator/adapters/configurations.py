@@ -113,7 +113,7 @@ class S3Configurations:
         return True
 
     def replace(self, instance_id: str, value: str) -> bool:
-        """At once."""
+        """Write the parameter at once, whether it is there or not."""
         self.delete(instance_id)
         return self.put(instance_id, value)
 
@@ -124,7 +124,7 @@ class S3Configurations:
         return hmac.compare_digest(found, value.encode())
 
     def exists(self, instance_id: str) -> bool:
-        """By its metadata."""
+        """Whether the parameter is there, by its metadata."""
         return self._stack_of(self._key(instance_id)) is not None
 
     def delete(self, instance_id: str) -> None:
@@ -144,7 +144,7 @@ class S3Configurations:
                     yield instance_id
 
     def _stack_of(self, key: str) -> str | None:
-        """None: it is not there."""
+        """The stack in the parameter's tags; None: it is not there."""
         try:
             with translated(f"s3:GetObject {self._bucket}/{key}"):
                 found = self._clients.get("s3").head_object(Bucket=self._bucket, Key=key)

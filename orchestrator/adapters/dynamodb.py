@@ -43,7 +43,7 @@ class DynamoTables:
         self._clients, self._names = clients, dict(names)
 
     def get(self, table: str, key: Key) -> dict[str, Any] | None:
-        """Read consistently."""
+        """One item, read consistently."""
         name = self._names[table]
         with translated(f"dynamodb:GetItem on {name}"):
             answer = self._client.get_item(TableName=name, Key=_key(key), ConsistentRead=True)
@@ -93,7 +93,7 @@ class DynamoTables:
             yield Due((item["id"], item["row"]), float(item["due"]))
 
     def of_instance(self, table: str, instance_id: str) -> list[dict[str, Any]]:
-        """From the index."""
+        """Items of an instance, from the index."""
         return list(self._pages("query", table, {"IndexName": INSTANCE_INDEX, **_equals("instance_id", instance_id)}))
 
     def scan(self, table: str) -> Iterator[dict[str, Any]]:

@@ -13,10 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, readable
-from orchestrator.budgets import Need
 from orchestrator.errors import ServiceFailed
-from orchestrator.services import Allowance, Ended, Failed, Minted, Registered, Run, Scope, place_of
-from orchestrator.webhook import JobEvent, as_told
+from orchestrator.fleet.work import RegistrationQuota
+from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run
+from orchestrator.jobs.rate_limits import Need
+from orchestrator.jobs.webhook import JobEvent, as_told
+from orchestrator.store.naming import Scope, place_of
 
 DELIVERY_PAGES = 50
 NOT_LET_IN = "the GitHub App to be let in: it is not installed there, suspended, or may not register runners"
@@ -28,9 +30,9 @@ NOTE = 60_000
 class GitHubApp(GitHubWire):
     """GitHub (services) over REST."""
 
-    def mint(self, scope: Scope, name: str, labels: tuple[str, ...], group_id: int) -> Minted | None:
+    def mint(self, scope: Scope, name: str, labels: tuple[str, ...]) -> Minted | None:
         """201 with the blob; 409: the name is taken."""
-        body = {"name": name, "runner_group_id": group_id, "labels": list(labels), "work_folder": "_work"}
+        body = {"name": name, "runner_group_id": scope.group_id, "labels": list(labels), "work_folder": "_work"}
         status, answer = self.call("POST", scope, "generate-jitconfig", need=Need.REGISTRATION, json=body)
         if status == 409:
             return None
@@ -41,20 +43,22 @@ class GitHubApp(GitHubWire):
         with readable("generate-jitconfig"):
             return Minted(int(answer["runner"]["id"]), Secret(str(answer["encoded_jit_config"])))
 
-    def registrations(self, scope: Scope) -> Allowance:
+    def registrations(self, scope: Scope) -> RegistrationQuota:
         """By the headers of the last answer, or by GitHub's overview; none while the App may not register there, then one."""
         if self.is_shut_out(scope):
-            return Allowance(0, NOT_LET_IN)
+            return RegistrationQuota(0, NOT_LET_IN)
         left = self.left(scope)
         if left is None:
             self.look_over(scope)
             left = self.left(scope)
         if self.is_shut_out(scope):
-            return Allowance(0, NOT_LET_IN)
-        return Allowance(1, NOT_LET_IN, on_trial=True) if self.is_on_trial(scope) and left != 0 else Allowance(left)
+            return RegistrationQuota(0, NOT_LET_IN)
+        return (
+            RegistrationQuota(1, NOT_LET_IN, on_trial=True) if self.is_on_trial(scope) and left != 0 else RegistrationQuota(left)
+        )
 
     def find(self, scope: Scope, name: str) -> int | None:
-        """By exact name."""
+        """The runner of exactly this name."""
         status, answer = self.call("GET", scope, "", params={"name": name, "per_page": "100"})
         self.expect(status, 200, "list runners", answer)
         with readable("list runners"):
@@ -69,15 +73,15 @@ class GitHubApp(GitHubWire):
             self.expect(status, 204, "delete runner", answer)
         return True
 
-    def registered(self, scope: Scope) -> Iterator[Registered]:
-        """All pages."""
+    def registered(self, scope: Scope) -> Iterator[RegisteredRunner]:
+        """Registered runners, from all pages."""
         for runner in self.listed(scope, "runners", "runners", Need.LOOKING):
             with readable("list runners"):
-                yield Registered(int(runner["id"]), str(runner["name"]), runner["status"] == "online", bool(runner["busy"]))
+                yield RegisteredRunner(int(runner["id"]), str(runner["name"]), runner["status"] == "online", bool(runner["busy"]))
 
     def job(self, scope: Scope, job_id: str, *, urgent: bool = True) -> JobEvent | None:
-        """404: it is not there."""
-        status, answer = self.call("GET", scope, job_id, room="jobs", need=Need.WORK if urgent else Need.LOOKING)
+        """None where GitHub answers 404."""
+        status, answer = self.call("GET", scope, job_id, part="jobs", need=Need.WORK if urgent else Need.LOOKING)
         if status == 404:
             return None
         self.expect(status, 200, "get job", answer)
@@ -97,8 +101,8 @@ class GitHubApp(GitHubWire):
                 raise
 
     def run(self, scope: Scope, run_id: str) -> Run | None:
-        """404: it is not there."""
-        status, answer = self.call("GET", scope, run_id, room="runs")
+        """None where GitHub answers 404."""
+        status, answer = self.call("GET", scope, run_id, part="runs")
         if status == 404:
             return None
         self.expect(status, 200, "get run", answer)
@@ -108,11 +112,11 @@ class GitHubApp(GitHubWire):
             ended = str(answer.get("conclusion") or "")
             return Run(over=over, attempt=int(answer["run_attempt"]), conclusion=ended, fork=fork, public=public)
 
-    def ended_badly(self, scope: Scope, run_id: str) -> list[Ended]:
+    def ended_badly(self, scope: Scope, run_id: str) -> list[EndedJob]:
         """All pages. Source: the conclusions of "Get a job for a workflow run", GitHub REST."""
         jobs = self.listed(scope, f"runs/{run_id}/jobs", "jobs", filter="latest")
         with readable("list jobs"):
-            return [Ended(str(j["id"]), str(j["name"]), str(j["conclusion"])) for j in jobs if j["conclusion"] not in FINE]
+            return [EndedJob(str(j["id"]), str(j["name"]), str(j["conclusion"])) for j in jobs if j["conclusion"] not in FINE]
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
         """Of runs that are queued or in progress."""
@@ -123,7 +127,7 @@ class GitHubApp(GitHubWire):
                         with readable("list jobs"):
                             yield as_told(job, scope.owner, scope.repo, scope.installation_id)
 
-    def failed_deliveries(self, since: float) -> list[Failed]:
+    def failed_deliveries(self, since: float) -> list[FailedDelivery]:
         """Of each guid the newest failure, unless one of the newest hundred deliveries shows that it was answered well since.
 
         Five thousand failures at most; pages are told by a cursor in its `Link`. Source: GitHub REST, "List deliveries for
@@ -136,7 +140,7 @@ class GitHubApp(GitHubWire):
                     if one["event"] == "workflow_job":
                         known = found.setdefault(one["guid"], one)
                         found[one["guid"]] = one if _is_well(one) else known
-            return [Failed(str(one["id"]), str(one["guid"])) for one in found.values() if not _is_well(one)]
+            return [FailedDelivery(str(one["id"]), str(one["guid"])) for one in found.values() if not _is_well(one)]
 
     def _deliveries(self, query: dict[str, str], pages: int) -> Iterator[Any]:
         """Newest first, as they are asked for."""
@@ -153,12 +157,12 @@ class GitHubApp(GitHubWire):
             cursor = {"cursor": beyond[0]}
 
     def redeliver(self, delivery_id: str) -> None:
-        """202: it will be sent."""
+        """Have a delivery sent again; 202 says that it will be."""
         url = f"{self.api_url}/app/hook/deliveries/{delivery_id}/attempts"
         status, answer = self.exchange("POST", url, self.signed(), APP, Need.LOOKING)
         self.expect(status, 202, "redeliver", answer)
 
-    def note(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
+    def post_notice(self, scope: Scope, head_sha: str, title: str, text: str) -> bool:
         """A check run that is over. 403: the App has no permission for checks. Source: GitHub REST, "Create a check run"."""
         url = f"{self.api_url}/repos/{scope.owner}/{scope.repo}/check-runs"
         body = {
@@ -174,7 +178,7 @@ class GitHubApp(GitHubWire):
     def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
         """201: done; 403: it runs already, or is too old. Source: GitHub REST, "Re-run failed jobs", "Re-run a job"."""
         path, room = (f"{job_id}/rerun", "jobs") if job_id else (f"{run_id}/rerun-failed-jobs", "runs")
-        status, answer = self.call("POST", scope, path, room=room)
+        status, answer = self.call("POST", scope, path, part=room)
         if status == 403:
             return False
         self.expect(status, 201, "re-run", answer)

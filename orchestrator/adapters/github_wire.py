@@ -19,10 +19,10 @@ import requests
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.clock import THE_MACHINES
-from orchestrator.budgets import Budgets, Need
 from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered
+from orchestrator.jobs.rate_limits import Budgets, Need
 from orchestrator.ports import Timepiece
-from orchestrator.services import Scope, place_of
+from orchestrator.store.naming import Scope, place_of
 
 TIMEOUT_S = (5.0, 20.0)
 BACKDATED_S, JWT_S = 60, 540
@@ -102,10 +102,10 @@ class GitHubWire:
         self._shut_out[key] = self._clock.now() + SHUT_OUT_S
 
     def listed(self, scope: Scope, path: str, name: str, need: Need = Need.WORK, **query: str) -> Iterator[Any]:
-        """Every page of a list."""
+        """The entries of every page of a list."""
         for page in itertools.count(1):
             told = {**query, "per_page": str(PAGE), "page": str(page)}
-            status, answer = self.call("GET", scope, path, room="", need=need, params=told)
+            status, answer = self.call("GET", scope, path, part="", need=need, params=told)
             self.expect(status, 200, f"list {name}", answer)
             with readable(f"list {name}"):
                 found = list(answer[name])
@@ -114,10 +114,10 @@ class GitHubWire:
                 return
 
     def call(
-        self, method: str, scope: Scope, path: str, *, room: str = "runners", need: Need = Need.WORK, **extra: Any
+        self, method: str, scope: Scope, path: str, *, part: str = "runners", need: Need = Need.WORK, **extra: Any
     ) -> tuple[int, Any]:
-        """Of a repository's Actions; `room`: which part of them. Raises: as `answered`."""
-        url = "/".join(filter(None, (f"{self.api_url}/repos/{scope.owner}/{scope.repo}/actions", room, path)))
+        """Of a repository's Actions; `part`: which part of them. Raises: as `answered`."""
+        url = "/".join(filter(None, (f"{self.api_url}/repos/{scope.owner}/{scope.repo}/actions", part, path)))
         return self.as_installation(method, scope, url, need, **extra)
 
     def as_installation(self, method: str, scope: Scope, url: str, need: Need, **extra: Any) -> tuple[int, Any]:

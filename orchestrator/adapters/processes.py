@@ -1,7 +1,7 @@
-"""Bodies as processes of this machine. What there is stands on the disk.
+"""LocalInstances as processes of this machine. What there is stands on the disk.
 
-A launch is a directory that appears whole, a body holds a lock for as long as it lives: an orchestrator that is killed anywhere
-finds everything again, and no body is begun twice.
+A launch is a directory that appears whole, an agent holds a lock for as long as it lives: an orchestrator that is killed anywhere
+finds everything again, and no agent is begun twice.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from orchestrator.compute.port import InstanceState
 from orchestrator.errors import ServiceFailed
 
 BEGIN = 'exec 9>lock; flock -w 5 9 && [ ! -e begun ] && echo $$ > begun && [ ! -e stopped ] && exec "$@"'
-"""Under a lock that ends with the last process of the body; a second beginning finds the mark of the first."""
+"""Under a lock that ends with the last process of the agent; a second beginning finds the mark of the first."""
 END = 'for _ in $(seq "$2"); do flock -n lock true && exit; sleep 0.5; done; kill -s KILL -- "-$1"'
 """Whoever does not go when asked politely is killed; as long as the lock is held, the number is still its own."""
 POLITE_S = 150.0
 """For the runner's grace and the agent's last words."""
 PENDING_S = 60.0
-"""A body that has not begun by then never will."""
+"""An agent that has not begun by then never will."""
 PRINTED = 16_000
 """Bytes of a console that are looked at."""
 
 
-class LocalBodies:
-    """Bodies (strategies.local) below `root`. `command` starts an agent; `environment` is all that it gets, beside who it is."""
+class LocalProcesses:
+    """LocalInstances (compute.local) below `root`. `command` starts an agent; `environment` is all it gets, beside who it is."""
 
     def __init__(
         self, root: Path, command: Sequence[str], environment: Mapping[str, str], runner: Path | None = None,
         polite_s: float = POLITE_S,
     ) -> None:  # fmt: skip
-        """`runner`: a release of which each body gets a copy; None: the agent fetches one."""
-        self._root, self._launches, self._bodies = root, root / "launches", root / "bodies"
+        """`runner`: a release of which each agent gets a copy; None: the agent fetches one."""
+        self._root, self._launches, self._bodies = root, root / "launches", root / "instances"
         for directory in (self._launches, self._bodies):
             directory.mkdir(parents=True, exist_ok=True)
         self._command, self._environment = tuple(command), dict(environment)
@@ -50,7 +51,7 @@ class LocalBodies:
         self._children: list[subprocess.Popen[bytes]] = []
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """No other thread and no other replica of this machine is in here meanwhile. Raises: ServiceFailed: the disk."""
         try:
             with (self._root / "lock").open("w") as lock:
@@ -118,7 +119,7 @@ class LocalBodies:
         return sorted(place.name for place in self._bodies.iterdir())
 
     def tags(self, identity: str) -> dict[str, str]:
-        """Empty: there is no such body."""
+        """Empty: there is no such agent."""
         with suppress(OSError, ValueError):
             found: dict[str, str] = json.loads((self._bodies / identity / "tags.json").read_text(encoding="utf-8"))
             return found
@@ -137,16 +138,16 @@ class LocalBodies:
             return console.read().decode("utf-8", "replace")
         return ""
 
-    def state(self, identity: str) -> str:
-        """`pending`, `running`, `shutting-down`, `terminated`."""
+    def state(self, identity: str) -> InstanceState:
+        """By its marks and its lock on the disk."""
         self._children = [child for child in self._children if child.poll() is None]
         place = self._bodies / identity
         if not (place / "begun").exists():
             waits = time.time() - self.began_at(identity) < PENDING_S and not (place / "stopped").exists()
-            return "pending" if waits else "terminated"
+            return InstanceState.PENDING if waits else InstanceState.TERMINATED
         with (place / "lock").open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                return "shutting-down" if (place / "stopped").exists() else "running"
-        return "terminated"
+                return InstanceState.SHUTTING_DOWN if (place / "stopped").exists() else InstanceState.RUNNING
+        return InstanceState.TERMINATED

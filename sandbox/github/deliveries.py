@@ -22,7 +22,7 @@ ANSWERED_WITHIN_S = 10.0
 
 
 @dataclass
-class Manners:
+class Behaviour:
     """How badly deliveries behave: the share of each that is lost, repeated, or kept back so that later ones overtake it."""
 
     lost: float = 0.0
@@ -32,7 +32,7 @@ class Manners:
     chance: random.Random = field(default_factory=lambda: random.Random(7))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Delivery:
     """One delivery, as the App's API lists it."""
 
@@ -47,11 +47,11 @@ class Delivery:
 
 
 class Deliveries:
-    """Sends in order, one after the other, unless its manners say otherwise."""
+    """Sends in order, one after the other, unless its behaviour say otherwise."""
 
     def __init__(self, secret: str) -> None:
         self.url: str | None = None
-        self.manners = Manners()
+        self.behaviour = Behaviour()
         self.log: list[Delivery] = []
         self.seen: Counter[str] = Counter()
         """What was lost, late, and repeated."""
@@ -61,7 +61,7 @@ class Deliveries:
         self._closed = threading.Event()
 
     def put(self, action: str, body: bytes) -> None:
-        """Send it soon."""
+        """Queue the delivery, to be sent soon."""
         self._waiting.put(self._noted(str(uuid.uuid4()), action, body))
 
     def again(self, delivery_id: int) -> bool:
@@ -72,24 +72,24 @@ class Deliveries:
         return found is not None
 
     def run(self) -> None:
-        """Until closed."""
+        """Send what is queued, until closed."""
         while (delivery := self._waiting.get()) is not None:
-            manners, chance = self.manners, self.manners.chance
-            if not delivery.redelivery and chance.random() < manners.lost:
+            behaviour, chance = self.behaviour, self.behaviour.chance
+            if not delivery.redelivery and chance.random() < behaviour.lost:
                 delivery.status_code = 502
                 self.seen["deliveries lost"] += 1
                 continue
-            if chance.random() < manners.late:
+            if chance.random() < behaviour.late:
                 self.seen["deliveries late"] += 1
-                threading.Timer(chance.uniform(0.1, manners.late_s), self._sent, (delivery,)).start()
+                threading.Timer(chance.uniform(0.1, behaviour.late_s), self._sent, (delivery,)).start()
                 continue
             self._sent(delivery)
-            if chance.random() < manners.repeated:
+            if chance.random() < behaviour.repeated:
                 self.seen["deliveries repeated"] += 1
                 self._sent(self._noted(delivery.guid, delivery.action, delivery.body, redelivery=True))
 
     def close(self) -> None:
-        """Nothing more is sent."""
+        """Stop: nothing more is sent."""
         self._closed.set()
         self._waiting.put(None)
 
@@ -122,6 +122,6 @@ class Deliveries:
         delivery.took_s = time.monotonic() - began_s
 
     def _noted(self, guid: str, action: str, body: bytes, *, redelivery: bool = False) -> Delivery:
-        delivery = Delivery(next(self._ids), guid, action, body, time.time(), redelivery=redelivery)
+        delivery = Delivery(id=next(self._ids), guid=guid, action=action, body=body, at=time.time(), redelivery=redelivery)
         self.log.append(delivery)
         return delivery

@@ -9,108 +9,17 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from sandbox.github.records import CheckRecord, JobRecord, Refusal, RunnerRecord, RunRecord
+from sandbox.plan import Workflow
 from sandbox.runner.expressions import condition, render
-from sandbox.workflow import PlannedJob, Workflow
 
 TOKEN_S = 3600
 REQUEUED_AFTER_S = 60.0
 """Seconds in which a runner must take the job it was given. Source: GitHub documentation, "Routing precedence for self-hosted runners"."""
 LOST_AFTER_S = 600.0
 """Seconds without a renewed lock after which a job has lost its runner. Source: actions/runner#3539."""
-
-
-class Refusal(Exception):
-    """An error answer: status, and the message GitHub gives."""
-
-    def __init__(self, status: int, message: str, kind: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
-        self.status, self.message, self.kind, self.headers = status, message, kind, headers
-        super().__init__(message)
-
-
-@dataclass
-class RunnerRecord:
-    """A registered runner."""
-
-    id: int
-    name: str
-    labels: tuple[str, ...]
-    group_id: int
-    client_id: str
-    public_key: Any
-    ephemeral: bool = True
-    session: str = ""
-    version: str = ""
-    busy: bool = False
-    job: JobRecord | None = None
-
-
-@dataclass
-class JobRecord:
-    """One job of one run."""
-
-    id: int
-    run_id: int
-    plan: PlannedJob
-    status: str = "pending"
-    """`pending` (its needs are not met; GitHub shows nothing yet), then as GitHub says."""
-    conclusion: str | None = None
-    runner_id: int | None = None
-    runner_name: str = ""
-    queued_at: float = 0.0
-    started_at: float | None = None
-    completed_at: float | None = None
-    renewed_at: float = 0.0
-    assigned_at: float = 0.0
-    outputs: dict[str, str] = field(default_factory=dict)
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    cancelled: bool = False
-    attempt: int = 1
-
-
-@dataclass
-class RunRecord:
-    """One run of one workflow."""
-
-    id: int
-    number: int
-    workflow: Workflow
-    jobs: list[JobRecord] = field(default_factory=list)
-    """Of the latest attempt; what was not run again is as it was."""
-    past: list[JobRecord] = field(default_factory=list)
-    """What was run again since."""
-    attempt: int = 1
-
-    @property
-    def status(self) -> str:
-        """As GitHub says."""
-        if all(job.status == "completed" for job in self.jobs):
-            return "completed"
-        return "in_progress" if any(job.status in ("in_progress", "completed") for job in self.jobs) else "queued"
-
-    @property
-    def conclusion(self) -> str | None:
-        """The worst of its jobs, once it is over."""
-        ends = {job.conclusion for job in self.jobs}
-        if self.status != "completed":
-            return None
-        return next((word for word in ("failure", "cancelled", "success") if word in ends), "skipped")
-
-
-@dataclass(frozen=True)
-class CheckRecord:
-    """A check run that an App wrote on a commit's page."""
-
-    id: int
-    head_sha: str
-    name: str
-    status: str
-    conclusion: str | None
-    title: str | None
-    summary: str | None
-    at: float
 
 
 class GitHubState:
@@ -152,7 +61,14 @@ class GitHubState:
                 if not replace or taken.busy:
                     raise Refusal(409, f"Already exists - A runner with the name {name} already exists.")
                 del self.runners[taken.id]
-            runner = RunnerRecord(self._next(), name, labels, group_id, secrets.token_hex(16), public_key)
+            runner = RunnerRecord(
+                id=self._next(),
+                name=name,
+                labels=labels,
+                group_id=group_id,
+                client_id=secrets.token_hex(16),
+                public_key=public_key,
+            )
             self.runners[runner.id] = runner
             return runner
 
@@ -168,11 +84,20 @@ class GitHubState:
             self.lock.notify_all()
 
     def check(self, head_sha: str, name: str, told: dict[str, Any]) -> CheckRecord:
-        """A check run more."""
+        """Keep a check run that an App posted."""
         status, end, output = str(told.get("status", "queued")), told.get("conclusion"), dict(told.get("output") or {})
         title, summary = output.get("title"), output.get("summary")
         with self.lock:
-            record = CheckRecord(self._next(), head_sha, name, status, end, title, summary, time.time())
+            record = CheckRecord(
+                id=self._next(),
+                head_sha=head_sha,
+                name=name,
+                status=status,
+                conclusion=end,
+                title=title,
+                summary=summary,
+                at=time.time(),
+            )
             self.checks.append(record)
             return record
 
@@ -180,7 +105,7 @@ class GitHubState:
         """Start a run: jobs without needs are queued at once."""
         with self.lock:
             run = RunRecord(self._next(), len(self.runs) + 1, workflow)
-            run.jobs = [JobRecord(self._next(), run.id, plan) for plan in workflow.jobs]
+            run.jobs = [JobRecord(id=self._next(), run_id=run.id, plan=plan) for plan in workflow.jobs]
             self.runs[run.id] = run
             self._settle(run)
             return run
@@ -279,7 +204,7 @@ class GitHubState:
             run.attempt += 1
             for job in chosen:
                 run.past.append(job)
-                run.jobs[run.jobs.index(job)] = JobRecord(self._next(), run.id, job.plan, attempt=run.attempt)
+                run.jobs[run.jobs.index(job)] = JobRecord(id=self._next(), run_id=run.id, plan=job.plan, attempt=run.attempt)
             self._settle(run)
 
     def reap(self) -> None:
@@ -297,7 +222,7 @@ class GitHubState:
                         self.lock.notify_all()
 
     def job(self, job_id: int) -> tuple[RunRecord, JobRecord]:
-        """Raises: Refusal 404."""
+        """The job of that id, and its run. Raises: Refusal 404."""
         for run in self.runs.values():
             for job in (*run.jobs, *run.past):
                 if job.id == job_id:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.github.deliveries import Delivery
-from sandbox.github.state import CheckRecord, GitHubState, JobRecord, RunnerRecord, RunRecord
+from sandbox.github.records import CheckRecord, JobRecord, RunnerRecord, RunRecord
+from sandbox.github.state import GitHubState
 from sandbox.runner.release import Archive
 
 PERMISSIONS = {"administration": "write", "actions": "write", "checks": "write", "metadata": "read"}
@@ -14,7 +15,7 @@ PERMISSIONS = {"administration": "write", "actions": "write", "checks": "write",
 
 
 def moment(at: float | None) -> str | None:
-    """RFC 3339, or null."""
+    """The moment in RFC 3339, or null."""
     return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -73,7 +74,7 @@ def job(state: GitHubState, run: RunRecord, record: JobRecord, base: str) -> dic
 
 
 def user(login: str, base: str) -> dict[str, Any]:
-    """A simple user."""
+    """The user, in the short form."""
     api = f"{base}/users/{login}"
     links = ("followers", "following", "gists", "starred", "subscriptions", "organizations", "repos", "events", "received_events")
     return {
@@ -135,7 +136,7 @@ REPOSITORY_URLS = [
 
 
 def repository(state: GitHubState, base: str) -> dict[str, Any]:
-    """A minimal repository."""
+    """The repository, in the short form."""
     url = f"{base}/repos/{state.owner}/{state.repo}"
     return {
         "id": 1, "node_id": "R_1", "name": state.repo, "full_name": f"{state.owner}/{state.repo}", "private": True, "fork": False,
@@ -145,7 +146,7 @@ def repository(state: GitHubState, base: str) -> dict[str, Any]:
 
 
 def run(state: GitHubState, record: RunRecord, base: str) -> dict[str, Any]:
-    """A workflow run."""
+    """The workflow run of the REST API."""
     url = f"{base}/repos/{state.owner}/{state.repo}/actions/runs/{record.id}"
     begun = moment(min((job.queued_at for job in (*record.past, *record.jobs) if job.queued_at), default=0.0))
     return {

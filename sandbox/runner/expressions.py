@@ -74,6 +74,7 @@ class _Parser:
         self._at = 0
 
     def parse(self) -> Any:
+        """The value of the whole expression. Raises: ExpressionError."""
         value = self._either()
         if self._at < len(self._tokens):
             raise ExpressionError(f"cannot read {self._text.strip()!r} from {self._tokens[self._at][1]!r} on")

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from sandbox.runner.wire import Refused, Service, exchange
-from sandbox.runner.worker import RESULTS, _diagnostics
+from sandbox.runner.configure import configure, options
+from sandbox.runner.files import diagnostics
+from sandbox.runner.terminal import Leave, interrupted, is_true, load_environment, say, settings, stamp, stamped
+from sandbox.runner.wire import Refused, Service
+from sandbox.runner.worker import RESULTS
 
 UNLOAD_S = 30.0
 """Seconds SIGTERM leaves for winding down. Source: actions/runner `ExitOnUnloadTimeout`."""
@@ -41,17 +42,17 @@ class Listener:
         self._words = -1
         scenario = root / "standin.json"
         self._scenario: dict[str, Any] = json.loads(scenario.read_text("utf-8")) if scenario.exists() else {}
-        self._log = _diagnostics(root, "Runner")
+        self._log = diagnostics(root, "Runner")
 
     def run(self, blob: str | None) -> int:
         """Returns the exit code of actions/runner for the same course of events."""
         if blob is not None and not self._configured(blob):
             return 1
         if not (self._root / ".runner").exists():
-            _say("An error occurred: Not configured. Run config.(sh/cmd) to configure the runner.", sys.stderr)
+            say("An error occurred: Not configured. Run config.(sh/cmd) to configure the runner.", sys.stderr)
             return 1
         self._listen_for_signals()
-        runner, credentials, key = (_settings(self._root / name) for name in FILES)
+        runner, credentials, key = (settings(self._root / name) for name in FILES)
         service = Service(runner, credentials, key) if runner.get("ServerUrlV2") and "job" not in self._scenario else None
         try:
             return self._lived(service)
@@ -67,14 +68,14 @@ class Listener:
         fault = self._scenario.get("fault", "")
         self._fail_early(fault)
         session = self._session(service)
-        _say()
-        _say("√ Connected to GitHub")
-        _say()
-        _say(f"Current runner version: '{self._version}'")
-        _stamped("Listening for Jobs")
+        say()
+        say("√ Connected to GitHub")
+        say()
+        say(f"Current runner version: '{self._version}'")
+        stamped("Listening for Jobs")
         if fault == "reconnect":
-            _say(f"{_stamp()}: Runner connect error: The HTTP request timed out. Retrying until reconnected.", sys.stderr)
-            _stamped("Runner reconnected.")
+            say(f"{stamp()}: Runner connect error: The HTTP request timed out. Retrying until reconnected.", sys.stderr)
+            stamped("Runner reconnected.")
         message = self._next_job(service, session, fault)
         if message is None:
             return 0
@@ -86,9 +87,9 @@ class Listener:
             return 143 if self._signal == "SIGTERM" else 0
         for name in (".credentials", ".runner"):
             (self._root / name).unlink(missing_ok=True)
-            _say(f"√ Removed {name}")
+            say(f"√ Removed {name}")
         (self._root / ".credentials_rsaparams").unlink(missing_ok=True)
-        return RESULTS[result] if _is_true("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED") else 0
+        return RESULTS[result] if is_true("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED") else 0
 
     def _fail_early(self, fault: str) -> None:
         """Faults that strike before the runner listens."""
@@ -102,13 +103,13 @@ class Listener:
             raise OSError("ten poll failures")
         if fault == "update":
             for line in ("Runner update in progress, do not shutdown runner.", "Downloading 9.9.9 runner"):
-                _say(line)
+                say(line)
             (self._root / "update.finished").touch()
             (self._root / "standin.json").write_text(json.dumps({**self._scenario, "fault": ""}), "utf-8")
-            raise _Leave(4)
+            raise Leave(4)
         code = self._scenario.get("listener_exit")
         if code is not None:
-            raise _Leave(int(code))
+            raise Leave(int(code))
 
     def _session(self, service: Service | None) -> str:
         if service is None:
@@ -122,14 +123,14 @@ class Listener:
             except Refused as error:
                 if error.status != 409 or time.monotonic() > give_up_s:
                     raise
-                _say("A session for this runner already exists.", sys.stderr)
+                say("A session for this runner already exists.", sys.stderr)
                 self._wait(lambda: time.sleep(min(30.0, CONFLICT_S / 8)))
 
     def _next_job(self, service: Service | None, session: str, fault: str) -> dict[str, Any] | None:
         if fault in ("never", "lost_assignment") or (service is None and not self._scenario.get("job")):
             self._wait(lambda: time.sleep(1e6))
         if fault == "removed":
-            _say("The runner no longer exists on the server. Cleaning up local configuration.", sys.stderr)
+            say("The runner no longer exists on the server. Cleaning up local configuration.", sys.stderr)
             return None
         if service is None:
             self._wait(lambda: time.sleep(float(self._scenario.get("idle_seconds", 0))))
@@ -140,7 +141,7 @@ class Listener:
                 status, answer = self._wait(lambda: service.call("GET", query))
             except Refused as error:
                 if error.kind == "RunnerNotFound":
-                    _say("The runner no longer exists on the server. Cleaning up local configuration.", sys.stderr)
+                    say("The runner no longer exists on the server. Cleaning up local configuration.", sys.stderr)
                     return None
                 raise
             if status == 200 and answer and answer.get("messageType") == "RunnerJobRequest":
@@ -155,7 +156,7 @@ class Listener:
         name = str(message["job"].get("name", "job"))
         if fault == "hang_after_acknowledge":
             self._wait(lambda: time.sleep(1e6))
-        _stamped(f"Running job: {name}")
+        stamped(f"Running job: {name}")
         if fault == "lost":
             return None
         readable, self._words = os.pipe()
@@ -170,9 +171,9 @@ class Listener:
         self._worker.stdin.close()
         code = self._awaited(service, message)
         if self._signal == "SIGTERM" and code is None:
-            raise _Leave(143)
+            raise Leave(143)
         result = "Canceled" if self._signal else next((word for word, number in RESULTS.items() if number == code), "Failed")
-        _stamped(f"Job {name} completed with result: {result}")
+        stamped(f"Job {name} completed with result: {result}")
         return result
 
     def _awaited(self, service: Service | None, message: dict[str, Any]) -> int | None:
@@ -221,16 +222,16 @@ class Listener:
 
     def _refused(self, error: Refused) -> int:
         if error.kind == "RunnerVersionTooOld":
-            _say(f"An error occurred: {error}", sys.stderr)
-            return 7 if _is_true("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE") else 1
+            say(f"An error occurred: {error}", sys.stderr)
+            return 7 if is_true("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE") else 1
         if error.status == 409:
-            _say("Stop retry on SessionConflictException after retried for 240 seconds.", sys.stderr)
-            _say(f"Failed to create session. {error}", sys.stderr)
+            say("Stop retry on SessionConflictException after retried for 240 seconds.", sys.stderr)
+            say(f"Failed to create session. {error}", sys.stderr)
             return 5
         if error.kind == "invalid_client" or error.status in (400, 401, 404):
-            _say("Failed to create a session. The runner registration has been deleted from the server, please re-configure. Runner registrations are automatically deleted for runners that have not connected to the service recently.", sys.stderr)  # fmt: skip
+            say("Failed to create a session. The runner registration has been deleted from the server, please re-configure. Runner registrations are automatically deleted for runners that have not connected to the service recently.", sys.stderr)  # fmt: skip
             return 1
-        _say(f"An error occurred: {error}", sys.stderr)
+        say(f"An error occurred: {error}", sys.stderr)
         return 1
 
     def _configured(self, blob: str) -> bool:
@@ -239,7 +240,7 @@ class Listener:
             for name, content in files.items():
                 (self._root / Path(name).name).write_bytes(base64.b64decode(content, validate=True))
         except (ValueError, AttributeError, TypeError) as error:
-            _say(f"An error occurred: {error}", sys.stderr)
+            say(f"An error occurred: {error}", sys.stderr)
             return False
         return True
 
@@ -249,7 +250,7 @@ class Listener:
         def handle(number: int, _frame: object) -> None:
             first, self._signal = not self._signal, self._signal or signal.Signals(number).name
             if first and number != signal.SIGTERM:
-                _say("Exiting...")
+                say("Exiting...")
             if self._waiting:
                 raise Stopped
 
@@ -258,131 +259,24 @@ class Listener:
                 signal.signal(number, handle)
 
 
-class _Leave(SystemExit):
-    """Leave with this exit code at once."""
-
-
-def _interrupted(_number: int, _frame: object) -> None:
-    _say("Exiting...")
-    raise _Leave(1)
-
-
-def configure(root: Path, arguments: list[str]) -> int:
-    """`config.sh`: register with a token, ephemeral, and write the three files."""
-    options = _options(arguments)
-    if (root / ".runner").exists():
-        _say("Cannot configure the runner because it is already configured. To reconfigure the runner, run 'config.cmd remove' or './config.sh remove' first.", sys.stderr)  # fmt: skip
-        return 1
-    parts = urlsplit(options.get("url", ""))
-    api = "https://api.github.com" if parts.hostname == "github.com" else f"{parts.scheme}://{parts.netloc}/api/v3"
-    _say("# Authentication")
-    try:
-        body = json.dumps({"url": options.get("url"), "runner_event": "register"}).encode()
-        headers = {"Authorization": f"RemoteAuth {options.get('token', '')}", "Content-Type": "application/json"}
-        _, grant = exchange("POST", f"{api}/actions/runner-registration", body, headers)
-        _say("√ Connected to GitHub")
-        _say("# Runner Registration")
-        wanted = {
-            "url": options.get("url"), "name": options.get("name", os.uname().nodename), "ephemeral": "ephemeral" in options,
-            "updates_disabled": "disableupdate" in options, "labels": _labels(options), "group": options.get("runnergroup", ""),
-            "replace": "replace" in options,
-        }  # fmt: skip
-        headers = {"Authorization": f"Bearer {grant['token']}", "Content-Type": "application/json"}
-        _, made = exchange("POST", f"{api}/actions/runners/register", json.dumps(wanted).encode(), headers)
-    except Refused as error:
-        name = options.get("name", "")
-        if error.status == 409:
-            _say("A runner exists with the same name")
-            _say(f"A runner exists with the same name {name}.", sys.stderr)
-        else:
-            word = {404: "NotFound", 401: "Unauthorized", 403: "Forbidden"}.get(error.status, str(error.status))
-            _say(f"Http response code: {word} from 'POST {api}/actions/runner-registration' (Request Id: stand-in)", sys.stderr)
-            _say(str(error), sys.stderr)
-        return 1
-    except OSError as error:
-        _say(str(error), sys.stderr)
-        return 1
-    for file, content in made["files"].items():
-        (root / file).write_bytes(b"\xef\xbb\xbf" + base64.b64decode(content))
-    _say("√ Runner successfully added")
-    _say("# Runner settings")
-    _say("√ Settings Saved.")
-    return 0
-
-
-def _labels(options: dict[str, str]) -> list[str]:
-    own = [label for label in options.get("labels", "").split(",") if label]
-    machine = {"x86_64": "X64", "aarch64": "ARM64"}.get(os.uname().machine, "X64")
-    return own if "no-default-labels" in options else ["self-hosted", "Linux", machine, *own]
-
-
-def _options(arguments: list[str]) -> dict[str, str]:
-    """`--name value` and flags; any of them may come from ACTIONS_RUNNER_INPUT_*, which is then removed."""
-    options: dict[str, str] = {}
-    for name in [name for name in os.environ if name.upper().startswith("ACTIONS_RUNNER_INPUT_")]:
-        options[name[len("ACTIONS_RUNNER_INPUT_") :].lower()] = os.environ.pop(name)
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
-        if word.startswith("--"):
-            value = words.pop(0) if words and not words[0].startswith("-") else "true"
-            options[word[2:].lower()] = value
-    return options
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text("utf-8-sig")))
-    except OSError:
-        return {}
-
-
-def _is_true(name: str) -> bool:
-    return os.environ.get(name, "").lower() in ("1", "true", "$true")
-
-
-def _stamp() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _stamped(text: str) -> None:
-    _say(f"{_stamp()}: {text}")
-
-
-def _say(text: str = "", stream: Any = None) -> None:
-    """Written at once: whoever listens must not wait for a buffer."""
-    target = stream or sys.stdout
-    with contextlib.suppress(OSError):
-        os.write(target.fileno(), (text + "\n").encode())
-
-
-def _load_environment(root: Path) -> None:
-    """`.env`: each line overrides the process environment."""
-    with contextlib.suppress(OSError):
-        for line in (root / ".env").read_text("utf-8").splitlines():
-            name, separator, value = line.partition("=")
-            if separator:
-                os.environ[name] = value
-
-
 def main(root: Path, version: str) -> int:
     """`Runner.Listener configure|remove|run|warmup|--version`."""
     words = sys.argv[1:]
-    _load_environment(root)
+    load_environment(root)
     if words[:1] == ["--version"]:
-        _say(version)
+        say(version)
         return 0
     if words[:1] == ["warmup"]:
         return 0
     if words[:1] == ["configure"]:
-        signal.signal(signal.SIGINT, _interrupted)
+        signal.signal(signal.SIGINT, interrupted)
         return configure(root, words[1:])
     if words[:1] == ["remove"]:
         for name in FILES:
             (root / name).unlink(missing_ok=True)
         return 0
-    options = _options(words[1:])
-    if "version" in options:
-        _say(version)
+    given = options(words[1:])
+    if "version" in given:
+        say(version)
         return 0
-    return Listener(root, version).run(options.get("jitconfig"))
+    return Listener(root, version).run(given.get("jitconfig"))

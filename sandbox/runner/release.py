@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MODULES = ("__init__.py", "expressions.py", "wire.py", "worker.py", "listener.py")
+MODULES = (
+    "__init__.py",
+    "expressions.py",
+    "wire.py",
+    "files.py",
+    "report.py",
+    "terminal.py",
+    "configure.py",
+    "worker.py",
+    "listener.py",
+)
 VERSION = "2.999.0"
 PYTHON = str(getattr(sys, "_base_executable", None) or sys.executable)
 """What runs the stand-in on this machine: outside of any virtual environment, which another user may not enter."""
@@ -35,6 +45,7 @@ class Archive:
 
     @property
     def sha256(self) -> str:
+        """The digest of the archive, as release notes give it."""
         return hashlib.sha256(self.content).hexdigest()
 
 

@@ -11,36 +11,18 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sandbox.runner import expressions
-from sandbox.runner.wire import Refused, exchange
+from sandbox.runner.files import diagnostics, now, pairs, pids
+from sandbox.runner.report import Step, report
 
 RESULTS = {"Succeeded": 100, "SucceededWithIssues": 101, "Failed": 102, "Canceled": 103, "Skipped": 104, "Abandoned": 105}
 INTERRUPT_S, TERMINATE_S = 7.5, 2.5
 """Seconds a cancelled step gets after SIGINT and after SIGTERM. Source: actions/runner `ProcessInvoker`."""
 OUTPUT_HELD_S = 5.0
 """Seconds a step is waited for whose shell has ended but whose output is still open. Source: likewise."""
-
-
-@dataclass
-class Step:
-    """One step and what became of it."""
-
-    number: int
-    spec: dict[str, Any]
-    conclusion: str = ""
-    started_at: str = ""
-    completed_at: str = ""
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return str(self.spec.get("name") or self.spec.get("uses") or f"Run {str(self.spec.get('run', '')).splitlines()[0][:60]}")
 
 
 class Worker:
@@ -59,13 +41,13 @@ class Worker:
         self._path: list[str] = []
         self._tracking = f"github_{uuid.uuid4()}"
         self._started_s = time.monotonic()
-        self._log = _diagnostics(root, "Worker")
+        self._log = diagnostics(root, "Worker")
 
     def run(self) -> int:
         """Returns the process's exit code."""
         for directory in (self._workspace, self._temp):
             directory.mkdir(parents=True, exist_ok=True)
-        before = set(_pids())
+        before = set(pids())
         steps = [Step(number, spec) for number, spec in enumerate(self._job.get("steps", []), start=1)]
         if self._hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", "Set up runner", steps):
             for step in list(steps):
@@ -77,7 +59,7 @@ class Worker:
         self._log(f"Job result after all job steps finish: {result}")
         self._end_orphans(before)
         outputs = self._outputs()
-        self._report(result, steps, outputs)
+        report(self._message, result, steps, outputs)
         self._log("Job completed.")
         return RESULTS[result]
 
@@ -88,13 +70,13 @@ class Worker:
 
     def _turn(self, step: Step) -> None:
         self._hear()
-        step.started_at = _now()
+        step.started_at = now()
         try:
             step.conclusion = self._executed(step) if self._due(step) else "skipped"
         except expressions.ExpressionError as error:
             step.lines.append(f"##[error]{error}")
             step.conclusion = "failure"
-        step.completed_at = _now()
+        step.completed_at = now()
         outcome = step.conclusion
         if step.conclusion == "failure" and step.spec.get("continue-on-error") is True:
             step.conclusion = "success"
@@ -232,8 +214,8 @@ class Worker:
         }
 
     def _collect(self, step: Step, files: dict[str, Path]) -> None:
-        self._env.update(_pairs(files["ENV"]))
-        outputs = dict(_pairs(files["OUTPUT"]))
+        self._env.update(pairs(files["ENV"]))
+        outputs = dict(pairs(files["OUTPUT"]))
         if identity := step.spec.get("id"):
             self._steps.setdefault(identity, {"outputs": {}})["outputs"] = outputs
         self._path += [line for line in files["PATH"].read_text("utf-8").splitlines() if line]
@@ -250,7 +232,7 @@ class Worker:
         path = os.environ.get(variable)
         if not path:
             return True
-        step = Step(len(steps) + 1, {"name": title}, started_at=_now())
+        step = Step(len(steps) + 1, {"name": title}, started_at=now())
         files = self._files()
         done = subprocess.run(
             ["bash", "-e", path], cwd=self._workspace, env=self._step_environment(step, self._contexts(step), files), stdin=subprocess.DEVNULL,
@@ -258,7 +240,7 @@ class Worker:
         )  # fmt: skip
         step.lines += done.stdout.decode("utf-8", "replace").splitlines()
         self._collect(step, files)
-        step.conclusion, step.completed_at = "failure" if done.returncode else "success", _now()
+        step.conclusion, step.completed_at = "failure" if done.returncode else "success", now()
         steps.append(step)
         self._failed |= bool(done.returncode)
         return True
@@ -281,74 +263,11 @@ class Worker:
     def _end_orphans(self, before: set[int]) -> None:
         self._log("Cleaning up orphan processes")
         mark = f"RUNNER_TRACKING_ID={self._tracking}".encode()
-        for pid in set(_pids()) - before - {os.getpid()}:
+        for pid in set(pids()) - before - {os.getpid()}:
             with contextlib.suppress(OSError):
                 if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                     self._log(f"Terminate orphan process: pid ({pid})")
                     os.kill(pid, signal.SIGKILL)
-
-    def _report(self, result: str, steps: list[Step], outputs: dict[str, str]) -> None:
-        url = self._message.get("run_service_url")
-        if not url:
-            return
-        body = {
-            "jobId": self._job["id"],
-            "conclusion": {"Succeeded": "success", "Failed": "failure", "Canceled": "cancelled"}[result],
-            "outputs": outputs,
-            "steps": [
-                {"name": s.name, "number": s.number, "conclusion": s.conclusion or "skipped", "started_at": s.started_at,
-                 "completed_at": s.completed_at, "lines": s.lines}
-                for s in steps
-            ],
-        }  # fmt: skip
-        headers = {"Authorization": f"Bearer {self._message['token']}", "Content-Type": "application/json"}
-        for left in (4, 3, 2, 1, 0):
-            try:
-                exchange("POST", f"{url}/completejob", json.dumps(body).encode(), headers)
-                return
-            except Refused:
-                return
-            except OSError:
-                time.sleep(min(left, 1))
-
-
-def _pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """`name=value` lines and `name<<END` blocks. Source: "Workflow commands", GitHub docs."""
-    lines = iter(path.read_text("utf-8").splitlines())
-    for line in lines:
-        name, separator, value = line.partition("=")
-        block, opened, end = line.partition("<<")
-        if opened and (not separator or len(block) < len(name)):
-            held: list[str] = []
-            for inner in lines:
-                if inner == end:
-                    break
-                held.append(inner)
-            yield block, "\n".join(held)
-        elif separator:
-            yield name, value
-
-
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _diagnostics(root: Path, name: str) -> Any:
-    directory = root / "_diag"
-    directory.mkdir(exist_ok=True)
-    path = directory / f"{name}_{datetime.now(UTC).strftime('%Y%m%d-%H%M%S')}-utc.log"
-
-    path.write_text(f"[{datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%SZ')} INFO {name}] stand-in\n", encoding="utf-8")
-
-    def write(text: str) -> None:
-        with path.open("a", encoding="utf-8") as log:
-            log.write(f"[{datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%SZ')} INFO {name}] {text}\n")
-
-    return write
 
 
 def main(root: Path) -> int:

@@ -22,12 +22,13 @@ from typing import Any
 
 from agent.adapters.output import DiskSpool, Output
 from agent.adapters.posix import PosixProcesses, listen_for_signals
-from agent.adapters.system import QueueInbox, SystemClock, ThreadCrew
-from agent.desk import Desk
+from agent.adapters.system import QueueInbox, SystemClock, ThreadWorkers
 from agent.executor import Executor
-from agent.logs import Lines
+from agent.mailbox import Mailbox
 from agent.phases import Phase
 from agent.ports import Event, Heard, Launch, OutputEnded, Runner, RunnerExited, Signalled
+from agent.reports.log_stream import Lines
+from agent.runner import announcements
 from agent.supervision import Limits, Watch
 
 HASTE = 25.0
@@ -90,10 +91,10 @@ class Bench:
         self.inbox = HastyInbox()
         listen_for_signals(self.inbox)
         self.spool = DiskSpool(directory / "spool", cap_bytes=cap_bytes, floor_bytes=0)
-        self.processes = PosixProcesses(self.inbox, Output(self.spool).attach)
+        self.processes = PosixProcesses(self.inbox, Output(self.spool, announcements).attach)
         self.journal, self.clock = ListJournal(), HastyClock()
-        self.desk = Desk(self.inbox, ThreadCrew(self.inbox), self.clock)
-        self.executor = Executor(self.processes, self.desk, self.clock, self.journal)
+        self.mailbox = Mailbox(self.inbox, ThreadWorkers(self.inbox), self.clock)
+        self.executor = Executor(self.processes, self.mailbox, self.clock, self.journal)
 
     def gate(self, name: str) -> Path:
         """A named pipe: whoever reads it waits for whoever writes."""
@@ -169,7 +170,7 @@ def stubborn(bench: Bench) -> dict[str, Any]:
     pid = int(ready.read_text("ascii"))
     bench.inbox.post(Signalled("SIGTERM"))
     watch = bench.attend(runner)
-    signals = [fields["signal"] for name, fields in bench.journal.events if name in ("runner.signalled", "runner.killed")]
+    signals = [fields["signal"] for name, fields in bench.journal.events if name in ("work.signalled", "work.killed")]
     return {"code": watch.exit_code, "signals": signals, "there": there(pid)}
 
 
@@ -263,13 +264,13 @@ def hidden_after_a_stop(bench: Bench) -> dict[str, Any]:
 def hidden_after_a_green_end(bench: Bench) -> dict[str, Any]:
     runner, pid, _ = _hidden(bench, "quiet", "exit 0")
     watch = bench.attend(runner)
-    return {"code": watch.exit_code, "there": there(pid), "told": "runner.leftovers_killed" in bench.said()}
+    return {"code": watch.exit_code, "there": there(pid), "told": "work.leftovers_killed" in bench.said()}
 
 
 def output_held_open(bench: Bench) -> dict[str, Any]:
     runner, pid, _ = _hidden(bench, "loud", "echo green; exit 0")
     watch = bench.attend(runner)
-    held = "runner.output_held_open" in bench.said()
+    held = "work.output_held_open" in bench.said()
     return {"code": watch.exit_code, "there": there(pid), "held": held, "lines": bench.lines()}
 
 

@@ -6,20 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.announcements import (
-    JOB_RESULTS,
-    LONGEST_LINE,
-    Announcement,
-    Complained,
-    Complaint,
-    JobCompleted,
-    JobRunning,
-    ListenerEnded,
-    Listening,
-    Restarting,
-    read,
-    worth_reading,
-)
+from agent.runner.announcements import JOB_RESULTS, LONGEST_LINE, read, worth_reading
+from agent.supervision import Announcement, Complained, Complaint, JobCompleted, JobRunning, ListenerEnded, Listening, Restarting
 
 STAMP = "2026-08-17 10:00:00Z: "
 STATE_LINES = [

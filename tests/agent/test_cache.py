@@ -13,12 +13,12 @@ from agent.adapters.aws.clients import Clients
 from agent.adapters.aws.s3 import S3Objects
 from agent.adapters.aws.signing import Region
 from agent.adapters.http import MetadataService
-from agent.cache import UPLOAD_PATIENCE, CachedRelease, ReleaseCache, Upload
 from agent.contract.names import release_key
 from agent.errors import ServiceError, Unreachable
+from agent.runner.cache import UPLOAD_RETRIES, CachedRelease, ReleaseCache, Upload
 from tests.agent import uploaders
 from tests.agent.httpd import Site
-from tests.conftest import Moto, VirtualClock
+from tests.conftest import AgentClock, Moto
 
 CONTENT = b"an archive" * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -95,7 +95,7 @@ def test_rq4_twenty_machines_at_once_leave_one_version_and_one_of_them_knows_it_
     assert (stored.count(True), stored.count(False), len(versions)) == (1, 19, 1)
 
 
-def test_an_upload_says_what_it_did_and_removes_the_archive(bucket: Moto, archive: Path, clock: VirtualClock) -> None:
+def test_an_upload_says_what_it_did_and_removes_the_archive(bucket: Moto, archive: Path, clock: AgentClock) -> None:
     upload = Upload(lambda: ReleaseCache(objects(bucket), "x64"), clock)
 
     first = upload.run("2.10.0", archive, SHA256)
@@ -106,11 +106,11 @@ def test_an_upload_says_what_it_did_and_removes_the_archive(bucket: Moto, archiv
     assert (first, gone, second, archive.exists()) == ("uploaded", True, "already_there", False)
 
 
-def test_an_upload_without_a_bucket_is_disabled(archive: Path, clock: VirtualClock) -> None:
+def test_an_upload_without_a_bucket_is_disabled(archive: Path, clock: AgentClock) -> None:
     assert Upload(lambda: None, clock).run("2.10.0", archive, SHA256) == "disabled"
 
 
-def test_an_upload_that_is_refused_says_by_which_word_and_never_raises(bucket: Moto, archive: Path, clock: VirtualClock) -> None:
+def test_an_upload_that_is_refused_says_by_which_word_and_never_raises(bucket: Moto, archive: Path, clock: AgentClock) -> None:
     upload = Upload(lambda: ReleaseCache(objects(bucket, "no-such-bucket"), "x64"), clock)
 
     outcome = upload.run("2.10.0", archive, SHA256)
@@ -119,18 +119,16 @@ def test_an_upload_that_is_refused_says_by_which_word_and_never_raises(bucket: M
     assert (clock.pauses, archive.exists()) == ([], False)
 
 
-def test_an_upload_that_meets_a_passing_fault_tries_again_and_gives_up_in_time(archive: Path, clock: VirtualClock) -> None:
+def test_an_upload_that_meets_a_passing_fault_tries_again_and_gives_up_in_time(archive: Path, clock: AgentClock) -> None:
     store = Failing(Unreachable("s3:PutObject"))
 
     outcome = Upload(lambda: ReleaseCache(store, "x64"), clock).run("2.10.0", archive, SHA256)
 
-    assert outcome.startswith("upload_failed:") and store.calls == UPLOAD_PATIENCE.tries
-    assert clock.at_s <= UPLOAD_PATIENCE.within_s
+    assert outcome.startswith("upload_failed:") and store.calls == UPLOAD_RETRIES.tries
+    assert clock.age_s <= UPLOAD_RETRIES.within_s
 
 
-def test_an_archive_that_is_gone_is_a_failed_upload_and_not_an_exception(
-    bucket: Moto, tmp_path: Path, clock: VirtualClock
-) -> None:
+def test_an_archive_that_is_gone_is_a_failed_upload_and_not_an_exception(bucket: Moto, tmp_path: Path, clock: AgentClock) -> None:
     upload = Upload(lambda: ReleaseCache(objects(bucket), "x64"), clock)
 
     assert upload.run("2.10.0", tmp_path / "gone", SHA256).startswith("upload_failed:")

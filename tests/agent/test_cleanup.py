@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cleanup import LEFT_BY_RUNS, RefusedToClean, clean
+from agent.runner.cleanup import LEFT_BY_RUNS, RefusedToClean, clean
 from sandbox.runner import release
 
 NO_HOMES: frozenset[Path] = frozenset()

@@ -16,7 +16,7 @@ from agent.adapters.http import MetadataService
 from agent.adapters.system import TextJournal
 from agent.contract.config import RunnerConfig
 from agent.contract.secret import Secret
-from agent.diagnostics import ship
+from agent.runner.diagnostics import ship
 from tests.conftest import Moto
 
 INSTANCE = "i-0123456789abcdef0"

@@ -8,25 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.aws.clients import Clients
-from agent.adapters.aws.s3 import S3Objects
-from agent.adapters.aws.signing import Region
-from agent.adapters.http import MetadataService, RequestsWeb
-from agent.downloader import BREAKS, CHUNK_BYTES, Download
+from agent.adapters.http import RequestsWeb
 from agent.errors import DigestMismatch, ReleaseUnavailable, ServiceError
+from agent.runner.downloader import BREAKS, CHUNK_BYTES, Download
 from tests.agent.httpd import Site
-from tests.conftest import Moto, VirtualClock
+from tests.conftest import AgentClock
 
 CONTENT = random.Random(3).randbytes(1_500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-def download_of(url: str, clock: VirtualClock, copy_to: Path | None = None) -> Download:
+def download_of(url: str, clock: AgentClock, copy_to: Path | None = None) -> Download:
     web = RequestsWeb()
     return Download(lambda offset: web.open(url, offset), clock, copy_to)
 
 
-def test_an_unbroken_transfer_is_one_request_and_gives_every_byte_once(site: Site, clock: VirtualClock) -> None:
+def test_an_unbroken_transfer_is_one_request_and_gives_every_byte_once(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT), clock)
 
     received = b"".join(download.chunks())
@@ -37,7 +34,7 @@ def test_an_unbroken_transfer_is_one_request_and_gives_every_byte_once(site: Sit
 
 @pytest.mark.parametrize("cuts", [[1], [0], [700_000], [100_000] * 5, [0, 1, 2, 3], [len(CONTENT) - 1], [64 << 10, 128 << 10]])
 def test_a_broken_transfer_goes_on_where_it_broke_and_no_byte_is_fetched_twice(
-    cuts: list[int], site: Site, clock: VirtualClock
+    cuts: list[int], site: Site, clock: AgentClock
 ) -> None:
     download = download_of(site.serve("/release", CONTENT, cuts=list(cuts)), clock)
 
@@ -48,7 +45,7 @@ def test_a_broken_transfer_goes_on_where_it_broke_and_no_byte_is_fetched_twice(
     assert len(site.requests) == len(cuts) + 1
 
 
-def test_a_transfer_is_resumed_with_range(site: Site, clock: VirtualClock) -> None:
+def test_a_transfer_is_resumed_with_range(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT, cuts=[700_000]), clock)
 
     list(download.chunks())
@@ -57,7 +54,7 @@ def test_a_transfer_is_resumed_with_range(site: Site, clock: VirtualClock) -> No
 
 
 def test_a_server_that_knows_no_range_is_read_up_to_there_again_and_the_bytes_are_still_right(
-    site: Site, clock: VirtualClock
+    site: Site, clock: AgentClock
 ) -> None:
     download = download_of(site.serve("/release", CONTENT, ranges=False, cuts=[600_000]), clock)
 
@@ -65,21 +62,21 @@ def test_a_server_that_knows_no_range_is_read_up_to_there_again_and_the_bytes_ar
     assert download.sha256 == SHA256
 
 
-def test_a_server_that_says_no_length_is_read_to_its_end(site: Site, clock: VirtualClock) -> None:
+def test_a_server_that_says_no_length_is_read_to_its_end(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT, says_length=False), clock)
 
     assert b"".join(download.chunks()) == CONTENT
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_server_that_is_busy_is_asked_again_after_a_pause(status: int, site: Site, clock: VirtualClock) -> None:
+def test_a_server_that_is_busy_is_asked_again_after_a_pause(status: int, site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT, refusals=[status, status]), clock)
 
     assert b"".join(download.chunks()) == CONTENT
     assert len(clock.pauses) == 2 and clock.pauses[1] > clock.pauses[0]
 
 
-def test_a_resumption_that_is_refused_for_now_is_tried_again_from_the_same_byte(site: Site, clock: VirtualClock) -> None:
+def test_a_resumption_that_is_refused_for_now_is_tried_again_from_the_same_byte(site: Site, clock: AgentClock) -> None:
     url = site.serve("/release", CONTENT, cuts=[500_000])
     download = download_of(url, clock)
     chunks = download.chunks()
@@ -91,7 +88,7 @@ def test_a_resumption_that_is_refused_for_now_is_tried_again_from_the_same_byte(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_a_source_that_refuses_is_not_asked_again(status: int, site: Site, clock: VirtualClock) -> None:
+def test_a_source_that_refuses_is_not_asked_again(status: int, site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", status=status), clock)
 
     with pytest.raises(ServiceError) as refused:
@@ -100,7 +97,7 @@ def test_a_source_that_refuses_is_not_asked_again(status: int, site: Site, clock
     assert (refused.value.code, len(site.requests), clock.pauses) == (str(status), 1, [])
 
 
-def test_a_transfer_that_never_gets_on_is_given_up_after_so_many_tries(site: Site, clock: VirtualClock) -> None:
+def test_a_transfer_that_never_gets_on_is_given_up_after_so_many_tries(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT, cuts=[0] * 100), clock)
 
     with pytest.raises(ReleaseUnavailable, match="at byte 0"):
@@ -109,27 +106,27 @@ def test_a_transfer_that_never_gets_on_is_given_up_after_so_many_tries(site: Sit
     assert len(site.requests) == BREAKS.tries
 
 
-def test_a_transfer_that_gets_on_a_little_each_time_is_bounded_by_time(site: Site, clock: VirtualClock) -> None:
+def test_a_transfer_that_gets_on_a_little_each_time_is_bounded_by_time(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT, cuts=[10] * 2_000), clock)
 
     with pytest.raises(ReleaseUnavailable):
         list(download.chunks())
 
     assert len(site.requests) > BREAKS.tries
-    assert clock.at_s <= BREAKS.within_s
+    assert clock.age_s <= BREAKS.within_s
 
 
-def test_nobody_there_is_a_release_that_cannot_be_had(clock: VirtualClock) -> None:
+def test_nobody_there_is_a_release_that_cannot_be_had(clock: AgentClock) -> None:
     download = download_of("http://127.0.0.1:9/release", clock)
 
     with pytest.raises(ReleaseUnavailable, match="Unreachable"):
         list(download.chunks())
 
-    assert clock.at_s <= BREAKS.within_s
+    assert clock.age_s <= BREAKS.within_s
 
 
 @pytest.mark.parametrize("hops", [1, 3])
-def test_redirects_are_followed_also_when_resuming(hops: int, site: Site, clock: VirtualClock) -> None:
+def test_redirects_are_followed_also_when_resuming(hops: int, site: Site, clock: AgentClock) -> None:
     url = site.serve("/bytes", CONTENT, cuts=[300_000])
     for hop in range(hops):
         url = site.redirect(f"/hop-{hop}", url)
@@ -140,7 +137,7 @@ def test_redirects_are_followed_also_when_resuming(hops: int, site: Site, clock:
 
 
 @pytest.mark.parametrize("cuts", [[], [400_000]])
-def test_the_copy_on_disk_has_the_same_bytes(cuts: list[int], site: Site, clock: VirtualClock, tmp_path: Path) -> None:
+def test_the_copy_on_disk_has_the_same_bytes(cuts: list[int], site: Site, clock: AgentClock, tmp_path: Path) -> None:
     download = download_of(site.serve("/release", CONTENT, cuts=list(cuts)), clock, tmp_path / "copy")
 
     list(download.chunks())
@@ -148,7 +145,7 @@ def test_the_copy_on_disk_has_the_same_bytes(cuts: list[int], site: Site, clock:
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
 
-def test_the_right_digest_is_accepted_in_either_case_of_letters(site: Site, clock: VirtualClock) -> None:
+def test_the_right_digest_is_accepted_in_either_case_of_letters(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT), clock)
     list(download.chunks())
 
@@ -157,7 +154,7 @@ def test_the_right_digest_is_accepted_in_either_case_of_letters(site: Site, cloc
 
 
 @pytest.mark.parametrize("at", [0, 750_000, len(CONTENT) - 1])
-def test_one_wrong_bit_is_a_mismatch_that_names_the_source_and_both_digests(at: int, site: Site, clock: VirtualClock) -> None:
+def test_one_wrong_bit_is_a_mismatch_that_names_the_source_and_both_digests(at: int, site: Site, clock: AgentClock) -> None:
     corrupt = bytearray(CONTENT)
     corrupt[at] ^= 1
     download = download_of(site.serve("/release", bytes(corrupt)), clock)
@@ -167,7 +164,7 @@ def test_one_wrong_bit_is_a_mismatch_that_names_the_source_and_both_digests(at: 
         download.verify(SHA256, "github")
 
 
-def test_bytes_that_change_between_two_tries_are_a_mismatch(site: Site, clock: VirtualClock) -> None:
+def test_bytes_that_change_between_two_tries_are_a_mismatch(site: Site, clock: AgentClock) -> None:
     download = download_of(site.serve("/release", CONTENT, cuts=[200_000]), clock)
     chunks = download.chunks()
     next(chunks)
@@ -176,15 +173,3 @@ def test_bytes_that_change_between_two_tries_are_a_mismatch(site: Site, clock: V
 
     with pytest.raises(DigestMismatch):
         download.verify(SHA256, "github")
-
-
-def test_an_object_in_s3_is_given_from_any_byte_on(moto: Moto) -> None:
-    moto.client("s3").create_bucket(Bucket="config")
-    moto.client("s3").put_object(Bucket="config", Key="release", Body=CONTENT)
-    objects = S3Objects(Clients(Region({"AWS_REGION": "us-east-1"}, MetadataService({}))), "config")
-
-    whole, rest = objects.open("release", 0), objects.open("release", 1_000_000)
-
-    assert (whole.size, rest.size) == (len(CONTENT), len(CONTENT))
-    assert b"".join(iter(lambda: whole.read(1 << 16), b"")) == CONTENT
-    assert b"".join(iter(lambda: rest.read(1 << 16), b"")) == CONTENT[1_000_000:]

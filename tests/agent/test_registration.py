@@ -15,16 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.adapters.posix import PosixProcesses
-from agent.adapters.system import QueueInbox, TextJournal, ThreadCrew
+from agent.adapters.system import QueueInbox, TextJournal, ThreadWorkers
 from agent.contract.config import RunnerConfig
 from agent.contract.jit import pack
 from agent.contract.secret import Secret
 from agent.errors import RegistrationFailed, RunnerUnstartable
-from agent.ports import ErrandEnded, Finished, Launch
-from agent.registration import ALWAYS, CONFIG_S, FINAL_WORDS, STARTED_HOOK, TRIES, WITHIN_S, Registration
+from agent.ports import Finished, Launch, TaskEnded
+from agent.runner.registration import ALWAYS, CONFIG_S, FINAL_WORDS, STARTED_HOOK, TRIES, WITHIN_S, Registration
 from agent.settings import read_settings
 from sandbox.runner import release
-from tests.conftest import VirtualClock
+from tests.conftest import AgentClock
 
 INSTANCE = "i-0123456789abcdef0"
 BLOB = "eyIucnVubmVyIjoiZXlKQloyVnVkRWxrSWpvaU1TSjkifQ=="
@@ -48,7 +48,7 @@ class Bench:
 
     directory: Path
     registration: Registration
-    clock: VirtualClock
+    clock: AgentClock
 
     def tries(self) -> int:
         """How often config.sh ran."""
@@ -69,7 +69,7 @@ Make = Callable[..., Bench]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, clock: VirtualClock) -> Make:
+def bench(tmp_path: Path, clock: AgentClock) -> Make:
     def make(answer: str = "exit 0", environment: Mapping[str, str] | None = None, **own: str) -> Bench:
         journal = TextJournal()
         journal.hide(Secret(TOKEN))
@@ -217,7 +217,7 @@ def test_words_that_no_trying_again_can_change_end_the_registration_at_once(word
     assert (one.tries(), one.clock.pauses) == (1, []) and words in str(refused.value)
 
 
-def test_a_config_sh_that_never_ends_is_killed_each_time_and_all_of_it_is_bounded(tmp_path: Path, clock: VirtualClock) -> None:
+def test_a_config_sh_that_never_ends_is_killed_each_time_and_all_of_it_is_bounded(tmp_path: Path, clock: AgentClock) -> None:
     endless = Endless(clock)
     decided = read_settings({"RUNS_FLEET_WORK_DIR": str(tmp_path), "RUNS_FLEET_TERMINATION_QUEUE_URL": "http://q"})
     registration = Registration(decided, {}, endless, clock, TextJournal())
@@ -225,14 +225,14 @@ def test_a_config_sh_that_never_ends_is_killed_each_time_and_all_of_it_is_bounde
     with pytest.raises(RegistrationFailed, match=f"did not end within {CONFIG_S:g} s"):
         registration.prepare(TOKEN_CONFIG, INSTANCE, tmp_path)
 
-    assert clock.at_s <= WITHIN_S and len(endless.launches) == 2
+    assert clock.age_s <= WITHIN_S and len(endless.launches) == 2
 
 
 @dataclass
 class Endless:
     """Processes (ports) on which whatever is started runs until it is killed."""
 
-    clock: VirtualClock
+    clock: AgentClock
     launches: list[Launch] = field(default_factory=list)
 
     def run(self, launch: Launch, within_s: float) -> Finished:
@@ -430,7 +430,7 @@ def test_a_bounded_run_never_closes_what_somebody_else_opened_meanwhile(tmp_path
     inbox = QueueInbox()
     processes = PosixProcesses(inbox, lambda descriptor, inbox: None)
     launch = Launch((str(script),), tmp_path, {"PATH": os.environ["PATH"]})
-    ThreadCrew(inbox).begin("running", lambda: processes.run(launch, within_s=20))
+    ThreadWorkers(inbox).begin("running", lambda: processes.run(launch, within_s=20))
 
     go = os.open(tmp_path / "go", os.O_WRONLY)  # opened only when more than a pipe holds was read: the run is under way
     opened = [go, *(os.open(os.devnull, os.O_RDONLY) for _ in range(8))]
@@ -440,5 +440,5 @@ def test_a_bounded_run_never_closes_what_somebody_else_opened_meanwhile(tmp_path
     for descriptor in still_open:
         os.close(descriptor)
 
-    assert isinstance(end, ErrandEnded) and end.value.code == 0
+    assert isinstance(end, TaskEnded) and end.value.code == 0
     assert still_open == opened

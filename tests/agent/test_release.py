@@ -17,16 +17,16 @@ from agent.adapters.aws.s3 import S3Objects
 from agent.adapters.aws.signing import Region
 from agent.adapters.http import MetadataService, RequestsWeb
 from agent.adapters.posix import PosixProcesses
-from agent.adapters.system import QueueInbox, TextJournal, ThreadCrew
-from agent.cache import ReleaseCache
+from agent.adapters.system import QueueInbox, TextJournal, ThreadWorkers
 from agent.contract.names import release_asset, release_key
 from agent.errors import DigestMismatch, ReleaseRefused, ReleaseUnavailable
 from agent.ports import Clock
-from agent.release import Releases, Wanted
+from agent.runner.cache import ReleaseCache
+from agent.runner.release import Releases, Wanted
 from agent.wiring import ARCHITECTURES
 from sandbox.runner import release as standin
 from tests.agent.httpd import Site
-from tests.conftest import Moto, VirtualClock
+from tests.conftest import AgentClock, Moto
 
 ARCHIVE = standin.archive("2.10.0")
 OTHER = standin.archive("2.9.0")
@@ -68,7 +68,7 @@ Make = Callable[..., Releases]
 
 
 @pytest.fixture
-def make(site: Site, clock: VirtualClock, tmp_path: Path) -> Make:
+def make(site: Site, clock: AgentClock, tmp_path: Path) -> Make:
     """Real adapters around the room; nothing is baked in and nothing is pinned unless the test says so."""
 
     def releases(
@@ -91,7 +91,7 @@ def make(site: Site, clock: VirtualClock, tmp_path: Path) -> Make:
             cache=lambda: cache,
             web=RequestsWeb,
             processes=PosixProcesses(inbox, lambda descriptor, inbox: None),
-            crew=ThreadCrew(inbox),
+            workers=ThreadWorkers(inbox),
             clock=clock,
             journal=TextJournal(),
         )
@@ -332,7 +332,7 @@ def test_when_nothing_helped_every_source_is_named_with_its_cause(make: Make, bu
     assert "404" in str(refused.value) and OTHER.sha256 in str(refused.value)
 
 
-def test_an_api_that_is_busy_is_asked_again(shop: Shop, make: Make, clock: VirtualClock) -> None:
+def test_an_api_that_is_busy_is_asked_again(shop: Shop, make: Make, clock: AgentClock) -> None:
     shop.publish(ARCHIVE)
     shop.site.pages["/api/repos/actions/runner/releases/latest"].refusals += [502, 503]
 

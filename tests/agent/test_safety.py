@@ -9,9 +9,9 @@ from agent.safety import (
     DISK_CRITICAL_BYTES,
     DISK_LOW_BYTES,
     MEMORY_LOW_BYTES,
-    Floors,
     Hazard,
     Reading,
+    Thresholds,
     hazards,
     runtime_limit_s,
 )
@@ -38,7 +38,7 @@ PLENTY = 1 << 40
 def test_a_reading_below_a_floor_is_a_hazard_and_an_unknown_one_is_none(
     disk: int | None, memory: int | None, found: tuple[Hazard, ...]
 ) -> None:
-    assert hazards(Reading(disk, memory), Floors()) == found
+    assert hazards(Reading(disk, memory), Thresholds()) == found
 
 
 def test_the_floors_are_the_ones_that_were_asked_for() -> None:
@@ -46,9 +46,9 @@ def test_the_floors_are_the_ones_that_were_asked_for() -> None:
 
 
 def test_the_floors_can_be_set() -> None:
-    floors = Floors(disk_low=10, disk_critical=5, memory_low=3)
+    thresholds = Thresholds(disk_low=10, disk_critical=5, memory_low=3)
 
-    assert hazards(Reading(7, 2), floors) == (Hazard.DISK_LOW, Hazard.MEMORY_LOW)
+    assert hazards(Reading(7, 2), thresholds) == (Hazard.DISK_LOW, Hazard.MEMORY_LOW)
 
 
 @pytest.mark.parametrize(

@@ -8,26 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import verdict
-from agent.announcements import (
-    JOB_RESULTS,
-    Announcement,
-    Complained,
-    Complaint,
-    JobCompleted,
-    JobRunning,
-    ListenerEnded,
-    Listening,
-    Restarting,
-)
 from agent.contract.messages import Status
+from agent.runner import verdict
+from agent.runner.announcements import JOB_RESULTS
 from agent.supervision import (
     KILL_S,
     LINGER_S,
     RESTARTS,
     TERM_S,
     Action,
+    Announcement,
+    Complained,
+    Complaint,
+    JobCompleted,
+    JobRunning,
     Limits,
+    ListenerEnded,
+    Listening,
+    Restarting,
     Rung,
     Stop,
     StopRequested,
@@ -44,7 +42,7 @@ LADDER = [Action.INTERRUPT, Action.TERMINATE, Action.KILL, Action.GIVE_UP]
 
 def fresh() -> Watch:
     """A runner that was just started, at the moment 0."""
-    return Watch(LIMITS, started_s=0.0)
+    return Watch(limits=LIMITS, started_s=0.0)
 
 
 def after(*announced: Announcement, at_s: float = 10.0) -> Watch:

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from isal import igzip
 
 from agent.adapters.http import RequestsWeb
-from agent.adapters.system import QueueInbox, ThreadCrew
-from agent.downloader import Download
+from agent.adapters.system import QueueInbox, ThreadWorkers
 from agent.errors import ReleaseRefused
-from agent.ports import ErrandEnded
-from agent.unpack import unpack
+from agent.ports import TaskEnded
+from agent.runner.downloader import Download
+from agent.runner.unpack import unpack
 from sandbox.runner import release
 from tests.agent.httpd import Site
-from tests.conftest import VirtualClock
+from tests.conftest import AgentClock
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -303,11 +303,11 @@ def test_the_first_files_exist_while_the_server_still_holds_back_the_last_byte(s
     incompressible(8, archive)
     last = archive.stat().st_size - 1
     url = site.serve("/release", archive, hold_last=released)
-    download = Download(lambda offset: RequestsWeb().open(url, offset), VirtualClock())
+    download = Download(lambda offset: RequestsWeb().open(url, offset), AgentClock())
     inbox = QueueInbox()
-    crew = ThreadCrew(inbox)
-    chunks = telling(crew.ahead(download.chunks()), last, asked)
-    crew.begin("unpacking", lambda: unpack(chunks, tmp_path / "aside"))
+    workers = ThreadWorkers(inbox)
+    chunks = telling(workers.ahead(download.chunks()), last, asked)
+    workers.begin("unpacking", lambda: unpack(chunks, tmp_path / "aside"))
 
     everything_but_one_byte_is_taken = asked.wait(20)
     there, received = below(tmp_path / "aside"), download.received
@@ -316,7 +316,7 @@ def test_the_first_files_exist_while_the_server_still_holds_back_the_last_byte(s
     assert everything_but_one_byte_is_taken and received == last
     assert {"run.sh", "bin/0", "bin/6"} <= there
     end = inbox.wait(float("inf"))
-    assert isinstance(end, ErrandEnded) and end.error is None and end.value == 10
+    assert isinstance(end, TaskEnded) and end.error is None and end.value == 10
 
 
 def telling(chunks: Iterator[bytes], at: int, asked: threading.Event) -> Iterator[bytes]:
@@ -334,14 +334,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from agent.adapters.http import RequestsWeb
-from agent.adapters.system import QueueInbox, SystemClock, ThreadCrew
-from agent.downloader import Download
+from agent.adapters.system import QueueInbox, SystemClock, ThreadWorkers
+from agent.runner.downloader import Download
 from agent.errors import ReleaseRefused
-from agent.unpack import unpack
+from agent.runner.unpack import unpack
 web = RequestsWeb()
 download = Download(lambda offset: web.open(sys.argv[1], offset), SystemClock())
 with suppress(ReleaseRefused):
-    unpack(ThreadCrew(QueueInbox()).ahead(download.chunks()), Path(sys.argv[2]))
+    unpack(ThreadWorkers(QueueInbox()).ahead(download.chunks()), Path(sys.argv[2]))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
 """
 
@@ -349,7 +349,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 def measured_megabytes(url: str, into: Path) -> float:
     """Peak memory of a process that fetches and unpacks `url`; not getrusage's, which counts the process that forked it too."""
     command = [sys.executable, "-c", MEASURE, url, str(into)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=Path(__file__).parents[2])
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, cwd=Path(__file__).parents[2])
     return int(ran.stdout) / 1024
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from agent import verdict
-from agent.announcements import JOB_RESULTS, Complained, Complaint
 from agent.contract.messages import Status
-from agent.supervision import Limits, Stop, Watch
-from agent.verdict import Verdict
+from agent.runner import verdict
+from agent.runner.announcements import JOB_RESULTS
+from agent.supervision import Complained, Complaint, Limits, Stop, Watch
+from agent.work import Verdict, verdict_of_early_stop, verdict_of_failure
 
-GONE = Watch(Limits(21_600.0, 90.0, 240.0), started_s=0.0, connected=True, exit_code=0)
+GONE = Watch(limits=Limits(21_600.0, 90.0, 240.0), started_s=0.0, connected=True, exit_code=0)
 BUSY = replace(GONE, job="build")
 CODES = {name: code for code, name in JOB_RESULTS.items()}
 
@@ -153,14 +153,14 @@ def test_a_runner_that_would_not_go_is_judged_too() -> None:
 
 @pytest.mark.parametrize("stop", [Stop.SIGNAL, Stop.SPOT_NOTICE])
 def test_a_stop_before_the_runner_was_started_is_an_interruption(stop: Stop) -> None:
-    found = verdict.of_stop_before_start(stop)
+    found = verdict_of_early_stop(stop)
 
     assert (found.status, found.reason) == (Status.INTERRUPTED, stop.value)
     assert "before the runner was started" in found.error
 
 
 def test_a_failure_before_there_was_a_runner_keeps_its_name_and_sentence() -> None:
-    assert verdict.of_failure("digest_mismatch", "the bytes differ") == Verdict(
+    assert verdict_of_failure("digest_mismatch", "the bytes differ") == Verdict(
         Status.FAILURE, "digest_mismatch", "the bytes differ"
     )
 

@@ -11,7 +11,7 @@ from agent.adapters.aws.clients import Clients
 from agent.adapters.aws.s3 import S3Objects
 from agent.adapters.aws.signing import Region
 from agent.adapters.http import MetadataService
-from agent.cache import ReleaseCache
+from agent.runner.cache import ReleaseCache
 
 READY_S = 60.0
 

@@ -30,7 +30,7 @@ def imported_by(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print('\\n'.join(sys.modules))"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
     words = [sys.executable, "-c", code]
-    told = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, timeout=30, check=True)
+    told = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, check=True)
     return set(told.stdout.split())
 
 
@@ -44,6 +44,16 @@ def test_wiring_the_agent_imports_neither_boto3_nor_requests() -> None:
         imported_by("import agent.wiring") & {"boto3", "botocore", "requests", "urllib3", "psutil", "tenacity", "asyncio"}
         == set()
     )
+
+
+def test_the_webhooks_wiring_imports_neither_ec2_nor_cryptography() -> None:
+    known = imported_by("import orchestrator.webhook_wiring")
+
+    assert (
+        known & {"cryptography", "jwt", "starlette", "uvicorn", "typer", "rich", "orchestrator.wiring", "orchestrator.turns"}
+        == set()
+    )
+    assert [name for name in known if name.startswith(("orchestrator.compute.ec2", "orchestrator.adapters.ec2"))] == []
 
 
 def test_what_is_imported_is_seen() -> None:

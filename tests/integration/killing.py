@@ -64,7 +64,7 @@ class Watch:
 
 
 class PuppetFleet:
-    """Bodies whose agents need no process: each waits for its configuration, takes a job, ends green, and terminates."""
+    """LocalInstances whose agents need no process: each waits for its configuration, takes a job, ends green, and terminates."""
 
     def __init__(self, github: StandInGitHub, client: Callable[[str], Any], client_of: Callable[[str, str], Any]) -> None:
         """`client_of`: signing as that instance."""

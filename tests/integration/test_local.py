@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.local import EXAMPLE, KEPT, World, play, show, world
+from sandbox.local import EXAMPLE, KEPT, show
 from sandbox.stack import STACK
 from sandbox.workflow import read_workflow
+from sandbox.world import World, play, world
 
 COMMAND = Path(sys.executable).with_name("runs-fleet")
 ONE_JOB = """
@@ -40,7 +41,7 @@ def a_parameter(up: World) -> None:
 
 
 def test_the_example_runs_from_webhook_to_nothing_left(tmp_path: Path) -> None:
-    shown = subprocess.run([str(COMMAND), "local"], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    shown = subprocess.run([str(COMMAND), "local"], capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "0 instances, 0 registrations, 0 configurations" in shown.stdout
@@ -56,7 +57,7 @@ def an_object(up: World) -> None:
 
 def test_configurations_may_come_by_s3(tmp_path: Path) -> None:
     words = [str(COMMAND), "local", "--config-source", "s3"]
-    shown = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    shown = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "0 instances, 0 registrations, 0 configurations" in shown.stdout
@@ -65,7 +66,7 @@ def test_configurations_may_come_by_s3(tmp_path: Path) -> None:
 
 def test_a_place_for_configurations_that_there_is_not_is_named() -> None:
     told = subprocess.run(
-        [str(COMMAND), "local", "--config-source", "disk"], capture_output=True, text=True, timeout=60, check=False
+        [str(COMMAND), "local", "--config-source", "disk"], capture_output=True, text=True, timeout=600, check=False
     )
 
     assert (told.returncode, told.stderr.strip()) == (1, "--config-source: expected ssm or s3, found 'disk'")
@@ -89,7 +90,7 @@ def test_a_workflow_that_cannot_be_played_stops_before_anything_runs(tmp_path: P
     path = tmp_path / "bad.yml"
     path.write_text(ONE_JOB.replace("    steps:", "    container: alpine\n    steps:"), "utf-8")
 
-    shown = subprocess.run([str(COMMAND), "local", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run([str(COMMAND), "local", str(path)], capture_output=True, text=True, timeout=600, check=False)
 
     assert shown.returncode == 2
     assert f"{path}:7: `container` is not supported in job `one` (supported:" in " ".join(shown.stdout.split())

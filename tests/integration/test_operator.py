@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.local import World, play, world
 from sandbox.workflow import read_workflow
+from sandbox.world import World, play, world
 
 COMMAND = Path(sys.executable).with_name("runs-fleet")
 WORKFLOW = """
@@ -39,7 +39,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def typed(up: World, *words: str) -> subprocess.CompletedProcess[str]:
     assert up.stack is not None
     return subprocess.run(
-        [str(COMMAND), *words], env=up.stack.environment, capture_output=True, text=True, timeout=60, check=False
+        [str(COMMAND), *words], env=up.stack.environment, capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -107,7 +107,7 @@ def test_the_auditor_runs_with_credentials_and_the_stacks_name_alone(up: World) 
     named = ("PATH", "HOME", "RUNS_FLEET_STACK_ID")
     few = {name: value for name, value in up.stack.environment.items() if name.startswith("AWS_") or name in named}
 
-    shown = subprocess.run([str(COMMAND), "audit"], env=few, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run([str(COMMAND), "audit"], env=few, capture_output=True, text=True, timeout=600, check=False)
 
     assert (shown.returncode, shown.stdout[:15]) == (0, "stack sandbox: ")
     assert "0 outlived their end and are terminated" in shown.stdout
@@ -126,7 +126,7 @@ def test_who_only_looks_needs_no_secret(up: World, word: str) -> None:
     assert up.stack is not None
     few = {name: value for name, value in up.stack.environment.items() if name not in SECRETS}
 
-    shown = subprocess.run([str(COMMAND), word, "--all"], env=few, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run([str(COMMAND), word, "--all"], env=few, capture_output=True, text=True, timeout=600, check=False)
 
     assert (shown.returncode, shown.stderr) == (0, "")
 
@@ -157,7 +157,7 @@ def test_without_aws_one_line_says_what_is_missing(up: World, word: str, tmp_pat
         "AWS_CONFIG_FILE": str(tmp_path),
     }
 
-    shown = subprocess.run([str(COMMAND), word], env={**bare, **nowhere}, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run([str(COMMAND), word], env=bare | nowhere, capture_output=True, text=True, timeout=600, check=False)
 
     assert shown.returncode == 1 and "region" in shown.stderr
     assert len(shown.stderr.splitlines()) == 1

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.states import SessionState
+from orchestrator.store.states import SessionState
 from sandbox.cloud import Cloud
 from sandbox.github.server import StandInGitHub
-from sandbox.local import records
+from sandbox.plan import PlannedJob, Workflow
 from sandbox.stack import deploy
-from sandbox.workflow import PlannedJob, Workflow
+from sandbox.world import records
 from tests.integration.killing import KillingProxy, PuppetFleet, Watch, spawn
 
 ENDS_WITHIN_S = 90.0
@@ -39,7 +39,7 @@ LOOKS = {
     "POST /app/installations/#/access_tokens", "GET /rate_limit", "GET /repos/octo/sandbox/actions/runs",
     "GET /repos/octo/sandbox/actions/runs/#/jobs",
 }  # fmt: skip
-"""Struck in memory only: looks (the recovery's first round may fall into the run), wakes, and what is deleted when it is done."""
+"""Struck in memory only: looks (the backfill's first round may fall into the run), wakes, and what is deleted when it is done."""
 
 
 class Ground:
@@ -97,7 +97,18 @@ class Scenario:
 
     def run(self) -> None:
         label = f"only-{self.name}"
-        job = PlannedJob("one", "one", (label,), (), "success()", {}, {}, {}, 5.0, ())
+        job = PlannedJob(
+            key="one",
+            name="one",
+            labels=(label,),
+            needs=(),
+            condition="success()",
+            matrix={},
+            env={},
+            outputs={},
+            timeout_minutes=5.0,
+            steps=(),
+        )
         self.start(watched=True)
         self.job = self.ground.github.state.dispatch(Workflow("kills", Path("kills.yml"), {}, (job,))).jobs[0]
         until_s = time.monotonic() + ENDS_WITHIN_S

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.imds import ROLE_ID
-from sandbox.local import World, show
+from sandbox.local import show
 from sandbox.stack import SERVER_KEY
+from sandbox.world import World
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "permissions.md"
 ONE_JOB = "name: one\non: push\njobs: {one: {runs-on: [self-hosted, runs-fleet], steps: [{run: 'echo hello'}]}}\n"

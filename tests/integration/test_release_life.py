@@ -10,10 +10,10 @@ import pytest
 
 from agent.contract.messages import Status
 from sandbox.github.server import StandInGitHub
+from sandbox.plan import PlannedJob, Workflow
 from sandbox.runner import release
-from sandbox.workflow import PlannedJob, Workflow
 from tests.conftest import Moto
-from tests.integration.house import House
+from tests.integration.agent_harness import AgentHarness
 
 GROUP = "/runs-fleet/agent"
 LABELS = ["self-hosted", "runs-fleet"]
@@ -27,8 +27,8 @@ def github() -> Iterator[StandInGitHub]:
 
 
 @pytest.fixture
-def house(moto: Moto, tmp_path: Path, github: StandInGitHub) -> House:
-    made = House(moto, tmp_path)
+def harness(moto: Moto, tmp_path: Path, github: StandInGitHub) -> AgentHarness:
+    made = AgentHarness(moto, tmp_path)
     moto.client("s3").create_bucket(Bucket="config")
     made.environment |= {
         "RUNS_FLEET_RUNNER_DIR": "/nonexistent/runner", "RUNS_FLEET_CONFIG_BUCKET": "config", "RUNS_FLEET_GITHUB_URL": github.url,
@@ -38,103 +38,116 @@ def house(moto: Moto, tmp_path: Path, github: StandInGitHub) -> House:
 
 
 def queued(github: StandInGitHub, *steps: str) -> PlannedJob:
-    job = PlannedJob("build", "build", ("runs-fleet",), (), "success()", {}, {}, {}, 5.0, tuple({"run": step} for step in steps))
+    job = PlannedJob(
+        key="build",
+        name="build",
+        labels=("runs-fleet",),
+        needs=(),
+        condition="success()",
+        matrix={},
+        env={},
+        outputs={},
+        timeout_minutes=5.0,
+        steps=tuple({"run": step} for step in steps),
+    )
     github.state.dispatch(Workflow("w", Path("w.yml"), {}, (job,)))
     return job
 
 
-def registered_by_token(house: House, github: StandInGitHub) -> None:
+def registered_by_token(harness: AgentHarness, github: StandInGitHub) -> None:
     token = github.state.token("AREG")
-    house.configure(org=github.state.owner, repo=github.state.repo, jit_config=None, jit_token=token, labels=LABELS)
+    harness.configure(org=github.state.owner, repo=github.state.repo, jit_config=None, jit_token=token, labels=LABELS)
 
 
 def test_rq4_the_first_machine_fills_the_cache_and_the_next_one_never_asks_github_for_bytes(
-    house: House, github: StandInGitHub
+    harness: AgentHarness, github: StandInGitHub
 ) -> None:
-    registered_by_token(house, github)
+    registered_by_token(harness, github)
     queued(github, "echo first")
-    first = house.live()
-    first_word = house.word()
-    house.moto.client("ssm").delete_parameter(Name=f"/runs-fleet/runners/{house.instance_id}/config")
-    registered_by_token(house, github)
+    first = harness.live()
+    first_word = harness.word()
+    harness.moto.client("ssm").delete_parameter(Name=f"/runs-fleet/runners/{harness.instance_id}/config")
+    registered_by_token(harness, github)
     queued(github, "echo second")
     github.calls.clear()
 
-    second = house.live()
+    second = harness.live()
 
-    second_word = house.word()
+    second_word = harness.word()
     assert (first.code, first_word.status, first_word.cache_outcome) == (0, Status.SUCCESS, "uploaded")
     assert (second.code, second_word.status, second_word.cache_outcome) == (0, Status.SUCCESS, "hit")
     assert second_word.digest == "releases-api"
     assert not [path for _, path in github.calls if path.startswith(("/cdn", "/actions/runner/releases/download"))]
 
 
-def test_the_token_path_registers_ephemeral_and_the_job_says_who_it_was(house: House, github: StandInGitHub) -> None:
-    registered_by_token(house, github)
-    queued(github, f"tr '\\0' '\\n' < /proc/$PPID/cmdline > {house.root}/argv; env > {house.root}/env")
+def test_the_token_path_registers_ephemeral_and_the_job_says_who_it_was(harness: AgentHarness, github: StandInGitHub) -> None:
+    registered_by_token(harness, github)
+    queued(github, f"tr '\\0' '\\n' < /proc/$PPID/cmdline > {harness.root}/argv; env > {harness.root}/env")
 
-    agent = house.live()
+    agent = harness.live()
 
-    word = house.word()
+    word = harness.word()
     assert (agent.code, word.status, word.ran_job) == (0, Status.SUCCESS, f"{github.state.owner}/{github.state.repo}:build")
     assert word.ran_run_id
-    assert "AREG" not in agent.log + (house.root / "env").read_text("utf-8")
+    assert "AREG" not in agent.log + (harness.root / "env").read_text("utf-8")
     assert github.state.runners == {}
 
 
-def test_a_token_github_refuses_ends_the_life_with_what_config_sh_said(house: House, github: StandInGitHub) -> None:
-    house.configure(org="octo", repo="sandbox", jit_config=None, jit_token="AREGnobodyknowsthisone", labels=LABELS)
+def test_a_token_github_refuses_ends_the_life_with_what_config_sh_said(harness: AgentHarness, github: StandInGitHub) -> None:
+    harness.configure(org="octo", repo="sandbox", jit_config=None, jit_token="AREGnobodyknowsthisone", labels=LABELS)
 
-    agent = house.live()
+    agent = harness.live()
 
-    word = house.word()
+    word = harness.word()
     assert (agent.code, word.status, word.reason) == (70, Status.FAILURE, "registration_failed")
     assert "Unauthorized" in word.error
     assert "AREGnobody" not in agent.log + word.error
 
 
-def test_a_wrong_digest_in_the_configuration_is_fatal_and_nothing_is_run(house: House) -> None:
-    house.configure(runner_sha256="0" * 64)
+def test_a_wrong_digest_in_the_configuration_is_fatal_and_nothing_is_run(harness: AgentHarness) -> None:
+    harness.configure(runner_sha256="0" * 64)
 
-    agent = house.live()
+    agent = harness.live()
 
-    word = house.word()
+    word = harness.word()
     assert (agent.code, word.status, word.reason) == (65, Status.FAILURE, "digest_mismatch")
-    assert not list(house.work.glob("runner-*"))
-    assert not list(house.work.glob(".unpacking-*"))
+    assert not list(harness.work.glob("runner-*"))
+    assert not list(harness.work.glob(".unpacking-*"))
 
 
-def test_an_upload_that_hangs_delays_neither_the_runner_nor_the_end_and_is_reported(house: House, github: StandInGitHub) -> None:
+def test_an_upload_that_hangs_delays_neither_the_runner_nor_the_end_and_is_reported(
+    harness: AgentHarness, github: StandInGitHub
+) -> None:
     """The cache answers what is asked of it, but swallows uploads: a real proxy that never answers a PUT."""
-    registered_by_token(house, github)
+    registered_by_token(harness, github)
     queued(github, "true")
-    swallowing = Swallowing(house.moto.url)
+    swallowing = Swallowing(harness.moto.url)
 
-    agent = house.live(AWS_ENDPOINT_URL_S3=swallowing.url)
+    agent = harness.live(AWS_ENDPOINT_URL_S3=swallowing.url)
 
     swallowing.stop()
-    word = house.word()
+    word = harness.word()
     assert (agent.code, word.status, word.cache_outcome) == (0, Status.SUCCESS, "abandoned")
 
 
-def test_rq6_a_line_is_readable_while_the_job_still_runs(house: House, github: StandInGitHub) -> None:
-    registered_by_token(house, github)
-    go = house.root / "go"
+def test_rq6_a_line_is_readable_while_the_job_still_runs(harness: AgentHarness, github: StandInGitHub) -> None:
+    registered_by_token(harness, github)
+    go = harness.root / "go"
     queued(github, f"until [ -e {go} ]; do sleep 0.05; done")
 
-    with house.agent(RUNS_FLEET_LOG_GROUP=GROUP) as agent:
+    with harness.agent(RUNS_FLEET_LOG_GROUP=GROUP) as agent:
         agent.says("notice.ended kind=busy")
         seen, looking = [""], threading.Event()
         while not any("Running job: build" in line for line in seen) and agent.process.poll() is None:
             looking.wait(0.1)
-            groups = house.moto.client("logs").describe_log_groups()["logGroups"]
-            seen = house.log_lines(GROUP) if groups else [""]
+            groups = harness.moto.client("logs").describe_log_groups()["logGroups"]
+            seen = harness.log_lines(GROUP) if groups else [""]
         still_running = agent.process.poll() is None
         go.touch()
         agent.process.wait(30)
 
     assert still_running
-    assert house.word().log_outcome == "shipped"
+    assert harness.word().log_outcome == "shipped"
 
 
 class Swallowing:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from sandbox.local import World, world
+from sandbox.world import World, world
 
 
 @pytest.fixture

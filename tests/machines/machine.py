@@ -95,7 +95,7 @@ class Machine(Powered):
             "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             *words,
         ]
-        return subprocess.run(outer, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(outer, capture_output=True, text=True, timeout=600, check=False)
 
     def file(self, path: str) -> str:
         """What its disk holds there, on or off; empty if nothing."""

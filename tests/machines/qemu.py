@@ -177,7 +177,7 @@ class Guest(Powered):
             capture_output=True,
             text=True,
             check=True,
-            timeout=30,
+            timeout=600,
         )
         return "".join(line for line in told.stdout.splitlines(keepends=True) if not line.startswith("debugfs: "))
 

@@ -57,7 +57,7 @@ class Disk:
         words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", OVERLAY, "disk"]
         told = subprocess.run(
             [*words, str(tree.stock(dnf=True)), str(self._directory), script],
-            env={"PATH": tree.PATH, "HOME": "/root", **environment}, capture_output=True, text=True, timeout=120, check=False,
+            env={"PATH": tree.PATH, "HOME": "/root", **environment}, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert told.returncode == 0, f"{script} ended with {told.returncode}:\n{told.stdout}{told.stderr}"
         return told.stdout

@@ -12,7 +12,7 @@ import pytest
 from agent.contract.messages import Status
 from tests.conftest import Moto
 from tests.machines import tree
-from tests.machines.ground import Ground
+from tests.machines.boot_env import BootEnv
 
 NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
 pytestmark = pytest.mark.skipif(
@@ -35,8 +35,8 @@ def baked() -> Path:
 
 
 @pytest.fixture
-def ground(moto: Moto, baked: Path, tmp_path: Path) -> Iterator[Ground]:
-    made = Ground(moto, baked, tmp_path, docker=True)
+def boot_env(moto: Moto, baked: Path, tmp_path: Path) -> Iterator[BootEnv]:
+    made = BootEnv(moto, baked, tmp_path, docker=True)
     yield made
     made.close()
 
@@ -50,30 +50,30 @@ STAYERS = {
 
 
 @pytest.mark.parametrize("how", STAYERS)
-def test_a_container_that_always_restarts_does_not_keep_the_machine(ground: Ground, how: str) -> None:
-    ground.configure()
-    ground.play(IMAGE, f"{STAY} {STAYERS[how]} {FOREVER}", RUNS)
-    ground.boot()
+def test_a_container_that_always_restarts_does_not_keep_the_machine(boot_env: BootEnv, how: str) -> None:
+    boot_env.configure()
+    boot_env.play(IMAGE, f"{STAY} {STAYERS[how]} {FOREVER}", RUNS)
+    boot_env.boot()
 
-    ground.machine.wait_off(OFF_S)
+    boot_env.machine.wait_off(OFF_S)
 
-    assert (ground.word().status, ground.state()) == (Status.SUCCESS, "terminated"), ground.machine.console
+    assert (boot_env.word().status, boot_env.state()) == (Status.SUCCESS, "terminated"), boot_env.machine.console
     if how == "the job's own user":  # it goes with whatever else that user has, and is back if the machine leaves docker the time
-        assert LIVES in ground.machine.console
+        assert LIVES in boot_env.machine.console
     else:
-        _lived_on_after_the_word(ground)
+        _lived_on_after_the_word(boot_env)
 
 
-def test_a_container_that_always_restarts_does_not_stretch_the_maximum_runtime(ground: Ground) -> None:
-    ground.configure(max_runtime_minutes=0.1)
-    ground.play(IMAGE, f"{STAY} {FOREVER}", RUNS, "docker wait stayer")
-    ground.boot(RUNS_FLEET_GRACE_SECONDS="1")
+def test_a_container_that_always_restarts_does_not_stretch_the_maximum_runtime(boot_env: BootEnv) -> None:
+    boot_env.configure(max_runtime_minutes=0.1)
+    boot_env.play(IMAGE, f"{STAY} {FOREVER}", RUNS, "docker wait stayer")
+    boot_env.boot(RUNS_FLEET_GRACE_SECONDS="1")
 
-    ground.machine.wait_off(OFF_S)
+    boot_env.machine.wait_off(OFF_S)
 
-    word = ground.word()
-    assert (word.status, word.reason, ground.state()) == (Status.TIMEOUT, "max_runtime", "terminated"), ground.machine.console
-    _lived_on_after_the_word(ground)
+    word = boot_env.word()
+    assert (word.status, word.reason, boot_env.state()) == (Status.TIMEOUT, "max_runtime", "terminated"), boot_env.machine.console
+    _lived_on_after_the_word(boot_env)
 
 
 ASK = r"""
@@ -92,42 +92,42 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("where", CONTAINERS)
-def test_of_all_containers_only_one_of_roots_on_the_machines_network_gets_credentials(ground: Ground, where: str) -> None:
+def test_of_all_containers_only_one_of_roots_on_the_machines_network_gets_credentials(boot_env: BootEnv, where: str) -> None:
     options, expected = CONTAINERS[where]
     asks = f"docker run --rm --interactive {options} box busybox sh > $HOME/heard <<'ASK'\n{ASK}ASK"
-    told = ground.listen(5002)
-    ground.configure()
-    ground.play(IMAGE, asks, TELL)
-    ground.boot()
+    told = boot_env.listen(5002)
+    boot_env.configure()
+    boot_env.play(IMAGE, asks, TELL)
+    boot_env.boot()
 
-    ground.machine.wait_off(OFF_S)
+    boot_env.machine.wait_off(OFF_S)
 
-    assert told() == expected, ground.machine.console
-    assert ground.word().status is Status.SUCCESS
+    assert told() == expected, boot_env.machine.console
+    assert boot_env.word().status is Status.SUCCESS
 
 
-def test_docker_starts_when_somebody_asks_for_it(ground: Ground) -> None:
-    ground.configure()
-    ground.play(HOLD)
-    ground.boot()
-    ground.machine.shows("notice.ended kind=busy")
+def test_docker_starts_when_somebody_asks_for_it(boot_env: BootEnv) -> None:
+    boot_env.configure()
+    boot_env.play(HOLD)
+    boot_env.boot()
+    boot_env.machine.shows("notice.ended kind=busy")
 
-    units = ground.machine.run("systemctl", "is-active", "docker.socket", "docker.service", "containerd.service").stdout.split()
-    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
-    ground.machine.wait_off(OFF_S)
+    units = boot_env.machine.run("systemctl", "is-active", "docker.socket", "docker.service", "containerd.service").stdout.split()
+    boot_env.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    boot_env.machine.wait_off(OFF_S)
 
     assert units == ["active", "inactive", "inactive"]
 
 
-def test_the_selfcheck_says_what_docker_means(ground: Ground) -> None:
-    ground.configure()
-    ground.play(HOLD)
-    ground.boot()
-    ground.machine.shows("notice.ended kind=busy")
+def test_the_selfcheck_says_what_docker_means(boot_env: BootEnv) -> None:
+    boot_env.configure()
+    boot_env.play(HOLD)
+    boot_env.boot()
+    boot_env.machine.shows("notice.ended kind=busy")
 
-    told = ground.machine.run("runs-fleet-agent", "selfcheck")
-    ground.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
-    ground.machine.wait_off(OFF_S)
+    told = boot_env.machine.run("runs-fleet-agent", "selfcheck")
+    boot_env.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
+    boot_env.machine.wait_off(OFF_S)
 
     rights = next(line for line in told.stdout.splitlines() if " rights " in line)
     assert rights.startswith("FAIL should")
@@ -135,6 +135,6 @@ def test_the_selfcheck_says_what_docker_means(ground: Ground) -> None:
     assert rights.endswith("is void")
 
 
-def _lived_on_after_the_word(ground: Ground) -> None:
-    _, word_is_out, afterwards = ground.machine.console.partition("final_word.delivered")
-    assert word_is_out and LIVES in afterwards, ground.machine.console
+def _lived_on_after_the_word(boot_env: BootEnv) -> None:
+    _, word_is_out, afterwards = boot_env.machine.console.partition("final_word.delivered")
+    assert word_is_out and LIVES in afterwards, boot_env.machine.console

@@ -15,7 +15,7 @@ import pytest
 from agent.contract.messages import Busy, FinalWord, Started, Status
 from tests.conftest import Moto
 from tests.machines import qemu, tree
-from tests.machines.ground import CONSOLE, Ground
+from tests.machines.boot_env import CONSOLE, BootEnv
 from tests.machines.network import short_name
 
 NEEDED = [tool for tool in ("qemu-system-x86_64", "mmdebstrap", "mke2fs", "debugfs") if shutil.which(tool) is None]
@@ -33,7 +33,7 @@ HANDLER, ENDLESS_LOOP = "sysrq_handle_loglevel", b"\xeb\xfe"
 """A function of the kernel that root may have called, and what it becomes: `jmp` to itself."""
 
 
-class KernelGround(Ground):
+class KernelGround(BootEnv):
     """The same world, around a machine with a kernel of its own. `wired`: whether its network leads anywhere."""
 
     def __init__(self, moto: Moto, image: Path, directory: Path, *, wired: bool = True) -> None:
@@ -79,85 +79,85 @@ def grounds(moto: Moto, image: Path, tmp_path: Path) -> Iterator[Callable[..., K
         return made[-1]
 
     yield make
-    for ground in made:
-        ground.close()
+    for boot_env in made:
+        boot_env.close()
 
 
 @pytest.fixture
-def ground(grounds: Callable[..., KernelGround]) -> KernelGround:
+def boot_env(grounds: Callable[..., KernelGround]) -> KernelGround:
     return grounds()
 
 
-def test_a_green_job_with_user_data_from_ec2(ground: KernelGround) -> None:
-    ground.configure()
-    ground.play("id -un; ! curl -sS --max-time 2 http://169.254.169.254/latest/api/token -X PUT")
-    ground.boot()
+def test_a_green_job_with_user_data_from_ec2(boot_env: KernelGround) -> None:
+    boot_env.configure()
+    boot_env.play("id -un; ! curl -sS --max-time 2 http://169.254.169.254/latest/api/token -X PUT")
+    boot_env.boot()
 
-    took_s = ground.guest.wait_off(OFF_S)
+    took_s = boot_env.guest.wait_off(OFF_S)
 
-    *notices, word = ground.messages()
-    assert [type(notice) for notice in notices] == [Started, Busy], ground.guest.console
+    *notices, word = boot_env.messages()
+    assert [type(notice) for notice in notices] == [Started, Busy], boot_env.guest.console
     assert isinstance(word, FinalWord)
-    assert (word.status, word.error, ground.state()) == (Status.SUCCESS, "", "terminated")
-    assert ground.guest.file(f"/var/lib/cloud/instances/{ground.instance_id}/datasource").startswith("DataSourceEc2")
-    _write_timings(ground.guest, took_s, word)
+    assert (word.status, word.error, boot_env.state()) == (Status.SUCCESS, "", "terminated")
+    assert boot_env.guest.file(f"/var/lib/cloud/instances/{boot_env.instance_id}/datasource").startswith("DataSourceEc2")
+    _write_timings(boot_env.guest, took_s, word)
 
 
-def test_a_clock_set_a_day_ahead_and_a_day_back_ends_nothing_early_and_forgets_nothing(ground: KernelGround) -> None:
-    ground.configure(max_runtime_minutes=0.4)
-    ground.play(HOLD)
+def test_a_clock_set_a_day_ahead_and_a_day_back_ends_nothing_early_and_forgets_nothing(boot_env: KernelGround) -> None:
+    boot_env.configure(max_runtime_minutes=0.4)
+    boot_env.play(HOLD)
     check = "systemctl start runs-fleet-deadline"
-    ground.when_the_job_runs(f"date --set='+1 day' && {check}; date --set='-2 days' && {check}; echo both set")
-    ground.guest.put("/etc/systemd/system/runs-fleet-deadline.timer.d/often.conf", OFTEN)
-    ground.boot()
+    boot_env.when_the_job_runs(f"date --set='+1 day' && {check}; date --set='-2 days' && {check}; echo both set")
+    boot_env.guest.put("/etc/systemd/system/runs-fleet-deadline.timer.d/often.conf", OFTEN)
+    boot_env.boot()
 
-    ground.guest.wait_off(OFF_S)
+    boot_env.guest.wait_off(OFF_S)
 
-    word = ground.word()
-    assert (word.status, word.reason, ground.state()) == (Status.TIMEOUT, "max_runtime", "terminated"), ground.guest.console
-    begun_s, set_s, ended_s = (_at_s(ground.guest, words) for words in ("phase=running", "both set", "phase=settling"))
+    word = boot_env.word()
+    assert (word.status, word.reason, boot_env.state()) == (Status.TIMEOUT, "max_runtime", "terminated"), boot_env.guest.console
+    begun_s, set_s, ended_s = (_at_s(boot_env.guest, words) for words in ("phase=running", "both set", "phase=settling"))
     assert begun_s < set_s < ended_s
     assert 24 <= ended_s - begun_s < 24 + 15
     assert 24 <= word.duration_seconds < 24 + 15
-    assert "Finished runs-fleet-deadline.service" in ground.guest.console.partition("both set")[2], "its timer is lost"
-    assert "switching off" not in ground.guest.console
+    assert "Finished runs-fleet-deadline.service" in boot_env.guest.console.partition("both set")[2], "its timer is lost"
+    assert "switching off" not in boot_env.guest.console
 
 
-def test_a_kernel_that_hangs_starts_again_and_runs_no_second_job(ground: KernelGround) -> None:
+def test_a_kernel_that_hangs_starts_again_and_runs_no_second_job(boot_env: KernelGround) -> None:
     """A processor that never comes back from the kernel: what watches over it panics, and a panic starts the machine again."""
-    ground.configure()
-    ground.play(HOLD)
-    ground.when_the_job_runs(
+    boot_env.configure()
+    boot_env.play(HOLD)
+    boot_env.when_the_job_runs(
         "sysctl kernel.softlockup_panic kernel.panic; sysctl --write kernel.watchdog_thresh=3 kernel.panic=1;"
         f"grep -w {HANDLER} /proc/kallsyms; while :; do echo 7 > /proc/sysrq-trigger; sleep 0.2; done"
     )
-    ground.boot()
-    ground.guest.shows(f" t {HANDLER}")
-    found = re.search(rf"([0-9a-f]{{16}}) t {HANDLER}", ground.guest.console)
+    boot_env.boot()
+    boot_env.guest.shows(f" t {HANDLER}")
+    found = re.search(rf"([0-9a-f]{{16}}) t {HANDLER}", boot_env.guest.console)
     assert found
 
-    ground.guest.patch(int(found[1], 16), ENDLESS_LOOP)
-    ground.guest.wait_off(OFF_S)
+    boot_env.guest.patch(int(found[1], 16), ENDLESS_LOOP)
+    boot_env.guest.wait_off(OFF_S)
 
-    word = ground.word()
+    word = boot_env.word()
     assert (word.status, word.reason, word.job_id, word.session_id) == (Status.INTERRUPTED, "rebooted", "7", "s-1")
-    console = ground.guest.console
+    console = boot_env.guest.console
     assert "kernel.softlockup_panic = 1" in console and "kernel.panic = 10" in console
     assert "Kernel panic - not syncing: softlockup: hung tasks" in console
-    assert (ground.guest.boots, console.count("phase.entered phase=running")) == (2, 1)
+    assert (boot_env.guest.boots, console.count("phase.entered phase=running")) == (2, 1)
 
 
 def test_a_network_that_is_dead_from_the_start(grounds: Callable[..., KernelGround]) -> None:
-    ground = grounds(wired=False)
-    ground.guest.put("/etc/runs-fleet/deadline.env", "RUNS_FLEET_START_SECONDS=40\n")
-    ground.guest.put("/etc/systemd/system/runs-fleet-deadline.timer.d/often.conf", OFTEN)
-    ground.boot()
+    boot_env = grounds(wired=False)
+    boot_env.guest.put("/etc/runs-fleet/deadline.env", "RUNS_FLEET_START_SECONDS=40\n")
+    boot_env.guest.put("/etc/systemd/system/runs-fleet-deadline.timer.d/often.conf", OFTEN)
+    boot_env.boot()
 
-    ground.guest.wait_off(OFF_S)
+    boot_env.guest.wait_off(OFF_S)
 
-    assert "DHCPDISCOVER" in ground.guest.console
-    assert "no agent was started within 40 s" in ground.guest.console
-    assert ground.messages() == []
+    assert "DHCPDISCOVER" in boot_env.guest.console
+    assert "no agent was started within 40 s" in boot_env.guest.console
+    assert boot_env.messages() == []
 
 
 def _at_s(guest: qemu.Guest, words: str) -> float:

@@ -22,7 +22,7 @@ from tests.machines import tree
 from tests.machines.builder import Builder, Entry, listing
 from tests.machines.machine import Machine
 from tests.machines.network import Network, short_name
-from tests.machines.oven import ARCHITECTURE, PACKER, SYSTEM, Baked, Oven, cloud
+from tests.machines.packer_env import ARCHITECTURE, PACKER, SYSTEM, Baked, PackerEnv, cloud
 
 NEEDED = [tool for tool in ("packer", "mmdebstrap", "ssh-keygen", "systemd-nspawn", "ip") if shutil.which(tool) is None]
 pytestmark = pytest.mark.skipif(
@@ -63,18 +63,19 @@ def bakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bakes]:
     builder = Builder(tree.stock(), directory / "builder")
     try:
         with cloud() as aws, httpd.site() as site:
-            oven = Oven(aws, site, directory)
-            first = oven.bake("both", builder)
+            packer_env = PackerEnv(aws, site, directory)
+            first = packer_env.bake("both", builder)
             assert first.code == 0, first.said + builder.said
             before = builder.listing()
-            second = oven.bake("both", builder)
+            second = packer_env.bake("both", builder)
             assert second.code == 0, second.said
             keys = [path for top in ("etc/ssh", "home", "root") for path in builder.path(top).rglob("*") if "_key" in path.name]
             yield Bakes(
                 first, second, before, builder.listing(),
                 json.loads(builder.path("/etc/runs-fleet/runs-fleet-image.json").read_text("utf-8")),
                 builder.path("/etc/machine-id").read_text("utf-8"), list(map(str, keys)),
-                [path.name for path in builder.path("/tmp").iterdir()], site.asked().count("/runner.tar.gz"), oven.archive.sha256,
+                [path.name for path in builder.path("/tmp").iterdir()], site.asked().count("/runner.tar.gz"),
+                packer_env.archive.sha256,
             )  # fmt: skip
     finally:
         builder.close()
@@ -88,9 +89,9 @@ def builder(tmp_path: Path) -> Iterator[Builder]:
 
 
 @pytest.fixture
-def oven(site: httpd.Site, tmp_path: Path) -> Iterator[Oven]:
+def packer_env(site: httpd.Site, tmp_path: Path) -> Iterator[PackerEnv]:
     with cloud() as aws:
-        yield Oven(aws, site, tmp_path)
+        yield PackerEnv(aws, site, tmp_path)
 
 
 def test_each_layer_becomes_an_image_upon_the_other(bakes: Bakes) -> None:
@@ -172,23 +173,23 @@ def test_a_builder_lets_its_key_in_and_left_alone_switches_itself_off(bakes: Bak
         network.close()
 
 
-def test_a_runner_with_another_digest_is_not_baked(oven: Oven, builder: Builder) -> None:
-    baked = oven.bake("runner", builder, "-var", f"base_ami={ANY_AMI}", RUNNER_SHA256="0" * 64)
+def test_a_runner_with_another_digest_is_not_baked(packer_env: PackerEnv, builder: Builder) -> None:
+    baked = packer_env.bake("runner", builder, "-var", f"base_ami={ANY_AMI}", RUNNER_SHA256="0" * 64)
 
     _nothing_was_registered(baked)
     assert "FAILED" in baked.said
     assert not builder.path("/opt/actions-runner").exists()
 
 
-def test_without_a_digest_no_builder_is_launched(oven: Oven, builder: Builder) -> None:
-    baked = oven.bake("both", builder, RUNNER_SHA256="")
+def test_without_a_digest_no_builder_is_launched(packer_env: PackerEnv, builder: Builder) -> None:
+    baked = packer_env.bake("both", builder, RUNNER_SHA256="")
 
     assert (baked.code, baked.instances) == (2, [])
     assert "RUNNER_SHA256 is missing" in baked.said
 
 
-def test_a_bundle_that_changed_on_its_way_is_not_installed(oven: Oven, builder: Builder) -> None:
-    baked = oven.bake("runner", builder, "-var", f"base_ami={ANY_AMI}", "-var", f"agent_sha256={'0' * 64}")
+def test_a_bundle_that_changed_on_its_way_is_not_installed(packer_env: PackerEnv, builder: Builder) -> None:
+    baked = packer_env.bake("runner", builder, "-var", f"base_ami={ANY_AMI}", "-var", f"agent_sha256={'0' * 64}")
 
     _nothing_was_registered(baked)
     assert not builder.path("/usr/local/lib/runs-fleet").exists()
@@ -197,10 +198,10 @@ def test_a_bundle_that_changed_on_its_way_is_not_installed(oven: Oven, builder: 
 @pytest.mark.parametrize(
     "damage", ["agent/agent/adapters", "agent/botocore", "agent/msgspec", "units/runs-fleet-power-off.service"]
 )
-def test_an_agent_that_is_not_whole_makes_no_image(oven: Oven, builder: Builder, tmp_path: Path, damage: str) -> None:
+def test_an_agent_that_is_not_whole_makes_no_image(packer_env: PackerEnv, builder: Builder, tmp_path: Path, damage: str) -> None:
     bundle = _damaged(tree.bundle(), tmp_path / "damaged", damage)
 
-    baked = oven.bake("runner", builder, "-var", f"base_ami={ANY_AMI}", BUNDLE=str(bundle))
+    baked = packer_env.bake("runner", builder, "-var", f"base_ami={ANY_AMI}", BUNDLE=str(bundle))
 
     _nothing_was_registered(baked)
 
@@ -211,11 +212,11 @@ printf '[Socket]\\nListenStream=/run/docker.sock\\n[Install]\\nWantedBy=sockets.
 """
 
 
-def test_the_base_layer_installs_what_is_missing_and_nothing_else(oven: Oven, builder: Builder) -> None:
+def test_the_base_layer_installs_what_is_missing_and_nothing_else(packer_env: PackerEnv, builder: Builder) -> None:
     builder.path("/usr/local/sbin/apt-get").write_text(APT, "utf-8")
     builder.path("/usr/local/sbin/apt-get").chmod(0o755)
 
-    baked = oven.bake("base", builder, "-var", "docker=true")
+    baked = packer_env.bake("base", builder, "-var", "docker=true")
 
     assert baked.code == 0, baked.said
     assert builder.path("/var/log/asked-of-apt").read_text("utf-8").splitlines()[-1].split()[-2:] == [
@@ -230,12 +231,12 @@ OTHERS = [("amazon-linux-2023", "arm64", "ec2-user", "m7g.large"), ("ubuntu-24.0
 
 @pytest.mark.parametrize(("system", "architecture", "user", "instance_type"), OTHERS)
 def test_other_systems_and_architectures_are_baked_the_same_way(
-    oven: Oven, tmp_path: Path, system: str, architecture: str, user: str, instance_type: str
+    packer_env: PackerEnv, tmp_path: Path, system: str, architecture: str, user: str, instance_type: str
 ) -> None:
     builder = Builder(tree.stock(), tmp_path / "theirs", user=user)
     try:
         found = ["-var", f"source_ami={ANY_AMI}"] if system == "ubuntu-24.04" else []  # moto has none of today's Ubuntus
-        baked = oven.bake("base", builder, *found, system=system, architecture=architecture)
+        baked = packer_env.bake("base", builder, *found, system=system, architecture=architecture)
     finally:
         builder.close()
 
@@ -244,8 +245,8 @@ def test_other_systems_and_architectures_are_baked_the_same_way(
     assert baked.instances[0]["InstanceType"] == instance_type
 
 
-def test_words_that_match_no_layer_are_not_taken_for_success(oven: Oven, builder: Builder) -> None:
-    baked = oven.bake("base", builder, "-except=base.*")
+def test_words_that_match_no_layer_are_not_taken_for_success(packer_env: PackerEnv, builder: Builder) -> None:
+    baked = packer_env.bake("base", builder, "-except=base.*")
 
     assert (baked.code, baked.images) == (1, [])
     assert "wrote down no image" in baked.said
@@ -268,7 +269,7 @@ def test_a_value_that_makes_no_sense_is_refused_before_anything_starts(name: str
 
 
 def test_the_template_and_the_scripts_are_valid_for_every_system_and_architecture() -> None:
-    told = subprocess.run([str(PACKER / "validate.sh")], capture_output=True, text=True, timeout=120, check=False)
+    told = subprocess.run([str(PACKER / "validate.sh")], capture_output=True, text=True, timeout=600, check=False)
 
     assert told.returncode == 0, told.stdout + told.stderr
     assert "packer/ is valid for both systems and both architectures" in told.stdout
@@ -306,7 +307,7 @@ def _damaged(bundle: Path, aside: Path, name: str) -> Path:
 
 def _packer(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "CHECKPOINT_DISABLE": "1"}
-    return subprocess.run(["packer", *words], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(["packer", *words], env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def _source(template: str) -> set[str]:

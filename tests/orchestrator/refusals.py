@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import ServiceFailed
-from tests.orchestrator.memory import World
+from simulation.world import World
 
 
 @dataclass
@@ -42,7 +42,7 @@ class _Refusing:
 def refusing(world: World, refusal: Refusal) -> None:
     """From now on the turns' ports may refuse."""
     ports = {
-        "tables": world.tables, "compute": world.compute, "github": world.github, "configurations": world.configurations,
+        "tables": world.tables, "ec2": world.compute, "github": world.github, "configurations": world.configurations,
         "job_queue": world.queue, "termination_queue": world.terminations,
     }  # fmt: skip
     world.turns = world.replica(**{name: refusal.of(port) for name, port in ports.items()})

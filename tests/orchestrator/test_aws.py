@@ -1,101 +1,23 @@
-"""Queues on AWS."""
+"""Clients of AWS: one per service, none of which is waited for without end, and whose errors come out in our words."""
 
 from __future__ import annotations
 
-import os
-import time
+import threading
+from collections.abc import Iterator
+from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from orchestrator.adapters.aws import Clients, Ec2Api, SqsQueue
-from orchestrator.errors import ServiceFailed, Unanswered
-from tests.conftest import Moto
+from orchestrator.adapters.aws import THROTTLED, Clients, pages, translated
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from tests.conftest import REGION, Moto
 
 CLIENTS = Clients()
 """Made when first needed, which is inside a test; the AWS they reach is one for the process."""
-
-
 LONGEST_POLL_S = 20
 """Source: WaitTimeSeconds of ReceiveMessage in the SQS API reference."""
-
-
-def queue_of(name: str, **attributes: str) -> SqsQueue:
-    return SqsQueue(CLIENTS, CLIENTS.get("sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"])
-
-
-def test_a_fifo_queue_takes_a_repeated_message_once_and_keeps_its_group(moto: Moto) -> None:
-    queue = queue_of("main.fifo", FifoQueue="true")
-
-    queue.send("first", "job-1", "same")
-    queue.send("again", "job-1", "same")
-    queue.send("second", "job-2", "other")
-
-    assert [message.body for message in queue.receive(0)] == ["first", "second"]
-
-
-def test_a_standard_queue_takes_every_message(moto: Moto) -> None:
-    queue = queue_of("termination")
-
-    queue.send("a", "group", "same")
-    queue.send("b", "group", "same")
-
-    assert sorted(message.body for message in queue.receive(0)) == ["a", "b"]
-
-
-@pytest.mark.parametrize(("name", "wanted"), [("main.fifo", ("job-1", "same")), ("termination", (None, None))])
-def test_s1_group_and_deduplication_are_said_to_a_fifo_queue_alone(moto: Moto, name: str, wanted: tuple[str | None, ...]) -> None:
-    fifo = {"FifoQueue": "true"} if name.endswith(".fifo") else {}
-    queue_of(name, **fifo).send("a", "job-1", "same")
-
-    url = CLIENTS.get("sqs").get_queue_url(QueueName=name)["QueueUrl"]
-    (message,) = CLIENTS.get("sqs").receive_message(QueueUrl=url, AttributeNames=["All"])["Messages"]
-
-    told = message["Attributes"]
-    assert (told.get("MessageGroupId"), told.get("MessageDeduplicationId")) == wanted
-
-
-def test_a_message_is_there_again_until_it_is_deleted(moto: Moto) -> None:
-    queue = queue_of("termination", VisibilityTimeout="0")
-    queue.send("a", "", "")
-    queue.receive(0)
-    (again,) = queue.receive(0)
-
-    queue.delete(again.receipt)
-
-    assert queue.receive(0) == []
-
-
-def test_a_message_carries_the_queues_word_for_who_sent_it(moto: Moto) -> None:
-    queue = queue_of("termination")
-    queue.send("a", "", "")
-
-    (message,) = queue.receive(0)
-
-    assert message.sender
-
-
-def test_the_longest_wait_of_what_was_received_is_told_once(moto: Moto) -> None:
-    queue = queue_of("old")
-    queue.send("a", "", "")
-    time.sleep(1.1)
-    queue.send("b", "", "")
-
-    waited = sorted(message.waited_s for message in queue.receive(0))
-
-    assert 0.0 <= waited[0] < waited[1] and queue.age_s() == waited[1] >= 1.0
-    assert queue.age_s() == 0.0
-
-
-def test_a_queue_that_is_not_there_is_a_failure_in_our_words(moto: Moto) -> None:
-    with pytest.raises(ServiceFailed, match="sqs:SendMessage"):
-        SqsQueue(CLIENTS, f"{moto.url}/123456789012/nowhere").send("a", "", "")
-
-
-def test_a_service_that_does_not_answer_is_told_apart_from_one_that_refuses(moto: Moto) -> None:
-    os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
-
-    with pytest.raises(Unanswered, match="NoAnswer"):
-        SqsQueue(Clients(), moto.url).depth()
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "ec2", "pricing", "s3", "sqs", "ssm", "sts"])
@@ -106,9 +28,76 @@ def test_s6_no_service_is_waited_for_without_end_and_a_long_poll_is_let_come_to_
     assert config.read_timeout > (LONGEST_POLL_S if service == "sqs" else 0)
 
 
-def test_the_console_of_a_machine_is_read_as_it_was_printed(moto: Moto) -> None:
-    launched = CLIENTS.get("ec2").run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
+def answered(code: str, message: str = "no") -> ClientError:
+    """An error as botocore raises it."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, "CreateFleet")
 
-    console = Ec2Api(CLIENTS).console(launched["Instances"][0]["InstanceId"])
 
-    assert "Linux version" in console and "\n" in console
+@pytest.mark.parametrize("code", sorted(THROTTLED))
+def test_being_asked_to_wait_is_told_apart_from_a_refusal(code: str) -> None:
+    with pytest.raises(Throttled) as raised, translated("ec2:CreateFleet"):
+        raise answered(code)
+
+    assert (raised.value.action, raised.value.code) == ("ec2:CreateFleet", code)
+
+
+def test_a_refusal_carries_its_code_and_the_beginning_of_its_words() -> None:
+    with pytest.raises(ServiceFailed) as raised, translated("ec2:CreateFleet"):
+        raise answered("UnauthorizedOperation", "x" * 1000)
+
+    assert not isinstance(raised.value, Throttled | Unanswered) and raised.value.code == "UnauthorizedOperation"
+    assert str(raised.value) == f"ec2:CreateFleet answered UnauthorizedOperation: {'x' * 300}"
+
+
+def test_no_answer_is_neither_a_refusal_nor_a_wish_to_wait_and_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(Unanswered), translated("ec2:CreateFleet"):
+        raise ConnectTimeoutError(endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(ZeroDivisionError), translated("ec2:CreateFleet"):
+        raise ZeroDivisionError
+
+
+def test_pages_are_fetched_when_they_are_asked_for_and_an_error_in_the_midst_is_told_after_those_before_it() -> None:
+    fetched: list[int] = []
+
+    def listing() -> Iterator[dict[str, Any]]:
+        for number in range(2):
+            fetched.append(number)
+            yield {"page": number}
+        raise answered("InternalError")
+
+    found = pages("ec2:DescribeInstances", listing())
+    assert (next(found), fetched) == ({"page": 0}, [0])
+    assert (next(found), fetched) == ({"page": 1}, [0, 1])
+    with pytest.raises(ServiceFailed, match="ec2:DescribeInstances answered InternalError"):
+        next(found)
+
+
+def test_pages_end_and_what_their_reader_raises_is_his_own() -> None:
+    assert list(pages("ec2:DescribeInstances", [{"page": 0}, {}, {"page": 1}])) == [{"page": 0}, {}, {"page": 1}]
+
+    with pytest.raises(ClientError):
+        for _ in pages("ec2:DescribeInstances", [{"page": 0}]):
+            raise answered("RequestLimitExceeded")
+
+
+def test_each_service_has_one_client_whichever_thread_asks(moto: Moto) -> None:
+    clients, found = Clients(boto3.session.Session()), list[Any]()
+    threads = [threading.Thread(target=lambda: found.append(clients.get("sts"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 8 and len({id(one) for one in found}) == 1
+    assert clients.get("sqs") is not clients.get("sts") and clients.region == REGION
+
+
+def test_a_client_of_another_region_is_there_if_it_is_asked_for(moto: Moto) -> None:
+    clients = Clients(boto3.session.Session())
+
+    assert clients.get("pricing", "ap-south-1").meta.region_name == "ap-south-1"
+    assert clients.get("ec2").meta.region_name == REGION == clients.region
+
+
+def test_what_is_safe_to_repeat_is_tried_three_times(moto: Moto) -> None:
+    assert CLIENTS.get("ec2").meta.config.retries == {"total_max_attempts": 3, "mode": "standard"}

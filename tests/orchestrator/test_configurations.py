@@ -14,13 +14,14 @@ from agent.contract.names import config_object, instance_of_object, parameter_na
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.configurations import WRITTEN_WITHIN_S, S3Configurations, SsmConfigurations
 from orchestrator.errors import ServiceFailed, Throttled
-from orchestrator.services import Configurations
+from orchestrator.ports import Configurations
 from sandbox.cloud import Cloud
 from sandbox.instances import Idle
-from sandbox.local import CloudClients
 from sandbox.rates import Rates
+from sandbox.world import CloudClients
+from simulation.clock import MORNING, VirtualTime
+from simulation.services import MemoryConfigurations
 from tests.conftest import Moto
-from tests.orchestrator.memory import MORNING, ManualClock, MemoryConfigurations
 
 CLIENTS = Clients()
 """Made when first needed, which is inside a test; the AWS they reach is one for the process."""
@@ -31,6 +32,7 @@ Make = Callable[[str], Configurations]
 
 @pytest.fixture(params=["twin", "ssm", "s3"])
 def make(request: pytest.FixtureRequest, moto: Moto) -> Make:
+    """Makes the configurations of a stack, of each kind of store."""
     if request.param == "ssm":
         return lambda stack: SsmConfigurations(CLIENTS, stack, 1000.0)
     if request.param == "s3":
@@ -144,37 +146,38 @@ def test_only_a_whole_key_names_an_instance(key: str) -> None:
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    """The sandbox's AWS, whose machines do nothing."""
     up = Cloud(tmp_path, Idle()).start()
     yield up
     up.stop()
 
 
 def test_ssm_is_written_to_no_faster_than_it_takes_it(cloud: Cloud) -> None:
-    clock = ManualClock()
-    cloud.weather.rates = Rates(clock=clock.monotonic_s)
+    clock = VirtualTime()
+    cloud.faults.rates = Rates(clock=clock.monotonic_s)
     configurations = SsmConfigurations(CloudClients(cloud), "tests", 3.0, clock)
 
     assert all(configurations.put(f"i-{n:017x}", "secret") for n in range(8))
-    assert (cloud.calls["PutParameter"], cloud.weather.seen["calls beyond the published rates"]) == (8, 0)
+    assert (cloud.calls["PutParameter"], cloud.faults.seen["calls beyond the published rates"]) == (8, 0)
 
 
 def test_what_ssm_refuses_as_too_fast_is_written_all_the_same(cloud: Cloud) -> None:
     """As when other replicas write, too."""
     seconds = itertools.count(step=0.1)
-    cloud.weather.rates = Rates(clock=lambda: next(seconds))
+    cloud.faults.rates = Rates(clock=lambda: next(seconds))
     configurations = SsmConfigurations(CloudClients(cloud), "tests", 1000.0)
 
     with ThreadPoolExecutor(8) as pool:
         laid = list(pool.map(lambda n: configurations.put(f"i-{n:017x}", "secret"), range(8)))
 
-    refused = cloud.weather.seen["calls beyond the published rates"]
+    refused = cloud.faults.seen["calls beyond the published rates"]
     assert laid == [True] * 8 and cloud.calls["PutParameter"] == 8 + refused
     assert refused > 0
 
 
 def test_an_ssm_that_takes_nothing_at_all_is_given_up_within_a_lease(cloud: Cloud) -> None:
-    clock = ManualClock()
-    cloud.weather.throttled = 1.0
+    clock = VirtualTime()
+    cloud.faults.throttled = 1.0
 
     with pytest.raises(Throttled, match="PutParameter"):
         SsmConfigurations(CloudClients(cloud), "tests", 3.0, clock).put(OURS, "secret")

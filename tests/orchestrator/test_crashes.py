@@ -9,10 +9,12 @@ import pytest
 
 from agent.contract.config import RunnerConfig, read_config
 from orchestrator.errors import OrchestratorError, Unanswered
+from orchestrator.jobs.webhook import JobEvent
 from orchestrator.ports import Received
-from orchestrator.states import SessionState
-from orchestrator.webhook import JobEvent
-from tests.orchestrator.memory import Calls, Crash, World, an_event, consume, final_fields
+from orchestrator.store.states import SessionState
+from simulation.calls import Calls, Crash
+from simulation.examples import an_event, final_fields
+from simulation.world import World, consume
 from tests.orchestrator.refusals import Refusal, refusing
 
 ROUNDS = 60
@@ -57,7 +59,7 @@ class Run:
         consume(self.world.queue, lambda message: turns.on_job_event(msgspec.json.decode(message.body, type=JobEvent)))
 
     def _levels(self) -> None:
-        self.world.settle()
+        self.world.reconcile()
 
     def _tick(self) -> None:
         self.world.turns.on_sweep()
@@ -107,7 +109,7 @@ NORMAL = calls_of_a_normal_run()
 def test_a_normal_run_makes_every_kind_of_call() -> None:
     wanted = {
         "queue.send", "queue.receive", "queue.delete", "tables.get", "tables.write", "tables.count", "tables.rows", "tables.due",
-        "compute.start_sessions", "compute.poll_sessions", "github.mint", "configurations.put", "configurations.delete",
+        "ec2.create_fleet", "ec2.describe", "github.mint", "configurations.put", "configurations.delete",
     }  # fmt: skip
 
     assert wanted <= set(NORMAL)

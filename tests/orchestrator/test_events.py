@@ -1,4 +1,4 @@
-"""What EventBridge says of instances, and what GitHub says when it is asked."""
+"""What EventBridge says of instances."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.demand import BUSY_S
+from orchestrator.compute.ec2.events import read_event
+from orchestrator.compute.notices import InstanceNotice, NoticeKind
 from orchestrator.errors import ServiceFailed
-from orchestrator.planning import BOOT_S
+from orchestrator.fleet.session_checks import WORD_S
 from orchestrator.ports import Received
-from orchestrator.reapers import WORD_S
-from orchestrator.states import JobState, SessionState
-from tests.orchestrator.memory import MORNING, World, an_event, an_instance_event
+from orchestrator.store.states import SessionState
+from simulation.clock import MORNING
+from simulation.examples import an_event, an_instance_event
+from simulation.world import World
 
 WARNING, REBALANCE = "EC2 Spot Instance Interruption Warning", "EC2 Instance Rebalance Recommendation"
+
+
 CHANGE = "EC2 Instance State-change Notification"
 
 
@@ -24,7 +28,7 @@ def test_a_spot_warning_takes_an_idle_machine_out_of_supply_at_once() -> None:
     session = world.launched()
 
     world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id, **{"instance-action": "terminate"}))
-    world.settle()
+    world.reconcile()
 
     assert (world.compute.launched, world.sessions[0].interrupting_at) == (2, MORNING)
 
@@ -34,7 +38,7 @@ def test_a_warning_and_the_agents_own_notice_are_one() -> None:
     session = world.at_work()
 
     world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
-    world.hear("interrupting", session=session, reason="spot")
+    world.hear("interrupting", session=session, reason="spot_notice")
 
     assert world.compute.launched == 2
 
@@ -44,7 +48,7 @@ def test_a_rebalance_recommendation_is_recorded_and_launches_nothing() -> None:
     session = world.launched()
 
     world.turns.on_instance_event(an_instance_event(REBALANCE, session.instance_id))
-    world.settle()
+    world.reconcile()
 
     assert (world.compute.launched, world.journal.names[-1]) == (1, "session.at_risk")
 
@@ -103,49 +107,11 @@ def test_an_event_of_somebody_elses_instance_is_dropped() -> None:
     assert world.session == before
 
 
-def test_a_machine_that_says_it_works_while_a_job_still_waits_has_github_asked() -> None:
-    world = World()
-    session = world.launched()
-    world.hear("started")
-    world.hear("busy", ran_job="build")
-    world.github.jobs["1"] = an_event("in_progress", runner_name=session.runner_name)
-
-    world.ticks(until_s=BUSY_S + 40.0)
-
-    job = world.records.job("1")
-    assert job is not None and job.state is JobState.IN_PROGRESS
-    assert (world.session.bound_job, world.compute.launched) == ("1", 1)
-
-
-def test_a_job_that_github_says_still_waits_gets_another_machine() -> None:
-    world = World()
-    world.launched()
-    world.hear("started")
-    world.hear("busy", ran_job="somebody else's")
-    world.github.jobs["1"] = an_event("queued")
-
-    world.ticks(until_s=BUSY_S + 40.0)
-
-    assert world.compute.launched == 2
-
-
-def test_a_job_that_github_does_not_know_any_more_wants_nothing() -> None:
-    world = World()
-    world.launched()
-    world.hear("busy")
-    world.forgotten()
-
-    world.ticks(until_s=BUSY_S + 40.0)
-
-    job = world.records.job("1")
-    assert job is not None and (job.state, world.compute.launched) == (JobState.COMPLETED, 1)
-
-
 def test_a_job_that_is_back_is_not_expected_any_more() -> None:
     world = World()
     session = world.at_work()
     world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
-    world.settle()
+    world.reconcile()
     made = world.compute.launched
 
     world.told(an_event("completed", conclusion="failure"))
@@ -158,7 +124,7 @@ def test_a_job_that_ended_well_before_its_machine_went_is_not_expected_back() ->
     world = World()
     session = world.at_work()
     world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
-    world.settle()
+    world.reconcile()
 
     world.told(an_event("completed", conclusion="success", runner_name=session.runner_name))
     world.ticks(until_s=130.0)
@@ -175,78 +141,6 @@ def test_an_agents_notice_of_a_rebalance_launches_nothing_and_hides_no_warning()
     world.hear("interrupting", session=session, reason="spot_notice")
 
     assert (before, world.compute.launched) == (1, 2)
-
-
-def test_a_job_that_waited_two_days_for_its_approval_gets_its_machine() -> None:
-    world = World()
-    world.told(an_event("waiting"))
-    world.clock.at += 2 * 86_400.0
-    world.tick()
-
-    world.told(an_event("queued", at=world.clock.at))
-
-    assert world.compute.launched == 1
-
-
-def test_a_job_that_was_given_up_and_is_heard_of_after_all_gets_its_machine() -> None:
-    world = World()
-    world.launched()
-    world.forgotten()
-    world.clock.at += 2 * 86_400.0
-    world.tick()
-    given_up = world.records.job("1")
-    world.github.jobs["1"] = an_event("queued", at=world.clock.at)
-
-    world.told(an_event("queued", at=world.clock.at))
-
-    assert given_up is not None and given_up.conclusion == "unheard"
-    job = world.records.job("1")
-    assert job is not None and (job.state, job.conclusion, job.completed_at) == (JobState.QUEUED, "", None)
-
-
-@pytest.mark.parametrize("action", ["queued", "in_progress", "waiting"])
-def test_a_job_that_was_given_up_does_not_live_again_by_a_late_delivery_alone(action: str) -> None:
-    world = World()
-    world.launched()
-    world.forgotten()
-    world.clock.at += 2 * 86_400.0
-    world.tick()
-
-    world.told(an_event(action, at=world.clock.at))
-
-    job = world.records.job("1")
-    assert job is not None and (job.state, job.conclusion) == (JobState.COMPLETED, "unheard")
-
-
-def test_before_a_job_is_given_up_github_is_asked() -> None:
-    world = World()
-    world.launched()
-    world.github.jobs["1"] = an_event("queued")
-    world.clock.at += 2 * 86_400.0
-
-    world.tick()
-
-    job = world.records.job("1")
-    assert job is not None and job.state is JobState.QUEUED
-
-
-def test_machines_that_took_their_jobs_while_we_were_away_are_not_ended_for_their_silence() -> None:
-    world = World()
-    session = world.launched()
-    world.github.runners[session.runner_id].busy = True
-
-    world.tick(after_s=BOOT_S + 60.0)
-
-    assert (world.session.state, world.compute.instances[session.instance_id]) == (SessionState.BUSY, "running")
-
-
-def test_machines_that_never_came_up_are_ended_after_their_time_to_boot() -> None:
-    world = World()
-    session = world.launched()
-
-    world.tick(after_s=BOOT_S + 60.0)
-
-    assert world.compute.instances[session.instance_id] == "terminated"
 
 
 def test_an_event_that_comes_before_the_index_has_heard_of_its_instance_comes_again_and_counts_then() -> None:
@@ -287,3 +181,39 @@ def test_an_event_that_waited_for_us_tells_when_it_happened(then: str, gone_at: 
     world.turns.on_instance_event(Received(json.dumps({**told, "time": then}), "receipt"))
 
     assert world.session.gone_at == gone_at
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "notice"),
+    [
+        (WARNING, {}, NoticeKind.INTERRUPTION), (REBALANCE, {}, NoticeKind.INTERRUPTION_RISK),
+        *((CHANGE, {"state": state}, NoticeKind.GONE) for state in ("stopping", "stopped", "shutting-down", "terminated")),
+        (CHANGE, {"state": "running"}, None), (CHANGE, {"state": "pending"}, None), (CHANGE, {}, None),
+        ("EC2 Fleet Instance Change", {"state": "terminated"}, None),
+    ],
+)  # fmt: skip
+def test_each_event_is_a_notice_of_one_kind_or_none(kind: str, detail: dict[str, str], notice: NoticeKind | None) -> None:
+    read = read_event(an_instance_event(kind, "i-1", at=MORNING, **detail).body, MORNING + 9.0)
+
+    assert read == (InstanceNotice("i-1", notice, MORNING, kind) if notice is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("time", "at"),
+    [
+        ("2026-01-31T11:59:00Z", MORNING - 60.0), ("2026-01-31T11:59:00+00:00", MORNING - 60.0),
+        ("2026-01-31T12:00:01Z", MORNING), ("", MORNING), ("yesterday", MORNING),
+    ],
+)  # fmt: skip
+def test_an_event_happened_when_it_says_so_and_never_later_than_now(time: str, at: float) -> None:
+    told = {"detail-type": WARNING, "detail": {"instance-id": "i-1"}, "time": time}
+
+    read = read_event(json.dumps(told), MORNING)
+
+    assert read is not None and read.at == at
+
+
+@pytest.mark.parametrize("body", ["", "[]", "{}", '{"detail-type": "x", "detail": {}}', '{"detail-type": "x"}', "[" * 50_000])
+def test_what_is_no_event_of_an_instance_is_a_value_error(body: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        read_event(body, MORNING)

@@ -1,24 +1,19 @@
-"""What happened to a job, in order, and the first thing it waits for; and what operators can do about it."""
+"""What happened to a job, in order, and the first thing it waits for."""
 
 from __future__ import annotations
 
 import pytest
 
-from orchestrator.errors import NotServed, ServiceFailed, Unanswered
-from orchestrator.explain import Explanation, explained, gathered, job_id_of
-from orchestrator.states import SessionState
-from tests.orchestrator.memory import SET, World, an_event, old_records, some_settings
-
-
-def explanation(world: World, job_id: str = "1") -> Explanation:
-    job = world.records.job(job_id)
-    assert job is not None
-    facts = gathered(world.records, job, world.settings.stack_id, world.clock.now())
-    return explained(facts, world.settings, world.turns.launching.catalogue, world.clock.now())
+from orchestrator.commands.explain import job_id_of
+from orchestrator.errors import ServiceFailed, Unanswered
+from orchestrator.fleet.work import RegistrationQuota
+from orchestrator.store.states import SessionState
+from simulation.examples import an_event
+from simulation.world import World, old_records
 
 
 def story(world: World) -> str:
-    return "\n".join(line.what for line in explanation(world).lines)
+    return "\n".join(line.what for line in world.explanation().lines)
 
 
 def test_the_whole_life_of_a_green_job_is_told_in_order() -> None:
@@ -32,12 +27,11 @@ def test_the_whole_life_of_a_green_job_is_told_in_order() -> None:
     world.hear_the_end()
     world.told(an_event("completed", runner_name=session.runner_name, conclusion="success", at=world.clock.at))
 
-    told = explanation(world)
+    told = world.explanation()
 
     assert told.waits_for == "" and [line.at for line in told.lines] == sorted(line.at for line in told.lines)
-    for words in ("queued by GitHub", "committed", "EC2 asked for 1 spot, step 0: gave 1", "got instance i-",
-    "configured: runner",
-                  "ready", "busy with job 1", "taken by runner", "ended: success", "completed: success"):  # fmt: skip
+    for words in ("queued by GitHub", "committed", "ec2 asked for 1 spot, step 0: gave 1", "got instance i-",
+                  "configured: runner", "ready", "busy with job 1", "taken by runner", "ended: success", "completed: success"):  # fmt: skip
         assert words in story(world), words
 
 
@@ -52,7 +46,7 @@ def test_what_ec2_refused_is_told_step_by_step_with_its_reasons() -> None:
 
 
 def waits_for(world: World, job_id: str = "1") -> str:
-    return explanation(world, job_id).waits_for
+    return world.explanation(job_id).waits_for
 
 
 def test_a_job_that_waits_for_approval() -> None:
@@ -103,15 +97,16 @@ def test_machines_that_never_work_and_when_it_is_tried_again() -> None:
     world.end_without_a_job(times=5)
 
     said = waits_for(world)
-    assert said.startswith("60 s to pass: 5 machines in a row ended without a job (amd64-2cpu-spot-") and "-amd64:1)" in said
+    assert said.startswith("60 s to pass: 5 machines in a row ended without a job (amd64-2cpu-interruptible-")
+    assert "-amd64:1)" in said
     assert "nothing launched for its label set: 5 machines in a row" in story(world)
 
 
 def test_a_limit_of_githubs_that_only_the_server_knows_is_told_from_what_it_wrote_down() -> None:
     world = World()
-    world.github.left = 0
+    world.github.quotas = lambda _: RegistrationQuota(0, "GitHub's limit of registrations")
     world.told(an_event())
-    world.github.left = None
+    world.github.quotas = None
 
     assert waits_for(world) == "GitHub's limit of registrations; it is number 1 of octo/widgets"
     assert "nothing launched for its label set: GitHub's limit of registrations" in story(world)
@@ -119,15 +114,10 @@ def test_a_limit_of_githubs_that_only_the_server_knows_is_told_from_what_it_wrot
 
 def test_what_kept_a_machine_from_its_configuration_is_told_with_its_time() -> None:
     world = World()
-    mint = world.github.mint
-
-    def refused(*_: object) -> None:
-        raise ServiceFailed("github:generate-jitconfig", "503", "try later")
-
-    world.github.mint = refused  # type: ignore[method-assign,assignment]
+    world.calls.fail("github.mint", ServiceFailed("github:generate-jitconfig", "503", "try later"), times=None)
     with pytest.raises(ServiceFailed):
         world.told(an_event())
-    world.github.mint = mint  # type: ignore[method-assign]
+    world.calls.unscript("github.mint")
     world.tick(after_s=61.0)
 
     assert "not configured: github:generate-jitconfig answered 503: try later" in story(world)
@@ -182,82 +172,6 @@ def test_a_job_is_named_by_its_id_or_its_url(text: str, found: str) -> None:
     assert job_id_of(text) == found
 
 
-def test_machines_can_be_made_before_jobs_ask_and_go_if_nobody_takes_them() -> None:
-    world = World()
-
-    world.turns.prepare("octo", "widgets", ("runs-fleet=7/arch=amd64",), 3, 600.0)
-    world.settle()
-    made = world.compute.launched
-    world.ticks(until_s=800.0)
-
-    assert made == 3 and set(world.compute.instances.values()) == {"terminated"}
-
-
-def test_a_job_takes_a_machine_that_was_made_before() -> None:
-    world = World()
-    key = world.turns.prepare("octo", "widgets", ("runs-fleet=7/arch=amd64",), 1, 600.0)
-    world.settle()
-
-    world.clock.at += 601.0
-    world.told(an_event())
-
-    assert (key, world.compute.launched) == (SET, 1)
-
-
-def test_a_session_can_be_ended_by_hand() -> None:
-    world = World()
-    session = world.at_work()
-
-    ended = world.turns.dismiss(session.session_id)
-
-    assert ended is not None and (ended.status, ended.reason) == ("interrupted", "dismissed")
-    assert world.compute.instances[session.instance_id] == "terminated"
-    assert world.turns.dismiss(session.session_id) is None and world.turns.dismiss("s-unknown") is None
-
-
-def test_draining_takes_idle_machines_back_and_leaves_those_at_work() -> None:
-    world = World(settings=some_settings(watch_s=60.0))
-    world.told(an_event(job_id="1"))
-    busy = world.session
-    world.told(an_event("in_progress", job_id="1", runner_name=busy.runner_name))
-    world.told(an_event(job_id="2"))
-    world.turns.pause(paused=True)
-
-    failed = world.turns.drain()
-    world.settle()
-
-    assert (failed, [one.session_id for one in world.records.open_sessions()]) == ({}, [busy.session_id])
-    assert world.compute.launched == 2
-    assert {s.state for s in world.sessions if s.session_id != busy.session_id} == {SessionState.ENDED}
-
-
-def test_draining_one_machine_that_cannot_be_ended_keeps_no_other_alive() -> None:
-    world = World()
-    for number in ("1", "2", "3"):
-        world.told(an_event(job_id=number))
-    stuck = world.sessions[0]
-    world.compute.broken = {stuck.instance_id}
-
-    failed = world.turns.drain()
-
-    assert list(failed) == [stuck.session_id] and "RequestLimitExceeded" in failed[stuck.session_id]
-    assert sorted(world.compute.instances.values()) == ["running", "terminated", "terminated"]
-
-
-@pytest.mark.parametrize(
-    ("label", "why"),
-    [("nonsense", "no label is ours"), ("runs-fleet/cpu=96", "at most 32"), ("runs-fleet/cpu=many", "expected whole numbers")],
-)
-def test_no_machine_is_made_before_that_no_job_could_have(label: str, why: str) -> None:
-    world = World()
-
-    with pytest.raises(NotServed, match=why):
-        world.turns.prepare("octo", "widgets", (label,), 1, 600.0)
-    world.settle()
-
-    assert world.compute.launched == 0
-
-
 def test_explaining_a_job_reads_what_concerns_it_and_nothing_else() -> None:
     few, many = World(), World()
     old_records(many, 300)
@@ -265,7 +179,7 @@ def test_explaining_a_job_reads_what_concerns_it_and_nothing_else() -> None:
     for world in (few, many):
         world.told(an_event(job_id="42"))
         world.tables.examined = 0
-        explanation(world, "42")
+        world.explanation("42")
         examined.append(world.tables.examined)
 
     assert examined[0] == examined[1] > 0
@@ -294,15 +208,3 @@ def test_a_job_that_waits_for_an_approval_was_not_queued() -> None:
     world.told(an_event("waiting"))
 
     assert story(world).startswith("waits on GitHub for an approval")
-
-
-def test_what_waited_while_the_stack_was_paused_is_launched_when_it_is_resumed() -> None:
-    world = World()
-    world.turns.pause(paused=True)
-    world.told(an_event())
-    before = world.compute.launched
-
-    world.turns.pause(paused=False)
-    world.settle()
-
-    assert (before, world.compute.launched) == (0, 1)

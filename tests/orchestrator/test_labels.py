@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.labels import Ask, is_ours, read_ask
-from orchestrator.settings import Alias
+from orchestrator.jobs.labels import ParsedLabels, is_ours, read_labels
+from orchestrator.setting_values import Alias
+from orchestrator.store.request import Fallback, MachineRequest
 
 
 def nobody(_label: str) -> bool:
@@ -49,56 +50,58 @@ def spec_of(label: str) -> str | None:
 @pytest.mark.parametrize(
     ("labels", "wanted"),
     [
-        (("runs-fleet",), ""),
+        (("runs-fleet",), "amd64"),
         (("runs-fleet=1/arch=arm64",), "arm64"),
         (("runs-fleet/ARM64",), "arm64"),
         (("runs-fleet", "ARM64"), "arm64"),
         (("runs-fleet", "aarch64"), "arm64"),
         (("runs-fleet=1/arch=x86_64",), "amd64"),
         (("runs-fleet/arch=arm64", "aarch64"), "arm64"),
-        (("other/arch=arm64", "runs-fleet"), ""),
-        ((), ""),
+        (("other/arch=arm64", "runs-fleet"), "amd64"),
+        ((), "amd64"),
     ],
 )
 def test_the_architecture_is_what_a_marker_or_a_plain_label_asks_for(labels: tuple[str, ...], wanted: str) -> None:
-    assert read_ask(labels).architecture == wanted
+    assert read_labels(labels).request.architecture == wanted
 
 
 @pytest.mark.parametrize(
     ("marker", "wanted"),
     [
-        ("runs-fleet", Ask()),
-        ("runs-fleet=77", Ask()),
-        ("RUNS-FLEET=77/CPU=8", Ask(cpu_min=8, cpu_max=16)),
-        ("runs-fleet/cpu=4", Ask(cpu_min=4, cpu_max=8)),
-        ("runs-fleet/cpu=4+6", Ask(cpu_min=4, cpu_max=6)),
-        ("runs-fleet/cpu=0", Ask()),
-        ("runs-fleet/ram=7.5", Ask(ram_min_gib=7.5)),
-        ("runs-fleet/ram=8+16", Ask(ram_min_gib=8, ram_max_gib=16)),
-        ("runs-fleet/family=M7i+c7", Ask(families=("c7", "m7i"))),
-        ("runs-fleet/gen=7", Ask(generation=7)),
-        ("runs-fleet/spot=false", Ask(spot=False)),
-        ("runs-fleet/spot=spot", Ask()),
-        ("runs-fleet/disk=200", Ask(disk_gib=200)),
-        ("runs-fleet/pool=build_1", Ask(pool="build_1")),
-        ("runs-fleet/fallback=wait", Ask(fallback="wait")),
-        ("runs-fleet/price=0.25", Ask(price_limit=0.25)),
+        ("runs-fleet", MachineRequest()),
+        ("runs-fleet=77", MachineRequest()),
+        ("RUNS-FLEET=77/CPU=8", MachineRequest(cpu_min=8, cpu_max=16)),
+        ("runs-fleet/cpu=4", MachineRequest(cpu_min=4, cpu_max=8)),
+        ("runs-fleet/cpu=4+6", MachineRequest(cpu_min=4, cpu_max=6)),
+        ("runs-fleet/cpu=0", MachineRequest()),
+        ("runs-fleet/ram=7.5", MachineRequest(ram_min_gib=7.5)),
+        ("runs-fleet/ram=8+16", MachineRequest(ram_min_gib=8, ram_max_gib=16)),
+        ("runs-fleet/family=M7i+c7", MachineRequest(families=("c7", "m7i"))),
+        ("runs-fleet/gen=7", MachineRequest(generation=7)),
+        ("runs-fleet/spot=false", MachineRequest(interruptible=False)),
+        ("runs-fleet/spot=spot", MachineRequest()),
+        ("runs-fleet/disk=200", MachineRequest(disk_gib=200)),
+        ("runs-fleet/pool=build_1", MachineRequest(pool="build_1")),
+        ("runs-fleet/fallback=wait", MachineRequest(fallback=Fallback.WAIT)),
+        ("runs-fleet/price=0.25", MachineRequest(price_limit=0.25)),
+        ("runs-fleet/fallback=fail", MachineRequest(fallback=Fallback.FAIL)),
+        ("runs-fleet/fallback=on-demand/spot=on-demand", MachineRequest(interruptible=False)),
+        ("runs-fleet/compute=local", MachineRequest(compute="local")),
     ],
 )
-def test_the_grammar(marker: str, wanted: Ask) -> None:
-    read = read_ask((marker,))
-
-    assert read == wanted and read.complaints == ()
+def test_the_grammar(marker: str, wanted: MachineRequest) -> None:
+    assert read_labels((marker,)) == ParsedLabels(wanted, complaints=())
 
 
 @pytest.mark.parametrize(
     "segment",
     ["cpu=x", "cpu=-1", "cpu=8+4", "cpu=1.5", "ram=lots", "ram=16+8", "family=../x", "gen=11", "gen=x", "arch=mips", "spot=no",
      "disk=20000", "disk=1.5", "fallback=never", "price=free", "memory=4", "cpu", "cpu=", "retry=when-interrupted",
-     "cpu=4/cpu=8", "gen=0", "disk=0", "price=0", "pool=!!", "pool=-a"],
+     "cpu=4/cpu=8", "gen=0", "disk=0", "price=0", "pool=!!", "pool=-a",
+     "compute=../x", "compute=EC2 "],
 )  # fmt: skip
 def test_what_is_not_understood_is_complained_about_and_names_itself(segment: str) -> None:
-    (complaint, *_) = read_ask((f"runs-fleet=7/{segment}",)).complaints
+    (complaint, *_) = read_labels((f"runs-fleet=7/{segment}",)).complaints
 
     assert segment.partition("/")[0].partition("=")[0] in complaint and "expected" in complaint
 
@@ -113,26 +116,26 @@ def test_what_is_not_understood_is_complained_about_and_names_itself(segment: st
 )
 def test_what_contradicts_itself_is_complained_about_whatever_the_order(labels: tuple[str, ...], why: str) -> None:
     for told in (labels, labels[::-1]):
-        assert why in "; ".join(read_ask(told).complaints)
+        assert why in "; ".join(read_labels(told).complaints)
 
 
 def test_a_group_of_an_aliass_pattern_stands_in_what_it_asks_for() -> None:
     alias = Alias(r"ubuntu-(\d+)-cores", regex=True, spec="cpu=${1}")
 
-    assert read_ask(("Ubuntu-8-Cores",), alias.spec_of).cpu_min == 8
+    assert read_labels(("Ubuntu-8-Cores",), alias.spec_of).request.cpu_min == 8
 
 
 def test_two_architectures_are_complained_about() -> None:
-    assert "both architectures" in read_ask(("runs-fleet", "arm64", "x64")).complaints[0]
+    assert "both architectures" in read_labels(("runs-fleet", "arm64", "x64")).complaints[0]
 
 
 def test_an_alias_asks_for_what_the_operator_says_and_a_real_marker_beats_it() -> None:
-    assert read_ask(("big",), spec_of) == Ask(cpu_min=16, cpu_max=32, ram_min_gib=64, spot=False)
-    assert read_ask(("big", "runs-fleet"), spec_of) == Ask()
-    assert read_ask(("self-hosted", "ubuntu-latest"), spec_of) == Ask()
+    assert read_labels(("big",), spec_of).request == MachineRequest(cpu_min=16, cpu_max=32, ram_min_gib=64, interruptible=False)
+    assert read_labels(("big", "runs-fleet"), spec_of).request == MachineRequest()
+    assert read_labels(("self-hosted", "ubuntu-latest"), spec_of).request == MachineRequest()
 
 
 @given(st.lists(st.text(max_size=30), max_size=4))
 def test_no_label_whatever_raises(labels: list[str]) -> None:
-    assert read_ask(tuple(labels)).cpu_min >= 1
-    assert read_ask(tuple(f"runs-fleet/{label}" for label in labels)).cpu_max >= 1
+    assert read_labels(tuple(labels)).request.cpu_min >= 1
+    assert read_labels(tuple(f"runs-fleet/{label}" for label in labels)).request.cpu_max >= 1

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import requests
 import uvicorn
+from starlette.applications import Starlette
 
 from agent.contract.secret import Secret
-from orchestrator.adapters.system import Hands, Waker
+from orchestrator.jobs.webhook import LIMIT_BYTES
 from orchestrator.serve import application
-from orchestrator.webhook import LIMIT_BYTES
-from orchestrator.wiring import Orchestrator
-from tests.orchestrator.memory import World, some_settings
+from orchestrator.webhook_wiring import endpoints_of
+from simulation.examples import some_settings
+from simulation.world import World
 
 PATIENCE_S = 10.0
 """Seconds after which an answer counts as missing; nothing here takes longer when it works."""
@@ -40,12 +41,18 @@ class Served:
 
     port: int
     world: World
+    app: Starlette
 
     def post(self, body: bytes, event: str = "workflow_job", secret: str = "hush", **headers: str) -> tuple[int, Any]:
         """Deliver as GitHub does."""
         signature = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         told = {"X-GitHub-Event": event, "X-Hub-Signature-256": signature, **headers}
         answer = requests.post(f"http://127.0.0.1:{self.port}/webhook", body, headers=told, timeout=PATIENCE_S)
+        return answer.status_code, answer.json()
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """As a load balancer asks."""
+        answer = requests.get(f"http://127.0.0.1:{self.port}/{path}", timeout=PATIENCE_S)
         return answer.status_code, answer.json()
 
     def raw(self, head: str, *pieces: bytes) -> int:
@@ -62,15 +69,13 @@ class Served:
 @contextlib.contextmanager
 def serving(world: World) -> Iterator[Served]:
     """A server of its own, for as long as that lasts."""
-    parts = Orchestrator(
-        world.settings, world.turns, world.queue, world.terminations, world.records, world.journal, Waker(), (Hands(1),)
-    )
+    app = application(endpoints_of(world.settings, world.turns.acceptance, world.journal))
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application(parts), log_level="critical", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:
-        yield Served(listening.getsockname()[1], world)
+        yield Served(listening.getsockname()[1], world, app)
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)
@@ -194,6 +199,24 @@ def test_only_post_delivers(served: Served, method: str) -> None:
 
 
 def test_health_says_that_it_is_up(served: Served) -> None:
-    answer = requests.get(f"http://127.0.0.1:{served.port}/health", timeout=PATIENCE_S)
+    assert served.get("health") == (200, {"status": "up"})
 
-    assert (answer.status_code, answer.json()) == (200, {"status": "up"})
+
+def test_a_process_that_drains_wants_no_more_deliveries_but_lives_and_takes_those_that_come() -> None:
+    with serving(World()) as served:
+        before = served.get("ready")
+        served.app.state.draining = True
+
+        assert before == (200, {"status": "ready"})
+        assert served.get("ready") == (503, {"status": "draining"})
+        assert served.get("health")[0] == 200
+        assert served.post(DELIVERY) == (200, {"taken": True})
+
+
+def test_why_a_delivery_was_not_stored_is_in_the_log_and_not_in_the_answer(served: Served) -> None:
+    served.world.queue.refuses = True
+    before = len(served.world.journal.of("webhook.not_stored"))
+    _, answer = served.post(DELIVERY)
+
+    (told,) = served.world.journal.of("webhook.not_stored")[before:]
+    assert "ServiceUnavailable" in str(told["error"]) and "ServiceUnavailable" not in str(answer)

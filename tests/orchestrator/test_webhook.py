@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.contract.secret import Secret
-from orchestrator.errors import DeliveryRefused
-from orchestrator.webhook import JobEvent, deduplication_id, is_genuine, read_delivery
+from orchestrator.errors import DeliveryRefused, ServiceFailed
+from orchestrator.jobs.webhook import Acceptance, JobEvent, as_told, deduplication_id, is_genuine, read_delivery
+from simulation.services import MemoryQueue
 
 SECRET = Secret("hush")
 DELIVERY: dict[str, Any] = {
@@ -184,3 +185,71 @@ def test_the_deduplication_id_is_the_sha256_of_the_raw_bytes() -> None:
     known = "dffd6021bb2bd5b0af676290809ec3a53191dd81c7f70a4b28688a362182986f"  # pragma: allowlist secret
 
     assert deduplication_id(b"Hello, World!") == known
+
+
+def accepted(queue: MemoryQueue, body: bytes) -> bool:
+    """Where only a marker makes a job ours."""
+    return Acceptance(lambda labels: "runs-fleet" in labels, queue).accept(body, read_delivery(body))
+
+
+def test_a_delivery_that_is_ours_is_in_the_queue_once_and_as_it_was_read() -> None:
+    queue = MemoryQueue()
+
+    assert [accepted(queue, delivery()), accepted(queue, delivery()), accepted(queue, delivery(name="other"))] == [True] * 3
+    first, second = queue.receive(0)
+    assert msgspec.json.decode(first.body, type=JobEvent) == read_delivery(delivery())
+    assert msgspec.json.decode(second.body, type=JobEvent).name == "other"
+
+
+def test_a_delivery_with_nothing_to_act_on_or_that_is_not_ours_is_not_queued() -> None:
+    queue = MemoryQueue()
+    unknown = json.dumps({**DELIVERY, "action": "deleted"}).encode()
+
+    assert [accepted(queue, body) for body in (unknown, delivery(labels=["linux"]), delivery(labels=[]))] == [False] * 3
+    assert queue.depth() == 0
+
+
+@pytest.mark.parametrize("action", ["waiting", "queued", "in_progress", "completed"])
+def test_every_step_of_a_jobs_life_is_acted_on(action: str) -> None:
+    assert accepted(MemoryQueue(), json.dumps({**DELIVERY, "action": action}).encode())
+
+
+def test_what_the_queue_does_not_take_is_not_accepted() -> None:
+    queue = MemoryQueue()
+    queue.refuses = True
+
+    with pytest.raises(ServiceFailed):
+        accepted(queue, delivery())
+
+
+def test_a_repository_is_public_only_if_the_delivery_says_so() -> None:
+    bodies = [
+        {**DELIVERY, "repository": {**DELIVERY["repository"], **told}} for told in ({}, {"private": True}, {"private": False})
+    ]
+
+    assert [read_delivery(json.dumps(body).encode()).public for body in bodies] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("status", "action"),
+    [
+        ("queued", "queued"),
+        ("in_progress", "in_progress"),
+        ("completed", "completed"),
+        ("waiting", "waiting"),
+        ("requested", "waiting"),
+        ("pending", "waiting"),
+        (None, "waiting"),
+    ],
+)
+def test_the_apis_word_of_a_job_is_read_as_the_delivery_that_told_it(status: str | None, action: str) -> None:
+    told = as_told({**DELIVERY["workflow_job"], "status": status}, "octo", "widgets", "5")
+
+    assert told == msgspec.structs.replace(read_delivery(delivery()), action=action)
+
+
+def test_a_job_of_another_shape_is_no_job() -> None:
+    shapes: list[object] = [None, [], {"id": 1}, {**DELIVERY["workflow_job"], "labels": "x"}]
+    for strange in shapes:
+        with pytest.raises(msgspec.ValidationError):
+            as_told(strange, "octo", "widgets", "5")

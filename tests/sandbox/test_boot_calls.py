@@ -117,7 +117,7 @@ def booted(metadata: Metadata, service: Service, directory: Path, **environment:
         "RUNS_FLEET_AGENT_SHA256": "0" * 64,
     }
     return subprocess.run(
-        ["bash", str(BOOT)], env={**known, **environment}, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        ["bash", str(BOOT)], env={**known, **environment}, cwd=directory, capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -182,7 +182,7 @@ exit 1
         "RUNS_FLEET_START": str(tmp_path / "start"),
         "RUNS_FLEET_TERMINATION_QUEUE_URL": f"{service.url}/123456789012/terminations",
     }
-    subprocess.run(["bash", str(changed)], env=environment, capture_output=True, timeout=60, check=False)
+    subprocess.run(["bash", str(changed)], env=environment, capture_output=True, timeout=600, check=False)
 
     message = read_message(parse_qs(service.calls[-1][3].decode())["MessageBody"][0])
     assert isinstance(message, BootstrapFailed)

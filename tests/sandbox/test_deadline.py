@@ -39,7 +39,7 @@ class Machine:
             "PATH": f"{tools}:{os.environ['PATH']}", "CALLS": str(calls), "STARTED": started,
             "RUNS_FLEET_STATE_DIR": str(self.root), **settings,
         }  # fmt: skip
-        subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, timeout=30, check=False)
+        subprocess.run(["bash", str(SCRIPT)], env=environment, capture_output=True, timeout=600, check=False)
         return "start --no-block runs-fleet-power-off" in calls.read_text("ascii")
 
     def write(self, name: str, text: str) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from sandbox.github.records import JobRecord, Refusal, RunnerRecord, RunRecord
 from sandbox.github.server import StandInGitHub
-from sandbox.github.state import GitHubState, JobRecord, Refusal, RunnerRecord, RunRecord
+from sandbox.github.state import GitHubState
 from sandbox.runner import release
 from sandbox.runner.wire import Refused
-from tests.sandbox.visitors import PATIENCE_S, App, receiving, single, workflow
+from tests.sandbox.github_clients import PATIENCE_S, App, receiving, single, workflow
 
 ARCHIVE = release.archive()
 
@@ -26,9 +27,9 @@ ARCHIVE = release.archive()
 @pytest.fixture(scope="module")
 def github() -> Iterator[StandInGitHub]:
     """One for the module; each test has labels and runs of its own."""
-    standin = StandInGitHub(archive=ARCHIVE).start()
-    yield standin
-    standin.stop()
+    driver = StandInGitHub(archive=ARCHIVE).start()
+    yield driver
+    driver.stop()
 
 
 @pytest.fixture(scope="module")

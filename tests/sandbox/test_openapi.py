@@ -17,10 +17,11 @@ from requests.adapters import HTTPAdapter
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
-from orchestrator.services import Run, Scope
+from orchestrator.jobs.github import Run
+from orchestrator.store.naming import Scope
 from sandbox.github.server import StandInGitHub
 from sandbox.runner import release
-from tests.sandbox.visitors import App, receiving, single, workflow
+from tests.sandbox.github_clients import App, receiving, single, workflow
 
 DESCRIPTION: dict[str, Any] = json.loads((Path(__file__).parent / "openapi" / "github.json").read_text("utf-8"))
 ERROR = {"$ref": "#/components/schemas/basic-error"}
@@ -104,9 +105,9 @@ def noted(request: requests.PreparedRequest, answer: requests.Response) -> Excha
 
 @pytest.fixture(scope="module")
 def github() -> Iterator[StandInGitHub]:
-    standin = StandInGitHub(archive=release.archive()).start()
-    yield standin
-    standin.stop()
+    driver = StandInGitHub(archive=release.archive()).start()
+    yield driver
+    driver.stop()
 
 
 THREE_STATES = """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.standin import Standin, job
+from tests.sandbox.runner_driver import RunnerDriver, job
 
 ZERO = "Runner listener exit with 0 return code, stop the service, no retry needed."
 TERMINATED = "Runner listener exit with terminated error, stop the service, no retry needed."
@@ -30,8 +30,8 @@ def unknown(code: int) -> str:
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Iterator[Standin]:
-    made = Standin(tmp_path)
+def driver(tmp_path: Path) -> Iterator[RunnerDriver]:
+    made = RunnerDriver(tmp_path)
     yield made
     made.close()
 
@@ -53,40 +53,40 @@ def standin(tmp_path: Path) -> Iterator[Standin]:
     ],
 )
 def test_the_helper_names_the_listeners_exit_code_and_run_sh_returns(
-    standin: Standin, mode: dict[str, str], code: int, said: str, returned: int, switch: str | None
+    driver: RunnerDriver, mode: dict[str, str], code: int, said: str, returned: int, switch: str | None
 ) -> None:
-    standin.configured(listener_exit=code)
+    driver.configured(listener_exit=code)
 
-    standin.start(**mode, **({VERSION_SWITCH: switch} if switch else {}))
+    driver.start(**mode, **({VERSION_SWITCH: switch} if switch else {}))
 
-    assert (standin.ended(), standin.out.all()) == (returned, [said, "Exiting runner..."])
+    assert (driver.ended(), driver.out.all()) == (returned, [said, "Exiting runner..."])
 
 
 @BOTH_MODES
 @pytest.mark.parametrize(("code", "said"), [(2, RETRYABLE), (3, UPDATING), (4, UPDATING)])
 def test_a_listener_that_wants_to_be_started_again_is_started_again_for_ever(
-    standin: Standin, mode: dict[str, str], code: int, said: str
+    driver: RunnerDriver, mode: dict[str, str], code: int, said: str
 ) -> None:
-    standin.configured(listener_exit=code)
+    driver.configured(listener_exit=code)
 
-    standin.start(STANDIN_UPDATE_SECONDS="0", **mode)
+    driver.start(STANDIN_UPDATE_SECONDS="0", **mode)
 
     for _ in range(3):
-        assert standin.out.until("Runner listener exit.*") == said
-        standin.out.until(r"Restarting runner\.\.\.")
+        assert driver.out.until("Runner listener exit.*") == said
+        driver.out.until(r"Restarting runner\.\.\.")
 
 
-def test_an_update_that_finished_is_told_and_the_new_listener_takes_the_job(standin: Standin) -> None:
-    standin.configured(fault="update", job=job("true"))
+def test_an_update_that_finished_is_told_and_the_new_listener_takes_the_job(driver: RunnerDriver) -> None:
+    driver.configured(fault="update", job=job("true"))
 
-    standin.start()
+    driver.start()
 
-    standin.out.until("Runner update in progress, do not shutdown runner.")
-    standin.out.until(UPDATING)
-    standin.out.until(r"Update finished successfully\.")
-    standin.out.until(r"Restarting runner\.\.\.")
-    standin.out.until(".*: Running job: build")
-    assert standin.ended() == 0
+    driver.out.until("Runner update in progress, do not shutdown runner.")
+    driver.out.until(UPDATING)
+    driver.out.until(r"Update finished successfully\.")
+    driver.out.until(r"Restarting runner\.\.\.")
+    driver.out.until(".*: Running job: build")
+    assert driver.ended() == 0
 
 
 @pytest.mark.parametrize(
@@ -99,99 +99,101 @@ def test_an_update_that_finished_is_told_and_the_new_listener_takes_the_job(stan
     ],
 )
 def test_each_refusal_has_its_own_words_on_stderr_and_its_own_exit_code(
-    standin: Standin, fault: str, said: str, complaint: str, returned: int
+    driver: RunnerDriver, fault: str, said: str, complaint: str, returned: int
 ) -> None:
-    standin.configured(fault=fault, job=job("true"))
+    driver.configured(fault=fault, job=job("true"))
 
-    standin.start(**{VERSION_SWITCH: "1"})
+    driver.start(**{VERSION_SWITCH: "1"})
 
-    standin.err.until(complaint)
-    assert standin.ended() == returned
-    assert standin.out.all()[-2:] == [said, "Exiting runner..."]
-
-
-def test_a_refused_version_looks_like_any_terminated_error_without_the_switch(standin: Standin) -> None:
-    standin.configured(fault="version_too_old")
-
-    standin.start()
-
-    assert (standin.ended(), standin.out.all()) == (0, [TERMINATED, "Exiting runner..."])
+    driver.err.until(complaint)
+    assert driver.ended() == returned
+    assert driver.out.all()[-2:] == [said, "Exiting runner..."]
 
 
-def test_ten_failed_polls_make_the_runner_start_again(standin: Standin) -> None:
-    standin.configured(fault="retryable")
+def test_a_refused_version_looks_like_any_terminated_error_without_the_switch(driver: RunnerDriver) -> None:
+    driver.configured(fault="version_too_old")
 
-    standin.start()
+    driver.start()
 
-    standin.out.until(RETRYABLE)
-    standin.out.until(r"Restarting runner\.\.\.")
+    assert (driver.ended(), driver.out.all()) == (0, [TERMINATED, "Exiting runner..."])
 
 
-def test_a_runner_that_was_never_configured_says_so_and_returns_0(standin: Standin) -> None:
-    standin.start()
+def test_ten_failed_polls_make_the_runner_start_again(driver: RunnerDriver) -> None:
+    driver.configured(fault="retryable")
 
-    standin.err.until(r"An error occurred: Not configured\. Run config\.\(sh/cmd\) to configure the runner\.")
-    assert (standin.ended(), standin.out.all()) == (0, [TERMINATED, "Exiting runner..."])
+    driver.start()
+
+    driver.out.until(RETRYABLE)
+    driver.out.until(r"Restarting runner\.\.\.")
+
+
+def test_a_runner_that_was_never_configured_says_so_and_returns_0(driver: RunnerDriver) -> None:
+    driver.start()
+
+    driver.err.until(r"An error occurred: Not configured\. Run config\.\(sh/cmd\) to configure the runner\.")
+    assert (driver.ended(), driver.out.all()) == (0, [TERMINATED, "Exiting runner..."])
 
 
 @pytest.mark.parametrize(("run", "code"), [("true", 100), ("exit 3", 102)])
-def test_the_jobs_result_is_the_listeners_exit_code_only_where_it_was_asked_for(standin: Standin, run: str, code: int) -> None:
-    standin.configured(job=job(run))
+def test_the_jobs_result_is_the_listeners_exit_code_only_where_it_was_asked_for(
+    driver: RunnerDriver, run: str, code: int
+) -> None:
+    driver.configured(job=job(run))
 
-    standin.start(**{JOB_SWITCH: "1"})
+    driver.start(**{JOB_SWITCH: "1"})
 
-    assert standin.ended() == 0
-    assert standin.out.all()[-2:] == [unknown(code), "Exiting runner..."]
+    assert driver.ended() == 0
+    assert driver.out.all()[-2:] == [unknown(code), "Exiting runner..."]
 
 
 @pytest.mark.parametrize("run", ["true", "exit 3"])
-def test_the_exit_code_does_not_reveal_the_jobs_result(standin: Standin, run: str) -> None:
-    standin.configured(job=job(run))
+def test_the_exit_code_does_not_reveal_the_jobs_result(driver: RunnerDriver, run: str) -> None:
+    driver.configured(job=job(run))
 
-    standin.start()
+    driver.start()
 
-    assert standin.ended() == 0
-    assert standin.out.all()[-2:] == [ZERO, "Exiting runner..."]
+    assert driver.ended() == 0
+    assert driver.out.all()[-2:] == [ZERO, "Exiting runner..."]
 
 
 @as_root
 @pytest.mark.parametrize(("mode", "returned"), [({}, 0), ({"RUNNER_MANUALLY_TRAP_SIG": "1"}, 1)], ids=["plain", "trap"])
-def test_root_is_refused_unless_it_was_allowed(standin: Standin, mode: dict[str, str], returned: int) -> None:
-    standin.configured(job=job("true"))
+def test_root_is_refused_unless_it_was_allowed(driver: RunnerDriver, mode: dict[str, str], returned: int) -> None:
+    driver.configured(job=job("true"))
 
-    standin.start(own=False, **mode)
+    driver.start(own=False, **mode)
 
-    assert (standin.ended(), standin.out.all()) == (
+    assert (driver.ended(), driver.out.all()) == (
         returned,
         ["Must not run interactively with sudo", "Exiting runner..."],
     )
 
 
 @as_root
-def test_config_sh_refuses_root_likewise(standin: Standin) -> None:
-    standin.start(program="config.sh", own=False)
+def test_config_sh_refuses_root_likewise(driver: RunnerDriver) -> None:
+    driver.start(program="config.sh", own=False)
 
-    assert (standin.ended(), standin.out.all()) == (1, ["Must not run with sudo"])
-
-
-def test_config_sh_refuses_a_runner_that_is_already_configured(standin: Standin) -> None:
-    standin.configured()
-
-    standin.start("--unattended", "--url", "http://127.0.0.1:9/o/r", program="config.sh")
-
-    assert standin.ended() == 1
-    standin.err.until("Cannot configure the runner because it is already configured. .*")
+    assert (driver.ended(), driver.out.all()) == (1, ["Must not run with sudo"])
 
 
-def test_the_version_is_one_line_from_the_listener_and_two_more_through_run_sh(standin: Standin) -> None:
-    standin.start("--version", program="bin/Runner.Listener")
-    assert (standin.ended(), standin.out.all()) == (0, ["2.999.0"])
+def test_config_sh_refuses_a_runner_that_is_already_configured(driver: RunnerDriver) -> None:
+    driver.configured()
 
-    standin.start("--version")
-    assert (standin.ended(), standin.out.all()) == (0, ["2.999.0", ZERO, "Exiting runner..."])
+    driver.start("--unattended", "--url", "http://127.0.0.1:9/o/r", program="config.sh")
+
+    assert driver.ended() == 1
+    driver.err.until("Cannot configure the runner because it is already configured. .*")
 
 
-def test_warming_up_needs_no_configuration(standin: Standin) -> None:
-    standin.start("warmup", program="bin/Runner.Listener")
+def test_the_version_is_one_line_from_the_listener_and_two_more_through_run_sh(driver: RunnerDriver) -> None:
+    driver.start("--version", program="bin/Runner.Listener")
+    assert (driver.ended(), driver.out.all()) == (0, ["2.999.0"])
 
-    assert (standin.ended(), standin.out.all()) == (0, [])
+    driver.start("--version")
+    assert (driver.ended(), driver.out.all()) == (0, ["2.999.0", ZERO, "Exiting runner..."])
+
+
+def test_warming_up_needs_no_configuration(driver: RunnerDriver) -> None:
+    driver.start("warmup", program="bin/Runner.Listener")
+
+    assert (driver.ended(), driver.out.all()) == (0, [])

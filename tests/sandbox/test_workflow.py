@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sandbox.local import EXAMPLE
-from sandbox.workflow import JOB, STEP, STRATEGY, TOP, PlannedJob, Unsupported, Workflow, read_workflow
+from sandbox.plan import PlannedJob, Workflow
+from sandbox.workflow import JOB, STEP, STRATEGY, TOP, Unsupported, read_workflow
 
 
 def plan(directory: Path, text: str) -> Workflow:

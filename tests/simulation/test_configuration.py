@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 
 from agent.contract.messages import Status
-from tests.simulation.world import (
-    BIRTHDAY,
-    INSTANCE,
-    Ended,
-    Script,
-    VirtualWorld,
-    config_text,
-    refused,
-    release_archive,
-    token_text,
-)
+from simulation.agent_inbox import Script, refused
+from simulation.agent_services import INSTANCE
+from simulation.agent_world import Ended, VirtualWorld, config_text, token_text
+from simulation.clock import BIRTHDAY
 
 PARAMETER = f"/runs-fleet/runners/{INSTANCE}/config"
 ROLE = "arn:aws:sts::123456789012:assumed-role/runs-fleet-runner/i-0123456789abcdef0"
@@ -210,17 +203,6 @@ def test_a_refused_configuration_still_tells_the_orchestrator_which_session_it_w
     word = world.live().word
 
     assert (word.reason, word.job_id, word.session_id) == ("configuration_expired", "7001", "session-9")
-
-
-def test_a_configuration_that_wants_another_version_than_the_one_fetched_meanwhile_gets_it(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.web.publish(release_archive(), "2.337.0")
-    world.parameters.answers = [(0.0, NOT_THERE), (10.0, config_text(runner_version="2.337.0"))]
-
-    ended = world.live()
-
-    assert world.processes.launches[0][1].directory == world.work_dir / "runner-2.337.0"
-    assert (ended.word.digest, ended.word.status) == ("releases-api", Status.SUCCESS)
 
 
 def test_no_message_and_no_event_ever_holds_the_credential(tmp_path: Path) -> None:

@@ -9,23 +9,11 @@ import pytest
 
 from agent.contract.messages import Status
 from agent.ports import NoticeCame, Signalled
-from agent.safety import Reading
-from tests.simulation.world import (
-    BIRTHDAY,
-    GIGABYTE,
-    HELPER_ENDED,
-    LISTENING,
-    RUNNING,
-    RunnerPlan,
-    VirtualWorld,
-    busy_for_ever,
-    completed,
-    config_text,
-    job,
-    left_with,
-    refused,
-    says,
-)
+from agent.supervision import NoticeKind
+from simulation.agent_inbox import refused
+from simulation.agent_runner import HELPER_ENDED, LISTENING, RUNNING, RunnerPlan, busy_for_ever, completed, job, left_with, says
+from simulation.agent_world import VirtualWorld, config_text
+from simulation.clock import BIRTHDAY
 
 TERMINATED = "Runner listener exit with terminated error, stop the service, no retry needed."
 DELETED = (
@@ -43,7 +31,7 @@ MEGABYTE = 1 << 20
 
 def spot(*, dies_at_s: float) -> NoticeCame:
     """A spot notice for a machine that is taken at that age."""
-    return NoticeCame("spot", BIRTHDAY + timedelta(seconds=dies_at_s), "terminate")
+    return NoticeCame(NoticeKind.SPOT, BIRTHDAY + timedelta(seconds=dies_at_s), "terminate")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +53,7 @@ def spot(*, dies_at_s: float) -> NoticeCame:
         (says(LISTENING, HELPER_ENDED), Status.INTERRUPTED, "unclaimed"),
         (says(LISTENING, REMOVED, HELPER_ENDED), Status.INTERRUPTED, "unclaimed"),
         (says(REMOVED, HELPER_ENDED), Status.INTERRUPTED, "unclaimed"),
-        (RunnerPlan(((1.0, LISTENING),)), Status.INTERRUPTED, "unclaimed"),
+        (RunnerPlan(lines=((1.0, LISTENING),)), Status.INTERRUPTED, "unclaimed"),
         (busy_for_ever(), Status.TIMEOUT, "max_runtime"),
         (says(LISTENING, TERMINATED), Status.FAILURE, "runner_failed"),
         (says(), Status.FAILURE, "runner_failed"),
@@ -134,7 +122,7 @@ def test_a_timeout_ships_its_logs_like_any_other_end(tmp_path: Path) -> None:
 
     word = world.live().word
 
-    assert (word.log_outcome, word.log_lines_shipped, len(world.transcript.finished)) == ("shipped", 12, 1)
+    assert (word.log_outcome, word.log_lines_shipped, len(world.log_stream.finished)) == ("shipped", 12, 1)
 
 
 @pytest.mark.parametrize(("configured", "expected_s"), [(2, 120), (600, 36_000)])
@@ -158,7 +146,7 @@ def test_the_time_for_preparing_does_not_count_against_the_runner(tmp_path: Path
 
 def test_an_idle_runner_is_stopped_at_the_idle_limit(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path, IDLE_TIMEOUT_SECONDS="100")
-    world.processes.plan = RunnerPlan(((1.0, LISTENING),))
+    world.processes.plan = RunnerPlan(lines=((1.0, LISTENING),))
 
     ended = world.live()
 
@@ -168,7 +156,7 @@ def test_an_idle_runner_is_stopped_at_the_idle_limit(tmp_path: Path) -> None:
 
 def test_a_job_that_is_assigned_while_the_idle_runner_is_being_stopped_is_told_apart(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path, IDLE_TIMEOUT_SECONDS="100")
-    world.processes.plan = RunnerPlan(((1.0, LISTENING), (100.5, RUNNING)), (130.0, 0), winds_down_s=None)
+    world.processes.plan = RunnerPlan(lines=((1.0, LISTENING), (100.5, RUNNING)), exits=(130.0, 0), winds_down_s=None)
 
     word = world.live().word
 
@@ -219,60 +207,11 @@ def test_a_second_spot_notice_with_more_time_lengthens_nothing(tmp_path: Path) -
     assert [(round(age_s), name) for age_s, name in world.runner.signals[:2]] == [(100, "SIGINT"), (115, "SIGTERM")]
 
 
-def test_a_rebalance_recommendation_is_passed_on_and_stops_nothing(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.machine.notices = [(30.0, NoticeCame("rebalance"))]
-
-    ended = world.live()
-
-    assert ended.told == ["started", "busy", "interrupting", "success"]
-
-
-def test_a_metadata_service_that_will_not_tell_of_notices_is_reported_and_survived(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.machine.notices = [(20.0, NoticeCame("silent", detail="no spot notices can be seen"))]
-
-    word = world.live().word
-
-    assert word.status is Status.SUCCESS
-    assert "notices: no spot notices can be seen" in word.degraded
-
-
-def test_a_full_disk_stops_the_job_as_a_failure_with_that_reason(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.meters.readings.append((40.0, Reading(60 * MEGABYTE, GIGABYTE)))
-    world.processes.plan = busy_for_ever()
-
-    ended = world.live()
-
-    assert (ended.word.status, ended.word.reason) == (Status.FAILURE, "disk_full")
-    assert ended.age_s < 75.0
-
-
-def test_a_disk_that_is_full_from_the_start_stops_the_runner_at_once(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(0, GIGABYTE))]
-    world.processes.plan = RunnerPlan()
-
-    assert world.live().word.duration_seconds <= 3
-
-
-def test_low_disk_and_memory_are_warned_of_every_thirty_seconds_and_stop_nothing(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(499 * MEGABYTE, 199 * MEGABYTE))]
-    world.processes.plan = job(lasts_s=120.0)
-
-    word = world.live().word
-
-    assert word.status is Status.SUCCESS
-    assert len(world.journal.told("safety.disk_low")) == len(world.journal.told("safety.memory_low")) == 5
-
-
 @pytest.mark.parametrize("stop", [Signalled("SIGTERM"), spot(dies_at_s=190.0)], ids=["signal", "spot-notice"])
 @pytest.mark.parametrize(("result", "status"), [("Succeeded", Status.SUCCESS), ("Failed", Status.FAILURE)])
 def test_a_completed_line_before_the_stop_wins(tmp_path: Path, result: str, status: Status, stop: Signalled | NoticeCame) -> None:
     world = VirtualWorld(tmp_path)
-    world.processes.plan = RunnerPlan(((1.0, LISTENING), (5.0, RUNNING), (60.0, completed(result))), (100.0, 0))
+    world.processes.plan = RunnerPlan(lines=((1.0, LISTENING), (5.0, RUNNING), (60.0, completed(result))), exits=(100.0, 0))
     world.at(70.0, stop)
 
     assert world.live().word.status is status
@@ -280,7 +219,9 @@ def test_a_completed_line_before_the_stop_wins(tmp_path: Path, result: str, stat
 
 def test_a_completed_line_after_the_stop_does_not(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.processes.plan = RunnerPlan(((1.0, LISTENING), (5.0, RUNNING), (72.0, SUCCEEDED)), (80.0, 0), winds_down_s=None)
+    world.processes.plan = RunnerPlan(
+        lines=((1.0, LISTENING), (5.0, RUNNING), (72.0, SUCCEEDED)), exits=(80.0, 0), winds_down_s=None
+    )
     world.at(70.0, Signalled("SIGTERM"))
 
     word = world.live().word
@@ -290,7 +231,7 @@ def test_a_completed_line_after_the_stop_does_not(tmp_path: Path) -> None:
 
 def test_a_runner_that_lingers_after_its_job_is_stopped_and_the_result_stays(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.processes.plan = RunnerPlan(((1.0, LISTENING), (5.0, RUNNING), (60.0, SUCCEEDED)))
+    world.processes.plan = RunnerPlan(lines=((1.0, LISTENING), (5.0, RUNNING), (60.0, SUCCEEDED)))
 
     ended = world.live()
 
@@ -302,7 +243,7 @@ def test_a_runner_that_is_restarted_again_and_again_is_killed(tmp_path: Path) ->
     retry = "Runner listener exit with retryable error, re-launch runner in 5 seconds."
     world = VirtualWorld(tmp_path)
     world.processes.plan = RunnerPlan(
-        tuple((6.0 * at + after, line) for at in range(50) for after, line in ((1.0, retry), (6.0, "Restarting runner...")))
+        lines=tuple((6.0 * at + after, line) for at in range(50) for after, line in ((1.0, retry), (6.0, "Restarting runner...")))
     )
 
     ended = world.live()
@@ -313,7 +254,7 @@ def test_a_runner_that_is_restarted_again_and_again_is_killed(tmp_path: Path) ->
 
 def test_a_restart_after_the_job_was_taken_is_the_end_because_the_registration_is_spent(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.processes.plan = RunnerPlan(((1.0, LISTENING), (5.0, RUNNING), (20.0, "Restarting runner...")))
+    world.processes.plan = RunnerPlan(lines=((1.0, LISTENING), (5.0, RUNNING), (20.0, "Restarting runner...")))
 
     ended = world.live()
 
@@ -340,20 +281,3 @@ def test_a_forged_line_of_a_runner_that_gives_no_codes_makes_no_red_job_green(tm
     world.processes.plan = says(LISTENING, RUNNING, SUCCEEDED, completed("Failed"), HELPER_ENDED)
 
     assert world.live().word.status is Status.FAILURE
-
-
-def test_a_job_beside_which_the_kernel_killed_for_want_of_memory_says_so(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    before, after = (Reading(20 * GIGABYTE, 4 * GIGABYTE, kills) for kills in (2, 5))
-    world.meters.readings = [(0.0, before), (60.0, after)]
-    world.processes.plan = job(lasts_s=120.0)
-
-    assert world.live().word.degraded[-1] == "out-of-memory: the kernel killed 3 processes"
-
-
-def test_what_the_kernel_killed_before_is_not_this_jobs(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(20 * GIGABYTE, 4 * GIGABYTE, 2))]
-    world.processes.plan = job(lasts_s=120.0)
-
-    assert not any("out-of-memory" in part for part in world.live().word.degraded)

@@ -11,22 +11,12 @@ from agent.contract.messages import Status
 from agent.executor import EXPLAINED_S
 from agent.phases import Phase
 from agent.ports import NoticeCame, Signalled
-from tests.simulation.world import (
-    BIRTHDAY,
-    INSTANCE,
-    LISTENING,
-    RUNNING,
-    RunnerPlan,
-    VirtualWorld,
-    busy_for_ever,
-    completed,
-    config_text,
-    job,
-    left_with,
-    refused,
-    says,
-    token_text,
-)
+from agent.supervision import NoticeKind
+from simulation.agent_inbox import refused
+from simulation.agent_runner import LISTENING, RUNNING, RunnerPlan, busy_for_ever, completed, job, left_with, says
+from simulation.agent_services import INSTANCE
+from simulation.agent_world import VirtualWorld, config_text, token_text
+from simulation.clock import BIRTHDAY
 
 AFTER_THE_RUNNER = (Phase.SETTLING, Phase.REPORTING, Phase.CLEANING, Phase.TERMINATING)
 
@@ -71,7 +61,7 @@ def test_a_sigterm_while_the_configuration_is_awaited_is_not_made_to_wait_for_it
 
 
 @pytest.mark.parametrize(
-    "event", [Signalled("SIGTERM"), NoticeCame("spot", BIRTHDAY + timedelta(seconds=125))], ids=["signal", "spot-notice"]
+    "event", [Signalled("SIGTERM"), NoticeCame(NoticeKind.SPOT, BIRTHDAY + timedelta(seconds=125))], ids=["signal", "spot-notice"]
 )
 def test_whoever_asks_for_the_end_while_config_sh_runs_does_not_wait_for_it(
     tmp_path: Path, event: Signalled | NoticeCame
@@ -145,18 +135,6 @@ def test_no_grace_means_the_next_rung_at_once(tmp_path: Path) -> None:
     assert [(round(age_s, 3), name) for age_s, name in world.runner.signals[:2]] == [(100.0, "SIGINT"), (100.0, "SIGTERM")]
 
 
-def test_a_process_that_even_sigkill_cannot_end_does_not_keep_the_machine(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.processes.plan = busy_for_ever(winds_down_s=None, killable=False)
-    world.at(100.0, Signalled("SIGTERM"))
-
-    ended = world.live()
-
-    assert ended.word.status is Status.INTERRUPTED
-    assert len(world.machine.terminations) == 1
-    assert ended.age_s < 215.0
-
-
 @pytest.mark.parametrize("runner_leaves_after_s", [64.0, 65.9])
 def test_a_sigterm_after_the_job_completed_does_not_change_its_result(tmp_path: Path, runner_leaves_after_s: float) -> None:
     world = VirtualWorld(tmp_path)
@@ -199,7 +177,7 @@ def told_after_its_runner_went(tmp_path: Path, plan: RunnerPlan, late_s: float) 
 
     word = world.live().word
 
-    judged_at_s = next(at for at, name, _ in world.journal.events if name == "runner.ended")
+    judged_at_s = next(at for at, name, _ in world.journal.events if name == "work.ended")
     return word.status, word.reason, judged_at_s - gone_at_s
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from agent.contract.messages import Status
 from agent.phases import Phase
-from tests.simulation.world import VirtualWorld, busy_for_ever, config_text, job, refused, release_archive, unbake
+from simulation.agent_inbox import refused
+from simulation.agent_runner import busy_for_ever, job
+from simulation.agent_world import VirtualWorld, config_text, release_archive, unbake
 
 SIX_HOURS_S = 6 * 3_600.0
 NOT_THERE = refused("ParameterNotFound", "ssm:GetParameter")

@@ -8,7 +8,9 @@ import pytest
 
 from agent.contract.messages import Status
 from agent.errors import ServiceError
-from tests.simulation.world import Script, VirtualWorld, job
+from simulation.agent_inbox import Script
+from simulation.agent_runner import job
+from simulation.agent_world import VirtualWorld
 
 
 def test_the_service_is_closed_before_the_runner_starts_and_the_word_says_what_that_costs(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.adapters.aws.clients import Clients, translated
 from agent.errors import ServiceError
-from agent.logs import LogEvent
+from agent.reports.log_stream import LogEvent
 
 READ_S = 6.0
 _THERE = "ResourceAlreadyExistsException"
@@ -14,7 +14,7 @@ _NO_GROUP = "ResourceNotFoundException"
 
 
 class CloudWatchLogs:
-    """A LogService (agent.logs)."""
+    """A LogService (agent.reports.log_stream)."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients

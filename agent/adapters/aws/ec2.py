@@ -39,7 +39,7 @@ class SelfTermination:
         )
 
     def credentials_end(self) -> datetime | None:
-        """Raises: NoCredentials."""
+        """When the credentials end. Raises: NoCredentials."""
         return self._credentials.current().ends_at
 
     def _call(self, call: str, words: Mapping[str, str]) -> None:

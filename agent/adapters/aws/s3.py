@@ -104,5 +104,5 @@ class S3Body:
             raise Unreachable(self._action, str(error)) from error
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connection; what was not read is not transferred."""
         self._body.close()

@@ -47,7 +47,7 @@ class CredentialChain:
         return bool(self._environment.get("AWS_ACCESS_KEY_ID"))
 
     def current(self) -> Credentials:
-        """Raises: NoCredentials."""
+        """The credentials to sign with now. Raises: NoCredentials."""
         if self.static():
             e = self._environment
             return Credentials(e["AWS_ACCESS_KEY_ID"], e.get("AWS_SECRET_ACCESS_KEY", ""), e.get("AWS_SESSION_TOKEN", ""))

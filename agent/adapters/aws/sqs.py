@@ -18,7 +18,7 @@ class SqsQueue:
         self._clients, self._url, self._group = clients, url, group
 
     def send(self, body: str) -> None:
-        """One SendMessage."""
+        """Send one message (SendMessage)."""
         region = _HOST.match(self._url)
         fifo = {"MessageGroupId": self._group, "MessageDeduplicationId": hashlib.sha256(body.encode()).hexdigest()}
         extra = fifo if self._url.endswith(".fifo") else {}

@@ -1,0 +1,273 @@
+"""The `runs-fleet` command. Further words are found by entry point (group `runs_fleet.commands`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from orchestrator.commands.explain import Explainer, gather, job_id_of
+from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
+
+if TYPE_CHECKING:
+    import typer
+
+    from orchestrator.jobs.model import Job
+    from orchestrator.store.model import Session
+    from orchestrator.wiring import Orchestrator
+
+
+def _option(name: str, told: str) -> Any:
+    """An option's place in a word; nothing where typer is not installed."""
+    try:
+        import typer
+    except ImportError:
+        return None
+    return typer.Option(name, help=told)
+
+
+def _argument(told: str) -> Any:
+    """A command-line argument with its help."""
+    try:
+        import typer
+    except ImportError:
+        return None
+    return typer.Argument(help=told)
+
+
+NONE_OPEN = "none that is open: --all lists those that are over"
+Json = Annotated[bool, _option("--json", "For programs.")]
+
+
+def main() -> None:
+    """Build the command and run it."""
+    try:
+        import typer  # noqa: F401 - looked for before anything is built on it
+    except ImportError:
+        sys.exit("runs-fleet is not installed whole: pip install 'runs-fleet[orchestrator]' (or [sandbox] for `local`)")
+    try:
+        command()()
+    except OrchestratorError as error:
+        sys.exit(f"runs-fleet: {error}")
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore."):
+            raise
+        sys.exit(f"runs-fleet: {error} (AWS_REGION and credentials, as every AWS tool finds them)")
+
+
+def command() -> typer.Typer:
+    """The command with every word that is installed."""
+    import typer
+
+    app = typer.Typer(
+        add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Runners on EC2 that live for one job."
+    )
+    for word in (serve, jobs, sessions, explain, logs, launch, terminate, pause, resume, drain, audit):
+        app.command()(word)
+    for point in entry_points(group="runs_fleet.commands"):
+        try:
+            app.command(point.name)(point.load())
+        except ImportError as error:
+            sys.stderr.write(f"runs-fleet {point.name} is not available: {error}; pip install 'runs-fleet[sandbox]'\n")
+    return app
+
+
+def serve() -> None:
+    """Take webhooks, launch machines, hear how they end (until SIGTERM)."""
+    from orchestrator import serve as server
+
+    server.serve(_orchestrator())
+
+
+def jobs(
+    everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
+) -> None:
+    """List the jobs that wait or run, and the sessions that run them or were launched for them."""
+    made = _orchestrator(records_only=True)
+    records = made.records
+    found = records.jobs() if everything else records.open_jobs()
+    rows = []
+    for job in sorted(found, key=lambda job: job.queued_at):
+        session = _session_of(records.sessions_of(job, made.settings.stack_id), job)
+        rows.append(
+            {
+                "job": job.job_id, "name": job.name, "repository": f"{job.owner}/{job.repo}", "state": job.state.value,
+                "conclusion": job.conclusion, "runner": job.runner_name, "session": session.state.value if session else "",
+                "instance": session.instance_id if session else "",
+                "status": f"{session.status} {session.reason}".strip() if session else "",
+            }
+        )  # fmt: skip
+    _show(rows, json=json, none="nothing" if everything else NONE_OPEN)
+
+
+def sessions(
+    everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
+) -> None:
+    """List sessions: one runner on one machine each."""
+    records = _orchestrator(records_only=True).records
+    found = sorted(records.sessions() if everything else records.open_sessions(), key=lambda session: session.launched_at or 0.0)
+    rows = [
+        {
+            "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market,
+            "spec": one.spec,
+            "repository": one.repository, "job": one.bound_job, "launched": _moment(one.launched_at),
+            "status": f"{one.status} {one.reason}".strip(), **({"console": one.console} if json else {}),
+        }
+        for one in found
+    ]  # fmt: skip
+    _show(rows, json=json, none="nothing" if everything else NONE_OPEN)
+
+
+def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
+    """Say what happened to JOB, in order, and what it waits for."""
+    made = _orchestrator(records_only=True)
+    identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/runs/1/job/2")
+    known = made.records.job(identity) or sys.exit(
+        f"no job {identity} is known: either GitHub's delivery never came (Recent deliveries, in the App's settings),"
+        " or its labels are not ours"
+    )
+    now = made.turns.clock.now()
+    explainer = Explainer(made.settings, made.turns.requests, made.turns.strategies)
+    told = explainer.explain(gather(made.records, known, made.settings.stack_id, now), now)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        return
+    sys.stdout.write(
+        f"job {known.job_id} {known.name!r} of {known.owner}/{known.repo}, run {known.run_id}: {known.state.value}\n"
+    )
+    for line in told.lines:
+        sys.stdout.write(f"  {_moment(line.at)}  {line.what}\n")
+    if told.waits_for:
+        sys.stdout.write(f"  now: waits for {told.waits_for}\n")
+
+
+def launch(
+    repository: Annotated[str, _argument("owner/repo")],
+    label: Annotated[str, _argument("As in runs-on.")],
+    count: Annotated[int, _option("--count", "How many machines.")] = 1,
+    minutes: Annotated[float, _option("--minutes", "For how long they count as wanted.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Have machines made for LABEL before jobs ask for them; what nobody takes goes after MINUTES."""
+    found = re.fullmatch(r"([\w.-]+)/([\w.-]+)", repository)
+    if found is None or not 0 < count <= 100 or not 0 < minutes <= 1440:
+        wanted = "owner/repo, a count from 1 to 100 and minutes up to 1440"
+        sys.exit(f"expected {wanted}, found {repository!r}, {count} and {minutes:g}")
+    made = _orchestrator()
+    try:
+        key = made.turns.prepare(found[1], found[2], (label,), count, minutes * 60.0)
+    except NotServed as error:
+        sys.exit(f"nothing is launched for {error}")
+    paused = made.records.stack().paused
+    _show([{"label_set": key, "wanted": count, "paused": paused}], json=json)
+    if paused and not json:
+        sys.stderr.write("the stack is paused: nothing is launched before `runs-fleet resume`\n")
+
+
+def terminate(session: Annotated[str, _argument("A session's id.")], json: Json = False) -> None:
+    """End SESSION and its machine now, whatever it does."""
+    made = _orchestrator()
+    ended = made.turns.dismiss(session) or sys.exit(f"no session {session} is open: `runs-fleet sessions` lists them")
+    _show([{"session": ended.session_id, "instance": ended.instance_id, "status": f"{ended.status} {ended.reason}"}], json=json)
+
+
+def pause(json: Json = False) -> None:
+    """Launch nothing more until `resume`; what runs goes on."""
+    _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=True)}], json=json)
+
+
+def resume(json: Json = False) -> None:
+    """Launch machines again."""
+    _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=False)}], json=json)
+
+
+def drain(json: Json = False) -> None:
+    """Launch nothing more, and take every idle machine back; lists what is left: jobs that run, and what failed (then exit 1)."""
+    made = _orchestrator()
+    made.turns.pause(paused=True)
+    failed = made.turns.drain()
+    left = list(made.records.open_sessions())
+    rows = [
+        {"session": s.session_id, "state": s.state.value, "job": s.bound_job, "error": failed.pop(s.session_id, "")} for s in left
+    ]
+    rows += [{"session": name, "state": "ended", "job": "", "error": why} for name, why in failed.items()]
+    failed = {row["session"]: row["error"] for row in rows if row["error"]}
+    _show(rows, json=json)
+    if failed:
+        sys.exit(f"{len(failed)} sessions could not be taken back: call it again")
+
+
+def audit() -> None:
+    """Terminate what outlived its end, by tags and the clock alone. Needs AWS credentials, AWS_REGION and RUNS_FLEET_STACK_ID."""
+    from orchestrator.commands.audit import audited
+
+    found = audited(os.environ)
+    sys.stdout.write(f"{found}\n")
+    if found.failed:
+        sys.exit(1)
+
+
+def logs(job: str) -> None:
+    """Print the log stream of the machine that ran (or was launched for) JOB."""
+    import boto3
+
+    from agent.contract.names import log_stream_name
+
+    made = _orchestrator(records_only=True)
+    group = made.settings.log_group or sys.exit("RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group")
+    known = made.records.job(job) or sys.exit(f"no job {job} is known: `runs-fleet jobs --all` lists them")
+    ran = _session_of(made.records.sessions_of(known, made.settings.stack_id), known)
+    if ran is None or not ran.instance_id:
+        sys.exit(f"no machine has run job {job} yet")
+    stream = log_stream_name(ran.instance_id, ran.launched_for)
+    client = boto3.client("logs")
+    token: dict[str, str] = {}
+    while True:
+        page = client.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **token)
+        for event in page["events"]:
+            stamp = datetime.fromtimestamp(event["timestamp"] / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+            sys.stdout.write(f"{stamp} {event['message']}\n")
+        if token.get("nextToken") == page["nextForwardToken"]:
+            return
+        token = {"nextToken": page["nextForwardToken"]}
+
+
+def _session_of(sessions: list[Session], job: Job) -> Session | None:
+    """The one that ran it, else the youngest that was launched for it."""
+    ran = [one for one in sessions if one.bound_job == job.job_id or (job.runner_name and one.runner_name == job.runner_name)]
+    return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
+
+
+def _show(rows: list[dict[str, Any]], *, json: bool, none: str = "nothing") -> None:
+    """As a table for people, or as JSON for programs. `none`: what people read where there is nothing."""
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*(rows[0] if rows else [none]))
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    console = Console()
+    (console if console.is_terminal else Console(width=max(console.width, 200))).print(table)
+
+
+def _moment(at: float | None) -> str:
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _orchestrator(*, records_only: bool = False) -> Orchestrator:
+    from orchestrator.settings import read_settings
+    from orchestrator.wiring import orchestrator
+
+    try:
+        return orchestrator(read_settings(os.environ, records_only=records_only))
+    except SettingsInvalid as error:
+        sys.exit("\n".join(["runs-fleet cannot start:", *(f"  {problem}" for problem in error.problems)]))

@@ -1,0 +1,86 @@
+"""Requests and answers of the HTTP side, and messages of queues, without a framework.
+
+`serve.py` answers with them through Starlette; a Lambda handler can do so from its own event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from agent.contract.secret import Secret
+from orchestrator.errors import DeliveryRefused, ServiceFailed
+from orchestrator.jobs.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
+from orchestrator.ports import Journal, Received
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: its status, and its body as JSON."""
+
+    status: int
+    content: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """What the HTTP side does with each request."""
+
+    secrets: Sequence[Secret]
+    """The webhook's secret, and the previous one while it is changed."""
+    on_webhook: Callable[[bytes, JobEvent], bool]
+    """Takes a genuine delivery; whether it was ours. Raises: ServiceFailed: it could not be stored."""
+    journal: Journal
+
+    def declared_size(self, headers: Mapping[str, str]) -> None:
+        """Look at a request before its body is read. Raises: DeliveryRefused (413)."""
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > LIMIT_BYTES:
+            raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, {declared} are declared")
+
+    def read_size(self, size: int) -> None:
+        """Look at how much of a body has come. Raises: DeliveryRefused (413)."""
+        if size > LIMIT_BYTES:
+            raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, more came")
+
+    def webhook(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        """`POST /webhook`: a delivery, durable once it is answered with 200. Header names are lower case."""
+        try:
+            return self._delivered(headers, body)
+        except DeliveryRefused as error:
+            return refused(error)
+        except ServiceFailed as error:
+            self.journal.event("webhook.not_stored", error=str(error))
+            return Answer(503, {"error": "the delivery could not be stored: redeliver it"})
+
+    def health(self) -> Answer:
+        """`GET /health`: the process lives."""
+        return Answer(200, {"status": "up"})
+
+    def ready(self, *, draining: bool) -> Answer:
+        """`GET /ready`: whether it wants deliveries."""
+        return Answer(503, {"status": "draining"}) if draining else Answer(200, {"status": "ready"})
+
+    def _delivered(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        signature = headers.get("x-hub-signature-256", "")
+        if not any(is_genuine(body, signature, secret) for secret in self.secrets):
+            raise DeliveryRefused(401, "the signature does not fit the body: check the webhook's secret on both sides")
+        if headers.get("x-github-event") != "workflow_job":
+            return Answer(200, {"taken": False, "why": "only workflow_job is acted on"})
+        return Answer(200, {"taken": self.on_webhook(body, read_delivery(body))})
+
+
+def refused(error: DeliveryRefused) -> Answer:
+    """The answer to a request that is refused."""
+    return Answer(error.status, {"error": str(error)})
+
+
+def read_job_message(received: Received, journal: Journal) -> JobEvent | None:
+    """The event in a message of the job queue; None: it cannot be read, which the log says, and is dropped."""
+    try:
+        return msgspec.json.decode(received.body, type=JobEvent)
+    except msgspec.MsgspecError as error:
+        journal.event("job_message.unusable", error=str(error))
+        return None

@@ -1,0 +1,155 @@
+"""How a label set is reconciled: what lacks is asked for (`admission.py`), what is too much is taken back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from orchestrator.compute.dispatch import Strategies
+from orchestrator.errors import Conflict, ServiceFailed
+from orchestrator.fleet.admission import Admission, PendingLaunch
+from orchestrator.fleet.demand import Assessment, assess, without_backoff
+from orchestrator.fleet.failures import log_failures, raise_first
+from orchestrator.fleet.launching import Launching
+from orchestrator.fleet.sessions import Sessions
+from orchestrator.fleet.work import Sources
+from orchestrator.ports import Clock, Journal, WorkerPool
+from orchestrator.retry_policy import ASKED_S, DOUBTED_S, LONGEST_DOUBT_S
+from orchestrator.settings import ServerSettings
+from orchestrator.store.kinds import changed
+from orchestrator.store.model import LabelSet, LabelSetView
+from orchestrator.store.naming import machine_kind
+from orchestrator.store.records import Records
+
+ASKED_KNOWN = 10_000
+"""Label sets of which a process remembers when it asked about them."""
+
+
+@dataclass(kw_only=True)
+class Reconciler:
+    """Label sets; on ports that are handed in."""
+
+    settings: ServerSettings
+    records: Records
+    strategies: Strategies
+    sources: Sources
+    launching: Launching
+    sessions: Sessions
+    admission: Admission
+    clock: Clock
+    journal: Journal
+    workers: WorkerPool
+    _asked: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """When the origin was asked, and how often in a row only to be sure, and for nothing."""
+
+    def reconcile(self, set_keys: Iterable[str]) -> None:
+        """Correct the number of sessions of each label set; sets that need the same kind of machine share a launch.
+
+        Raises: OrchestratorError.
+        """
+        wanted: dict[str, list[PendingLaunch]] = defaultdict(list)
+        own = sorted(set(set_keys))
+        failures = self.workers.run_all([partial(self._assessed, key, wanted) for key in own])
+        before = self._waiting_longer(own, wanted, failures) if wanted else []
+        failures += self.workers.run_all([partial(self._assessed, key, wanted) for key in before])
+        launches = self.admission.admit(wanted, failures)
+        served = [partial(self.admission.leave_waitlist, key, wanted) for key in self.admission.waitlisted(own, before)]
+        failures += self.workers.run_all([*(partial(self.launching.carry, launch) for launch in launches), *served])
+        log_failures(self.journal, failures)
+        raise_first(failures)
+
+    def _waiting_longer(self, own: list[str], wanted: dict[str, list[PendingLaunch]], failures: list[Exception]) -> list[str]:
+        """Who waited before; that the waitlist cannot be read now keeps nobody from his machine."""
+        try:
+            return self.admission.waiting_longer(own, wanted)
+        except ServiceFailed as error:
+            failures.append(error)
+            return []
+
+    def _assessed(self, key: str, wanted: dict[str, list[PendingLaunch]]) -> None:
+        """Beside others; who loses a race is looked at again. Raises: ServiceFailed."""
+        try:
+            self._assess(key, wanted)
+        except Conflict:
+            self.sessions.wake(key)
+
+    def _assess(self, key: str, wanted: dict[str, list[PendingLaunch]]) -> None:
+        view, now = self.records.view(key), self.clock.now()
+        view, found = self._refreshed(view, assess(view, now), now)
+        source = self.sources.of_view(view)
+        label_set = view.label_set or (source.describe(view) if source is not None else None)
+        if label_set is None:
+            self.records.rest(view, None)
+            return
+        if found.held and self._has_a_new_image(label_set):
+            label_set = self.records.put(without_backoff(label_set))
+            found = assess(changed(view, label_set=label_set), now)
+        if found.surplus_since != label_set.surplus_since and view.label_set is not None:
+            label_set = self.records.put(changed(label_set, surplus_since=found.surplus_since))
+        look_at = found.look_at
+        if found.lacking:
+            look_at = now + self.settings.lease_s
+            self._want(changed(view, label_set=label_set), label_set, found, wanted)
+        elif found.held:
+            self.admission.hold(label_set, found, found.held)
+        failed = self.workers.run_all([partial(self.sessions.release, name) for name in found.surplus])
+        log_failures(self.journal, failed)
+        raise_first(failed)
+        self.records.rest(view, look_at)
+
+    def _refreshed(self, view: LabelSetView, found: Assessment, now: float) -> tuple[LabelSetView, Assessment]:
+        """The same after the origin was asked what it has not told, where that is in doubt and was not asked just now."""
+        key, source = view.set_key, self.sources.of_view(view)
+        asked_at, times = self._asked.get(key, (0.0, 0))
+        every_s = ASKED_S if found.ask else min(LONGEST_DOUBT_S, DOUBTED_S * 2.0**times)
+        if source is None or not (found.ask or found.doubtful) or now - asked_at < every_s:
+            return view, found
+        if len(self._asked) >= ASKED_KNOWN:
+            self._asked.clear()
+        self._asked[key] = (now, times)
+        silent = [one for one in map(self.records.session, found.ask) if one is not None]
+        refreshed = source.refresh(key, silent, urgent=bool(found.ask))
+        self._asked[key] = (now, 0 if found.ask or refreshed.news else min(times + 1, 10))
+        view = self.records.view(key)
+        if refreshed.answered:
+            view = self._without_asked(view, found.ask)
+        return view, assess(view, now)
+
+    def _without_asked(self, view: LabelSetView, sessions: Iterable[str]) -> LabelSetView:
+        """Sessions that are over and of whose work the origin has told by now are not asked about again. Raises: Conflict."""
+        label_set, asked = view.label_set, frozenset(sessions)
+        left = {name: at for name, at in label_set.working.items() if name not in asked} if label_set is not None else {}
+        if label_set is None or left == label_set.working:
+            return view
+        return changed(view, label_set=self.records.put(changed(label_set, working=left)))
+
+    def _has_a_new_image(self, label_set: LabelSet) -> bool:
+        """Whether a launch would now be of another kind, or boot from another image, than those that did no work."""
+        request = label_set.machine
+        if not label_set.backoff_of or not self.strategies.offers(request.compute):
+            return False
+        image = self.strategies.of(request.compute).image(request)
+        if not image:
+            return False
+        kinds = [machine_kind(one.spec(), image) for one in (request, request.non_interruptible())]
+        return label_set.backoff_of not in kinds
+
+    def _want(self, view: LabelSetView, label_set: LabelSet, found: Assessment, wanted: dict[str, list[PendingLaunch]]) -> None:
+        """Beside others that need the same machine; no more than its label set may have."""
+        source = self.sources.of(label_set)
+        fresh = source.describe(view)  # its newest work may tell of another scope, or another request
+        label_set = fresh if fresh is not None else label_set
+        offered = self.strategies.offers(label_set.machine.compute)  # one that is not is refused aloud by the admission
+        most = self.admission.headrooms.of_view(view, label_set.machine) if offered else None
+        if most is not None and most.machines < found.lacking:
+            label_set = self.admission.hold(label_set, found, most.why)
+            found = replace(found, lacking=most.machines)
+        request, lasting = label_set.machine, label_set.machine.non_interruptible()
+        apart = request.may_be_non_interruptible and lasting is not request
+        number = min(found.non_interruptible, found.lacking) if apart else 0
+        for lacking, one in ((number, lasting), (found.lacking - number, request)):
+            if lacking:
+                pending = PendingLaunch(label_set, replace(found, lacking=lacking), one, non_interruptible=one is not request)
+                wanted[one.spec()].append(pending)

@@ -1,0 +1,106 @@
+"""The registration of a session as a just-in-time runner of GitHub, and the configuration that carries it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.contract.config import RunnerConfig, write_config
+from agent.contract.errors import ContractError
+from orchestrator.errors import ServiceFailed, Unlaunchable
+from orchestrator.fleet.work import Registered
+from orchestrator.jobs.github import GitHub, Minted
+from orchestrator.ports import Clock
+from orchestrator.retry_policy import MINTS
+from orchestrator.settings import ServerSettings
+from orchestrator.store.model import Session
+from orchestrator.store.states import SessionState
+
+
+@dataclass
+class JitRegistrations:
+    """Registrations of sessions; on ports that are handed in. Every method raises ServiceFailed."""
+
+    settings: ServerSettings
+    github: GitHub
+    clock: Clock
+
+    def register(self, session: Session) -> Registered:
+        """Register a session's runner. The configuration is built with the session's attempt as it is written then."""
+        minted = self._minted(session)
+        issued_at = datetime.fromtimestamp(self.clock.now(), UTC)
+        return Registered(minted.runner_id, lambda now: self._configuration(now, minted, issued_at))
+
+    def find(self, session: Session) -> int:
+        """The id of a session's runner; 0: GitHub has none of its name."""
+        return self.github.find(session.scope, session.runner_name) or 0
+
+    def withdraw(self, session: Session) -> bool:
+        """Remove an idle runner, if GitHub agrees that it is idle."""
+        runner_id = self.github.find(session.scope, session.runner_name)
+        if runner_id is None:
+            return session.state is not SessionState.READY  # a ready one had its job, or GitHub removed it: it says so itself
+        return self.github.remove(session.scope, runner_id)
+
+    def is_working(self, session: Session) -> bool:
+        """Whether GitHub says so: what we did not hear for long, because we were away, may lie in our queues."""
+        try:
+            runner_id = self.github.find(session.scope, session.runner_name)
+            return runner_id is not None and not self.github.remove(session.scope, runner_id)
+        except ServiceFailed as error:
+            if error.code != "404" and session.state is not SessionState.LAUNCHED:
+                raise
+            return False  # never configured, or the App is not there any more
+
+    def is_unregistered(self, session: Session) -> bool:
+        """Whether GitHub has no runner of it any more; one that is idle is removed."""
+        try:
+            runner_id = self.github.find(session.scope, session.runner_name)
+            return runner_id is None or self.github.remove(session.scope, runner_id)
+        except ServiceFailed as error:
+            if error.code != "404":
+                raise
+            return True  # the repository is gone, or the App: there is nothing left to remove
+
+    def _minted(self, session: Session) -> Minted:
+        """A runner whose name is taken is our own, from a call whose answer was lost: it is removed and registered again."""
+        for _ in range(MINTS):
+            minted = self.github.mint(session.scope, session.runner_name, session.labels)
+            if minted is not None:
+                return minted
+            other = self.github.find(session.scope, session.runner_name)
+            if other is not None:
+                self.github.remove(session.scope, other)
+        raise ServiceFailed("github:generate-jitconfig", "NameTaken", session.runner_name)
+
+    def _configuration(self, session: Session, minted: Minted, issued_at: datetime) -> str:
+        """The text of the parameter that the agent reads. Raises: Unlaunchable: it can never be written."""
+        settings, scope = self.settings, session.scope
+        config = RunnerConfig(
+            org=scope.owner, repo=scope.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,
+            jit_config=type(minted.blob)(without_update(minted.blob.reveal())), runner_name=session.runner_name,
+            session_id=session.session_id, attempt=session.attempt, stack_id=settings.stack_id, issued_at=issued_at,
+            runner_version=settings.runner_version, runner_sha256=settings.runner_sha256,
+            max_runtime_minutes=settings.max_runtime_minutes,
+        )  # fmt: skip
+        try:
+            return write_config(config)
+        except ContractError as error:
+            raise Unlaunchable(str(error)) from error
+
+
+def without_update(blob: str) -> str:
+    """The JIT config with `DisableUpdate` set: a runner that lives for one job must not spend it on updating itself.
+
+    A blob of another shape is returned as it is. Source: actions/runner, `.runner` settings.
+    """
+    try:
+        files = json.loads(base64.b64decode(blob, validate=True))
+        runner = json.loads(base64.b64decode(files[".runner"], validate=True).decode("utf-8-sig"))
+        runner["DisableUpdate"] = "True"
+        files[".runner"] = base64.b64encode(json.dumps(runner).encode()).decode()
+        return base64.b64encode(json.dumps(files).encode()).decode()
+    except (ValueError, KeyError, TypeError):
+        return blob

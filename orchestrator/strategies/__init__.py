@@ -1,1 +1,0 @@
-"""One file per compute strategy; they do not know each other."""

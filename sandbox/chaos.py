@@ -1,0 +1,126 @@
+"""Everything that may go wrong, in measure: what `--faults` switches on, one by one or all at once (`storm`)."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sandbox.cloud import Cloud
+from sandbox.github.server import StandInGitHub
+from sandbox.rates import Rates
+
+WORKFLOW = Path(__file__).parent / "storm.yml"
+RECLAIMED, NOTICE_S, LONG_S = 4, 2.0, 2.5
+"""Machines that EC2 takes back in the middle of their jobs, how long before it says so (EC2: two minutes), and how long they have
+worked then: by that time only the long jobs are left.
+"""
+LOST_AFTER_S, REQUEUED_AFTER_S = 30.0, 10.0
+"""GitHub's ten minutes and one minute, so that a storm is over while somebody watches."""
+FULL = ("c7i.large", "m7i.large")
+"""Instance types that nobody gets."""
+
+
+FAULTS = {
+    "capacity": "two types and a zone have none",
+    "partial": "half of all fleets are filled in part",
+    "throttling": "a share of AWS's calls is throttled",
+    "rates": "AWS's published rates, at a hundredth of their size",
+    "lost-answers": "a share of the fleets is made and never answered",
+    "lag": "lists and indexes show late what was made",
+    "reclaims": "machines are taken back in the middle of their jobs",
+    "webhooks": "deliveries are lost, late and repeated",
+    "github": "GitHub refuses a share of the calls as too many (429)",
+    "kill": "the orchestrator is killed and started again",
+}
+"""What can be switched on, each alone or with others; `storm` is all of them but `rates`, which leaves room for little else."""
+STORM = frozenset(FAULTS) - {"rates"}
+SMALL = 0.01
+"""Of AWS's rates: thirty machines meet them then as three thousand do in earnest."""
+
+
+def read_faults(text: str) -> frozenset[str]:
+    """`storm`, or names joined by commas. Raises: ValueError."""
+    named = frozenset(filter(None, text.split(",")))
+    if unknown := named - set(FAULTS) - {"storm"}:
+        told = "\n".join(f"  {name:14} {what}" for name, what in {**FAULTS, "storm": "all of these but rates"}.items())
+        raise ValueError(f"--faults: expected some of these, joined by commas, found {', '.join(sorted(unknown))}:\n{told}")
+    return (named - {"storm"}) | (STORM if "storm" in named else frozenset())
+
+
+class Chaos:
+    """Starts with `begin`; `kill` ends the orchestrator as kill -9 does and starts it again."""
+
+    def __init__(self, cloud: Cloud, github: StandInGitHub, kill: Callable[[], None], faults: frozenset[str] = STORM) -> None:
+        self._cloud, self._github, self._kill, self._faults = cloud, github, kill, faults
+        self._over = threading.Event()
+        self._chance = random.Random(5)
+        self.killed = 0
+
+    def begin(self) -> None:
+        """The faults happen from now on."""
+        faults, state, behaviour = self._cloud.faults, self._github.state, self._github.deliveries.behaviour
+        state.lost_after_s, state.requeued_after_s = LOST_AFTER_S, REQUEUED_AFTER_S
+        for fault in self._faults & set(FAULTS):
+            match fault:
+                case "capacity":
+                    faults.full |= {*FULL, self._cloud.client("ec2").describe_subnets()["Subnets"][1]["SubnetId"]}
+                case "partial":
+                    faults.partial = 0.5
+                case "throttling":
+                    faults.throttled = 0.05
+                case "rates":
+                    faults.rates = Rates(SMALL)
+                case "lost-answers":
+                    faults.lost = 0.3
+                case "lag":
+                    faults.unseen_s = 3.0
+                case "webhooks":
+                    behaviour.lost, behaviour.repeated, behaviour.late = 0.1, 0.1, 0.2
+                case "github":
+                    self._github.limits.refused, self._github.limits.status = 0.03, 429
+        if self._faults & {"reclaims", "kill"}:
+            threading.Thread(target=self._rage, daemon=True, name="storm").start()
+
+    def end(self) -> None:
+        """No fault happens any more."""
+        self._over.set()
+        faults = self._cloud.faults
+        faults.partial = faults.throttled = faults.lost = faults.unseen_s = self._github.limits.refused = 0.0
+        faults.rates = None
+        faults.full.clear()
+
+    def told(self) -> str:
+        """What went wrong, for the last line."""
+        seen = {**self._cloud.faults.seen, **self._github.deliveries.seen, **self._github.limits.seen}
+        seen["orchestrator killed"] = self.killed
+        return ", ".join(f"{number} {what}" for what, number in sorted(seen.items()) if number)
+
+    def _rage(self) -> None:
+        """Take machines away while their jobs run, and the orchestrator once in between."""
+        taken: set[str] = set()
+        since_s: dict[str, float] = {}
+        while len(taken) < RECLAIMED and not self._over.wait(0.25):
+            now_s = time.monotonic()
+            busy = {runner.name for runner in self._github.state.runners.values() if runner.job is not None}
+            since_s = {one: since_s.get(one, now_s) for one in self._at_work(busy)}
+            at_work = [one for one, at_s in since_s.items() if one not in taken and now_s - at_s >= LONG_S]
+            if at_work:
+                taken.add(chosen := self._chance.choice(at_work))
+                if "reclaims" in self._faults:
+                    self._cloud.reclaim(chosen, NOTICE_S)
+                if len(taken) == RECLAIMED // 2 and "kill" in self._faults:
+                    self._kill()
+                    self.killed += 1
+                self._over.wait(1.0)
+
+    def _at_work(self, runners: set[str]) -> list[str]:
+        """Instances whose console shows that one of these runners is theirs."""
+        found = []
+        for instance_id in list(self._cloud.instances.machines):
+            console = self._cloud.instances.console(instance_id)
+            if "phase.entered phase=running" in console and "phase.entered phase=settling" not in console:
+                found.append(instance_id)
+        return found if runners else []

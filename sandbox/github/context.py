@@ -1,0 +1,119 @@
+"""What the parts of the stand-in GitHub share: its Apps and their keys, its state, who may ask."""
+
+from __future__ import annotations
+
+import base64
+import json
+import queue
+import uuid
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.github import views
+from sandbox.github.deliveries import Deliveries
+from sandbox.github.http import Call
+from sandbox.github.limits import Limits
+from sandbox.github.records import JobRecord, Refusal
+from sandbox.github.state import GitHubState
+from sandbox.runner.release import Archive
+
+
+class GitHubContext:
+    """One repository and the Apps that are installed there."""
+
+    url: str
+
+    def __init__(
+        self, owner: str = "octo", repo: str = "sandbox", archive: Archive | None = None, architecture: str = "x64", apps: int = 1
+    ) -> None:
+        """`apps`: how many Apps are installed here; the first has the webhook."""
+        self.webhook_secret = uuid.uuid4().hex
+        self.app_id = "1"
+        self.app_keys = {str(n + 1): rsa.generate_private_key(public_exponent=65537, key_size=2048) for n in range(apps)}
+        self.uninstalled: set[str] = set()
+        """Apps that somebody took away again."""
+        self.permissions = dict(views.PERMISSIONS)
+        self.limits = Limits()
+        self.app_of_token: dict[str, str] = {}
+        self.state = GitHubState(owner, repo, self._on_change)
+        self.archive, self.architecture = archive, architecture
+        self.deliveries = Deliveries(self.webhook_secret)
+        self.keys: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(4)
+
+    @property
+    def app_private_key(self) -> str:
+        """The first App's key as PEM."""
+        return self.private_key(self.app_id)
+
+    def private_key(self, app_id: str) -> str:
+        """The private key of that App as PEM."""
+        kind = serialization.PrivateFormat.PKCS8
+        return self.app_keys[app_id].private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()).decode()
+
+    def insist_on_token(self, call: Call) -> None:
+        """Raises: Refusal 401 without a token of ours that is still valid."""
+        self.state.insist_on_token(call.headers.get("Authorization", ""))
+
+    def insist_on_app(self, call: Call) -> str:
+        """The App that signed the request."""
+        token = call.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            app = str(jwt.decode(token, options={"verify_signature": False}).get("iss", ""))
+            key = self.app_keys.get(app, self.app_keys[self.app_id]).public_key()
+            claims = jwt.decode(token, key, algorithms=["RS256"], options={"require": ["exp", "iat", "iss"]})
+        except jwt.PyJWTError as error:
+            raise Refusal(401, f"A JSON web token could not be decoded: {error}") from error
+        if app not in self.app_keys or claims["exp"] - claims["iat"] > 600:
+            raise Refusal(401, "'Issuer' or 'Expiration time' claim is not acceptable")
+        return app
+
+    def runner_files(self, identity: int, name: str, client_id: str, key: rsa.RSAPrivateKey, work: str) -> dict[str, str]:
+        """Source: the layers of a JIT config in actions/runner; values are strings there too."""
+        runner = {
+            "AgentId": str(identity), "AgentName": name, "PoolId": "1", "PoolName": "Default", "ServerUrl": f"{self.url}/",
+            "ServerUrlV2": f"{self.url}/broker/", "UseV2Flow": "True", "WorkFolder": work, "Ephemeral": "True",
+        }  # fmt: skip
+        token_url = f"{self.url}/oauth/token"
+        credentials = {
+            "scheme": "OAuth",
+            "data": {"clientId": client_id, "authorizationUrl": token_url, "requireFipsCryptography": "True"},
+        }
+        numbers = key.private_numbers()
+        parts = {
+            "d": numbers.d, "dp": numbers.dmp1, "dq": numbers.dmq1, "exponent": numbers.public_numbers.e,
+            "inverseQ": numbers.iqmp, "modulus": numbers.public_numbers.n, "p": numbers.p, "q": numbers.q,
+        }  # fmt: skip
+        parameters = {n: base64.b64encode(v.to_bytes((v.bit_length() + 7) // 8, "big")).decode() for n, v in parts.items()}
+        files = {".runner": runner, ".credentials": credentials, ".credentials_rsaparams": parameters}
+        return {file: base64.b64encode(json.dumps(content).encode()).decode() for file, content in files.items()}
+
+    def make_keys(self) -> None:
+        """RSA keys take a while: a few are kept ready."""
+        while not self.state.closed:
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            while not self.state.closed:
+                try:
+                    self.keys.put(key, timeout=1.0)
+                    break
+                except queue.Full:
+                    continue
+
+    def _on_change(self, action: str, job: JobRecord) -> None:
+        run = self.state.runs.get(job.run_id)
+        if run is not None:
+            self.deliveries.put(action, json.dumps(views.delivery(self.state, action, run, job, self.url)).encode())
+
+    def deliver(self, guid: str, body: bytes) -> int:
+        """One delivery at once; the status it was answered with, 599 for no answer."""
+        return self.deliveries.send(guid, body)
+
+    @property
+    def webhook_url(self) -> str | None:
+        """Where deliveries go; None: nowhere yet."""
+        return self.deliveries.url
+
+    @webhook_url.setter
+    def webhook_url(self, url: str | None) -> None:
+        self.deliveries.url = url

@@ -1,0 +1,101 @@
+"""The layers hold, and a module that breaks them is seen: also one that is made tomorrow."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = ("agent", "orchestrator", "sandbox", "simulation")
+PURE = ("agent", "orchestrator", "simulation")
+"""Packages in which only what is on a list may touch the world."""
+PURITY = "Only adapters, entry points and wiring touch the world"
+FOLDERS = sorted(
+    str(path.parent.relative_to(CHECKOUT))
+    for package in PURE
+    for path in (CHECKOUT / package).rglob("__init__.py")
+    if "adapters" not in path.parts
+)
+"""Every package but the adapters."""
+
+
+def linted(directory: Path) -> subprocess.CompletedProcess[str]:
+    """`lint-imports` on the packages that lie in `directory`."""
+    code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command; lint_imports_command()"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": str(directory), "COLUMNS": "200"}
+    words = [sys.executable, "-c", code, "--no-cache"]
+    return subprocess.run(words, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what is linted."""
+    for package in PACKAGES:
+        shutil.copytree(CHECKOUT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / ".importlinter", tmp_path)
+    return tmp_path
+
+
+def plant(module: Path, line: str) -> None:
+    """One more import at the top of a module, or a new module."""
+    first = "from __future__ import annotations\n"
+    text = module.read_text("utf-8") if module.exists() else first
+    module.write_text(text.replace(first, f"{first}{line}\n", 1), encoding="utf-8")
+
+
+def test_every_import_goes_downwards(tree: Path) -> None:
+    told = linted(tree)
+
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert " 0 broken" in told.stdout
+
+
+def test_chance_in_a_new_module_of_any_package_is_named(tree: Path) -> None:
+    for folder in FOLDERS:
+        plant(tree / folder / "made_tomorrow.py", "import random")
+
+    told = linted(tree).stdout
+
+    assert f"{PURITY} BROKEN" in told
+    named = set(re.findall(r"(\S+)\.made_tomorrow -> random", told))
+    assert named == {folder.replace("/", ".") for folder in FOLDERS}
+    assert len(named) >= 10
+
+
+@pytest.mark.parametrize("module", ["boto3", "requests", "time", "threading", "subprocess", "os", "socket", "queue"])
+def test_whatever_touches_the_world_is_on_the_list(module: str) -> None:
+    contract = (CHECKOUT / ".importlinter").read_text("utf-8").split("contract:purity]")[1].split("ignore_imports")[0]
+
+    assert f"\n    {module}\n" in contract
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "broken"),
+    [
+        ("agent/lifecycle.py", "import time", PURITY),
+        ("agent/utils.py", "", "The agent's modules import downwards only"),
+        ("agent/errors.py", "import sandbox.imds", "The agent knows nobody else"),
+        ("agent/lifecycle.py", "import agent.wiring", "The agent's modules import downwards only"),
+        ("orchestrator/turns.py", "import sandbox.workflow", "The orchestrator knows neither the sandbox nor the simulation"),
+        ("orchestrator/turns.py", "import simulation.clock", "The orchestrator knows neither the sandbox nor the simulation"),
+        ("orchestrator/store/model.py", "import agent.lifecycle", "The orchestrator knows only the agent's contract"),
+        ("orchestrator/fleet/demand.py", "import orchestrator.jobs.model", "The fleet knows no source of work"),
+        ("orchestrator/fleet/demand.py", "import orchestrator.compute.ec2.calls", "The fleet knows no source of work"),
+        ("orchestrator/compute/local.py", "import orchestrator.compute.ec2.calls", "Strategies do not know each other"),
+        ("orchestrator/store/model.py", "import orchestrator.fleet.demand", "The orchestrator's packages import downwards only"),
+        ("sandbox/helpers.py", "", "The sandbox's modules import downwards only"),
+    ],
+)
+def test_a_module_that_breaks_the_layers_is_named(module: str, line: str, broken: str, tree: Path) -> None:
+    plant(tree / module, line)
+
+    told = linted(tree)
+
+    assert told.returncode != 0
+    assert re.search(rf"{re.escape(broken)}.* BROKEN", told.stdout)

@@ -1,0 +1,77 @@
+"""What operators ask for, cut short after each of its calls: killed there, the answer lost, the call refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import Unanswered
+from orchestrator.store.naming import set_key
+from simulation.calls import Crash
+from simulation.world import World
+from tests.orchestrator.plays import (
+    Play,
+    busy,
+    deregistered,
+    idle,
+    nothing_is_left_of_the_only_one,
+    numbered,
+    paused_with_a_job,
+    unregistered,
+)
+
+LABELS = ("runs-fleet",)
+
+
+def dismisses(world: World) -> None:
+    world.turns.dismiss(world.sessions[0].session_id)
+    world.reconcile()
+
+
+def resumes(world: World) -> None:
+    world.turns.pause(paused=False)
+    world.reconcile()
+
+
+def one_machine_and_no_pause(world: World) -> None:
+    assert not world.records.stack().paused and world.compute.launched == 1
+
+
+def drains(world: World) -> None:
+    world.turns.pause(paused=True)
+    world.turns.drain()
+
+
+def prepares(world: World) -> None:
+    world.turns.prepare("octo", "widgets", LABELS, 2, 600.0)
+    world.reconcile()
+
+
+def all_or_none_is_prepared(world: World) -> None:
+    label_set = world.records.label_set(set_key("octo", "widgets", 1, LABELS))
+    assert world.compute.launched == (2 if label_set is not None and label_set.prepared else 0)
+
+
+PLAYS = {
+    "an operator ends a session": Play(busy, dismisses, nothing_is_left_of_the_only_one, after=unregistered),
+    "an operator resumes": Play(paused_with_a_job, resumes, one_machine_and_no_pause),
+    "an operator drains": Play(idle, drains, nothing_is_left_of_the_only_one, after=deregistered),
+    "an operator prepares": Play(lambda world: None, prepares, all_or_none_is_prepared, again=False),
+}
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_a_turn_that_nothing_cuts_short_is_right_and_taken_twice_it_changes_nothing(name: str) -> None:
+    PLAYS[name].taken_once_and_twice()
+
+
+@pytest.mark.parametrize("failure", [Crash, Unanswered])
+@pytest.mark.parametrize(("name", "number", "call"), numbered(PLAYS))
+def test_cut_short_after_any_call_the_world_is_right_in_the_end(
+    name: str, number: int, call: str, failure: type[Exception]
+) -> None:
+    assert PLAYS[name].cut_short(number, failure) == call
+
+
+@pytest.mark.parametrize("name", PLAYS)
+def test_with_any_call_refused_the_world_is_right_in_the_end(name: str) -> None:
+    assert PLAYS[name].refused_at_each_call() >= 1

@@ -1,0 +1,217 @@
+"""Which jobs failed because their machines were taken away: by what GitHub, the agent and EC2 say, and when each said it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import msgspec
+import pytest
+
+from orchestrator.jobs.model import JobState
+from orchestrator.jobs.reruns import was_reclaimed
+from orchestrator.ports import Received
+from simulation.examples import a_job, a_session, an_event, an_instance_event, sender_of, some_settings
+from simulation.world import World
+from tests.orchestrator.rescues import RUN, ends, happens, is_taken_away, reruns, running
+
+WARNING = "EC2 Spot Instance Interruption Warning"
+
+
+@pytest.mark.parametrize("reason", ["job_lost", "listener_killed"])
+@pytest.mark.parametrize("order", sorted(itertools.permutations(["warned", "word", "failed"])))
+def test_a_runner_that_only_went_is_explained_by_the_warning_that_ec2_gave_before_whenever_that_is_heard(
+    order: tuple[str, ...], reason: str
+) -> None:
+    world = World()
+    running(world, "build")
+    session, warned_at = world.session, world.clock.at
+    world.clock.at += 100.0
+
+    for what in order:
+        if what == "warned":
+            world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id, warned_at))
+        elif what == "word":
+            world.hear_the_end("failure", session=session, reason=reason)
+            world.compute.instances[session.instance_id] = "terminated"
+        else:
+            ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "warned_s"), [("job_lost", None), ("job_lost", +60.0), ("job_failed", -60.0), ("runner_failed", -60.0)]
+)
+def test_a_job_that_was_red_on_its_own_is_not_run_again_for_a_warning(reason: str, warned_s: float | None) -> None:
+    """None: there was none; else seconds after its end."""
+    world = World()
+    running(world, "build")
+    session = world.session
+    world.clock.at += 100.0
+    ended_at = world.clock.at
+    world.hear_the_end("failure", session=session, reason=reason)
+    ends(world, "build")
+    world.compute.instances[session.instance_id] = "terminated"
+    world.clock.at += 100.0
+
+    if warned_s is not None:
+        world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id, ended_at + warned_s))
+
+    assert reruns(world) == []
+
+
+def test_a_late_word_that_the_job_was_red_on_its_own_withdraws_the_rescue() -> None:
+    world = World()
+    running(world, "build")
+    session = world.session
+    world.compute.instances[session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+    ends(world, "build")
+    assert world.records.rerun(RUN).wanted == {"build": 1}  # type: ignore[union-attr]
+
+    world.hear_the_end("failure", session=session, reason="job_failed")
+
+    assert reruns(world) == [] and "rerun.withdrawn" in world.journal.names
+
+
+def test_a_job_that_an_operator_ended_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+
+    world.turns.dismiss(world.session.session_id)
+    ends(world, "build")
+
+    assert reruns(world) == []
+
+
+def test_a_job_that_was_red_before_its_machine_went_without_a_word_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    ends(world, "build")
+
+    world.clock.at += 60.0
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.ticks(until_s=120.0)
+
+    assert (world.session.reason, reruns(world)) == ("instance_gone", [])
+
+
+def test_a_job_that_was_red_on_another_machine_is_not_run_again_for_the_first() -> None:
+    world = World()
+    running(world, "build")
+    first = world.session
+    world.told(an_event(job_id="9"))
+    second = next(one for one in world.sessions if not one.bound_job)
+
+    ended = {"job_id": "1", "name": "build", "runner_name": second.runner_name, "conclusion": "failure", "at": world.clock.at}
+    happens(world, an_event("completed", **ended))
+    world.hear_the_end("interrupted", session=first, reason="spot_notice")
+
+    assert reruns(world) == []
+
+
+def test_a_machine_that_vanished_without_a_word_is_a_reclaim_too() -> None:
+    world = World()
+    running(world, "build")
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+
+    ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "status", "bound"),
+    list(itertools.product(["failure", "success", "cancelled"], ["interrupted", "failure"], ["1", "2"])),
+)
+def test_only_a_failed_job_on_an_interrupted_machine_of_its_own_was_reclaimed(conclusion: str, status: str, bound: str) -> None:
+    job = a_job(state=JobState.COMPLETED, conclusion=conclusion)
+
+    reclaimed = was_reclaimed(job, a_session(status=status, bound_job=bound))
+
+    assert reclaimed is ((conclusion, status, bound) == ("failure", "interrupted", "1"))
+
+
+def test_a_job_that_failed_while_we_were_away_for_want_of_its_machine_is_run_again() -> None:
+    world = World(settings=some_settings(watch_s=60.0))
+    running(world, "build")
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.clock.at += 1200.0
+    told = world.github.jobs["1"]
+
+    world.github.jobs["1"] = failed = msgspec.structs.replace(
+        told, action="completed", conclusion="failure", at=world.clock.at - 600.0
+    )
+    world.told(failed)
+    world.ticks(until_s=180.0)
+
+    assert reruns(world) == [("7", "")]
+
+
+def test_where_ec2_says_when_a_machine_went_that_is_when_it_went() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    ends(world, "build")
+    went_at, identity = world.clock.at + 40.0, world.session.instance_id
+    world.compute.instances[identity] = "terminated"
+    world.compute.ended[identity] = went_at
+
+    world.clock.at += 50.0
+    world.ticks(until_s=30.0)
+
+    assert (world.session.gone_at, reruns(world)) == (went_at, [])
+
+
+def test_an_interruption_that_waited_in_the_queue_came_before_what_followed_from_it() -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    session = world.session
+    world.clock.at += 10.0
+    ends(world, "build")
+
+    world.clock.at += 10.0
+    told = {"status": "interrupting", "instance_id": session.instance_id, "session_id": session.session_id, "job_id": "1"}
+    message = Received(json.dumps({**told, "reason": "spot_notice"}), "receipt", sender_of(session), waited_s=12.0)
+    world.turns.on_agent_message(message)
+    world.compute.instances[session.instance_id] = "terminated"
+    world.ticks(until_s=60.0)
+
+    assert (world.session.reason, reruns(world)) == ("instance_gone", [("7", "")])
+
+
+@pytest.mark.parametrize("order", [("taken", "failed"), ("failed", "taken")])
+def test_t6_a_reclaimed_job_is_run_again_in_whichever_order_both_are_told(order: tuple[str, ...]) -> None:
+    world = World()
+    running(world, "build")
+
+    for what in order:
+        is_taken_away(world, "build") if what == "taken" else ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+    assert "rerun.requested" in world.journal.names
+
+
+def test_a_job_that_is_red_on_its_own_merits_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+
+    ends(world, "build")
+    world.hear_the_end("failure", session=world.session, reason="job_failed")
+
+    assert reruns(world) == [] and world.records.rerun(RUN) is None
+
+
+@pytest.mark.parametrize("conclusion", ["success", "cancelled", "skipped", "timed_out", "neutral"])
+def test_a_reclaimed_machine_whose_job_did_not_fail_changes_nothing(conclusion: str) -> None:
+    world = World()
+    running(world, "build")
+
+    is_taken_away(world, "build")
+    ends(world, "build", conclusion)
+
+    assert reruns(world) == []

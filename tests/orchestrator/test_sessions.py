@@ -1,0 +1,291 @@
+"""What happens to one session: it is registered and configured, moves on, is taken back if it is idle, and ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.contract.config import read_config
+from orchestrator.errors import PACED, ServiceFailed, Throttled, Unanswered
+from orchestrator.fleet.sessions import FAREWELL_S, FIRST_LOOK_S, handle_of
+from orchestrator.store.kinds import changed
+from orchestrator.store.naming import Scope
+from orchestrator.store.states import SessionState
+from simulation.clock import MORNING
+from simulation.examples import an_event, some_settings
+from simulation.world import World, old_records
+from tests.orchestrator.fleets import queue, the_label_set
+
+
+def test_r4_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> None:
+    world = World()
+    world.calls.lose("github.mint")
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    (lost,) = world.github.runners
+
+    world.ticks(until_s=70.0)
+
+    assert list(world.github.runners) == [world.session.runner_id] != [lost]
+    assert world.session.state is SessionState.CONFIGURED
+
+
+def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open() -> None:
+    world = World()
+    world.calls.script("github.mint", times=None, answer=lambda *_: None)
+
+    with pytest.raises(ServiceFailed, match="NameTaken"):
+        world.told(an_event())
+
+    assert (world.session.state, world.configurations.values) == (SessionState.LAUNCHED, {})
+
+
+def test_a_configuration_too_large_for_its_parameter_ends_its_session_and_says_so() -> None:
+    world = World()
+
+    world.told(an_event(labels=("runs-fleet=7", "x" * 5000)))
+
+    first = world.sessions[0]
+    assert (first.reason, "characters" in first.error or "bytes" in first.error) == ("unconfigurable", True)
+
+
+def test_t8_a_cancelled_job_leaves_a_surplus_that_is_taken_back_after_a_minute() -> None:
+    world = World()
+    session = world.launched()
+    world.told(an_event("completed", conclusion="cancelled"))
+
+    world.ticks(until_s=50.0)
+    kept = world.compute.instances[session.instance_id]
+    world.ticks(until_s=90.0)
+
+    assert (kept, world.compute.instances[session.instance_id]) == ("running", "terminated")
+    assert (world.session.reason, world.session.state) == ("surplus", SessionState.CLOSED)
+    assert (world.github.runners, world.configurations.values) == ({}, {})
+
+
+def test_a_surplus_runner_that_is_busy_is_kept() -> None:
+    world = World()
+    session = world.launched()
+    for runner in world.github.runners.values():
+        runner.busy = True
+    world.told(an_event("completed", conclusion="cancelled"))
+
+    world.ticks(until_s=300.0)
+
+    assert world.compute.instances[session.instance_id] == "running"
+
+
+def is_taken_back(world: World, how: str) -> None:
+    """All that is idle: as a surplus of which a minute has passed, or by an operator."""
+    if how == "drain":
+        world.turns.pause(paused=True)
+        world.turns.drain()
+    else:
+        world.told(an_event("completed", conclusion="cancelled"))
+        world.ticks(until_s=120.0)
+
+
+@pytest.mark.parametrize("how", ["surplus", "drain"])
+def test_p5_a_runner_that_github_calls_busy_is_taken_back_by_nobody_though_we_think_it_idle(how: str) -> None:
+    world = World()
+    session = world.launched()
+    world.hear("started")
+    world.github.runners[session.runner_id].busy = True
+
+    is_taken_back(world, how)
+
+    assert world.session.state is SessionState.READY
+    assert (world.compute.instances[session.instance_id], set(world.github.runners)) == ("running", {session.runner_id})
+
+
+@pytest.mark.parametrize("how", ["surplus", "drain"])
+def test_p10_a_runner_that_gets_a_job_between_the_look_and_the_act_is_kept(how: str) -> None:
+    world = World()
+    session = world.launched()
+    world.hear("started")
+
+    def then_busy(scope: Scope, name: str) -> None:
+        world.github.runners[session.runner_id].busy = True
+
+    world.calls.script("github.find", times=None, after=then_busy)
+    is_taken_back(world, how)
+
+    assert (world.session.state, world.compute.instances[session.instance_id]) == (SessionState.READY, "running")
+
+
+def test_p9_a_drain_finds_every_idle_session_among_records_of_every_kind_and_nothing_else() -> None:
+    world = World(settings=some_settings(launches_per_minute=1000.0))
+    queue(world, 60)
+    world.reconcile()
+    old_records(world, 20)
+    before = {session.session_id: session for session in world.sessions if session.session_id.startswith("s-old")}
+
+    world.turns.pause(paused=True)
+    failed = world.turns.drain()
+
+    assert failed == {} and set(world.compute.instances.values()) == {"terminated"} and world.compute.launched == 60
+    assert {one.session_id: one for one in world.sessions if one.state is not SessionState.ENDED} == before
+
+
+def test_p3_what_is_taken_back_is_not_made_again_in_the_same_breath() -> None:
+    world = World()
+    queue(world, 3, first=0)
+    world.reconcile()
+    world.told(an_event("completed", job_id="0", conclusion="cancelled"))
+
+    world.ticks(until_s=300.0)
+
+    assert (world.compute.launched, sorted(world.compute.instances.values())) == (3, ["running", "running", "terminated"])
+
+
+FIRST = f"i-{1:017x}"
+"""The id of the first machine that EC2's twin makes."""
+
+
+def test_a_registration_after_a_lost_one_is_an_attempt_of_its_own_and_an_agent_of_the_first_is_not_heard() -> None:
+    world = World()
+    world.calls.lose("github.mint")
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    world.ticks(until_s=70.0)
+
+    told = read_config(world.configurations.values[FIRST]).attempt
+    world.hear("started", attempt=1)
+    unheard = world.session.state
+    world.hear("started", attempt=2)
+
+    assert (told, world.session.attempt) == (2, 2)
+    assert (unheard, world.session.state) == (SessionState.CONFIGURED, SessionState.READY)
+
+
+def test_a_configuration_that_was_written_before_the_answer_was_lost_is_left_as_it_is() -> None:
+    world = World()
+    world.calls.lose("configurations.put")
+    with pytest.raises(Unanswered):
+        world.told(an_event())
+    written = dict(world.configurations.values)
+
+    world.ticks(until_s=70.0)
+
+    assert (world.session.state, world.configurations.values) == (SessionState.CONFIGURED, written)
+    assert (world.calls.made.count("github.mint"), world.session.runner_id) == (1, *world.github.runners)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_configuration_of_an_earlier_registration_is_replaced_at_once_or_by_the_next_turn(late: bool) -> None:
+    world = World()
+    world.configurations.values[FIRST], world.configurations.replaces_late = "of a registration that is gone", late
+    if late:
+        with pytest.raises(ServiceFailed, match="Deleted"):
+            world.told(an_event())
+        world.ticks(until_s=70.0)
+    else:
+        world.told(an_event())
+
+    config = read_config(world.configurations.values[FIRST])
+    assert (config.session_id, world.session.state) == (world.session.session_id, SessionState.CONFIGURED)
+
+
+@pytest.mark.parametrize(
+    ("error", "due_s", "kept"),
+    [
+        (Throttled("github:x", "403", until=MORNING + 20.0), 20.0, 1),
+        (Throttled("github:x", "403"), 5.0, 1),
+        (Throttled("github:x", "403", until=MORNING + 1e4), 60.0, 1),
+        (Throttled("ssm:PutParameter", PACED, until=MORNING + 20.0), 20.0, 0),
+        (ServiceFailed("github:x", "500"), 60.0, 1),
+    ],
+)
+def test_a_turn_that_failed_is_due_again_and_remembered_unless_it_only_had_to_wait(
+    error: ServiceFailed, due_s: float, kept: int
+) -> None:
+    world = World(settings=some_settings(lease_s=60.0))
+    world.calls.fail("github.mint", error)
+
+    with pytest.raises(type(error)):
+        world.told(an_event())
+
+    assert (world.session.due, [one.what for one in world.session.failures]) == (MORNING + due_s, [str(error)] * kept)
+
+
+def test_a_session_has_an_end_once_and_whoever_reports_another_changes_nothing() -> None:
+    world = World()
+    first = world.turns.sessions.ended(world.launched(), "failure", "broken", "x" * 2000)
+    before = the_label_set(world).idle_exits
+
+    again = world.turns.sessions.ended(first, "success", "other", "")
+
+    assert again == first == world.records.session(first.session_id)
+    assert (first.reason, len(first.error), sum(before.values())) == ("broken", 1000, 1)
+    assert (the_label_set(world).idle_exits, first.deadline, first.due) == (before, MORNING + FAREWELL_S, MORNING + FIRST_LOOK_S)
+
+
+@pytest.mark.parametrize(("reason", "counted"), [("surplus", 0), ("dismissed", 0), ("unclaimed", 1)])
+def test_only_ends_of_which_nobody_here_is_the_cause_bring_a_backoff_nearer(reason: str, counted: int) -> None:
+    world = World()
+
+    world.turns.sessions.ended(world.launched(), "interrupted", reason, "")
+
+    assert sum(the_label_set(world).idle_exits.values()) == counted
+    assert world.wakes.waiting == [the_label_set(world).set_key]
+
+
+def test_a_move_that_the_table_does_not_allow_writes_and_tells_nothing() -> None:
+    world = World()
+    session = world.at_work()
+    moved, writes = len(world.journal.of("session.moved")), world.calls.made.count("tables.write")
+
+    same = world.turns.sessions.moved(session, SessionState.READY, ready_at=1.0)
+
+    assert same is session
+    assert (len(world.journal.of("session.moved")), world.calls.made.count("tables.write")) == (moved, writes)
+
+
+@pytest.mark.parametrize("watch_s", [60.0, 1e6])
+def test_a_session_that_moved_is_looked_at_after_a_while_and_never_after_its_deadline(watch_s: float) -> None:
+    world = World(settings=some_settings(watch_s=watch_s))
+
+    session = world.launched()
+
+    assert session.due == min(MORNING + watch_s, session.deadline) < session.expires_at
+
+
+@pytest.mark.parametrize(
+    ("error", "grade"),
+    [
+        (Throttled("ec2:TerminateInstances", "RequestLimitExceeded"), "retry"),
+        (Unanswered("ec2:TerminateInstances"), "retry"),
+        (ServiceFailed("ec2:TerminateInstances", "Unavailable"), "retry"),
+        (ServiceFailed("ec2:TerminateInstances", "UnauthorizedOperation"), "error"),
+    ],
+)
+def test_a_machine_that_cannot_be_ended_is_said_to_be_tried_again_or_to_want_somebody(error: ServiceFailed, grade: str) -> None:
+    world = World()
+    session = world.launched()
+    world.calls.fail("ec2.terminate", error)
+
+    with pytest.raises(type(error)):
+        world.turns.sessions.stop(handle_of(session))
+
+    assert [told["grade"] for told in world.journal.of("machine.stop")] == [grade]
+
+
+def test_a_machine_that_was_gone_already_is_no_failure() -> None:
+    world = World()
+    session = world.launched()
+    world.becomes(None)
+
+    world.turns.sessions.stop(handle_of(session))
+
+    assert [told["grade"] for told in world.journal.of("machine.stop")] == ["info"]
+
+
+@pytest.mark.parametrize("how", ["bound", "busy", "unknown"])
+def test_a_session_that_is_not_idle_is_not_even_asked_about(how: str) -> None:
+    world = World()
+    session = world.launched()
+    changes: dict[str, dict[str, object]] = {"bound": {"bound_job": "1"}, "busy": {"state": SessionState.BUSY}, "unknown": {}}
+    known = world.records.put(changed(session, **changes[how]))
+
+    world.turns.sessions.release("s-unknown" if how == "unknown" else known.session_id)
+
+    assert world.session == known and "github.find" not in world.calls.made

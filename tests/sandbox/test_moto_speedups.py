@@ -1,0 +1,102 @@
+"""moto, quicker: its answers are the same as its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.dynamodb.models import dynamodb_backends
+from moto.ec2.models import EC2Backend
+
+from sandbox.moto_speedups import Dispatcher, quicken, quicken_queries
+
+ASKED: list[dict[str, list[str]] | None] = [
+    None, {"resource-id": ["i-1"]}, {"resource-id": ["i-1", "i-2", "i-1"]}, {"resource-id": ["i-9"]}, {"resource-id": ["i-*"]},
+    {"resource-id": ["i-1"], "key": ["stack"]}, {"key": ["stack"]}, {"resource-id": ["subnet-1"]},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backend() -> Any:
+    made = EC2Backend("us-east-1", DEFAULT_ACCOUNT_ID)
+    for number in range(3):
+        made.create_tags([f"i-{number}", f"subnet-{number}"], {"stack": "sandbox", "number": str(number)})
+    return made
+
+
+@pytest.mark.parametrize("filters", ASKED, ids=str)
+def test_tags_are_told_as_moto_tells_them(backend: Any, filters: dict[str, list[str]] | None) -> None:
+    own = EC2Backend.describe_tags(backend, filters=filters)
+    quicken(backend)
+
+    assert sorted(map(str, backend.describe_tags(filters=filters))) == sorted(map(str, own))
+
+
+def test_tags_that_come_later_are_told_too(backend: Any) -> None:
+    quicken(backend)
+    backend.create_tags(["i-7"], {"stack": "later"})
+
+    assert [told["value"] for told in backend.describe_tags(filters={"resource-id": ["i-7"]})] == ["later"]
+
+
+@pytest.mark.parametrize(
+    "host", [None, "moto_api", "dynamodb", "ec2.us-east-1.amazonaws.com", "bucket.s3.us-east-1.amazonaws.com"]
+)
+def test_a_service_is_found_by_its_host_as_moto_finds_it(host: str | None) -> None:
+    quick = Dispatcher()
+
+    assert [quick.get_backend_for_host(host) for _ in range(2)] == [super(Dispatcher, quick).get_backend_for_host(host)] * 2
+
+
+FEW = st.sampled_from(["a", "b", "c"])
+ROWS = st.lists(
+    st.fixed_dictionaries({"id": FEW, "row": FEW}, optional={"shard": FEW, "due": st.integers(0, 9), "other": FEW}), max_size=12
+)
+QUERIES: list[dict[str, Any]] = [
+    {"KeyConditionExpression": "id = :x"},
+    {"KeyConditionExpression": "id = :x AND begins_with(#row, :x)", "ExpressionAttributeNames": {"#row": "row"}},
+    {"IndexName": "by-due", "KeyConditionExpression": "shard = :x"},
+    {"IndexName": "by-due", "KeyConditionExpression": "shard = :x AND due <= :n"},
+    {"IndexName": "by-due", "KeyConditionExpression": "shard = :x", "Limit": 1, "ScanIndexForward": False},
+    {"IndexName": "by-other", "KeyConditionExpression": "other = :x"},
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=ROWS, sought=FEW)
+def test_queries_are_answered_as_moto_answers_them(rows: list[dict[str, Any]], sought: str) -> None:
+    with mock_aws():
+        client = boto3.client("dynamodb", region_name="us-east-1")
+        backend = dynamodb_backends[DEFAULT_ACCOUNT_ID]["us-east-1"]
+        client.create_table(
+            TableName="t", BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "N" if name == "due" else "S"}
+                for name in ("id", "row", "shard", "due", "other")
+            ],
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}, {"AttributeName": "row", "KeyType": "RANGE"}],
+            GlobalSecondaryIndexes=[
+                {"IndexName": "by-due", "Projection": {"ProjectionType": "KEYS_ONLY"}, "KeySchema": [
+                    {"AttributeName": "shard", "KeyType": "HASH"}, {"AttributeName": "due", "KeyType": "RANGE"}]},
+                {"IndexName": "by-other", "Projection": {"ProjectionType": "ALL"}, "KeySchema": [
+                    {"AttributeName": "other", "KeyType": "HASH"}]},
+            ],
+        )  # fmt: skip
+        for row in rows:
+            client.put_item(TableName="t", Item={k: {"N": str(v)} if k == "due" else {"S": v} for k, v in row.items()})
+        for asked in QUERIES:
+            values = {":x": {"S": sought}} | ({":n": {"N": "5"}} if ":n" in asked["KeyConditionExpression"] else {})
+            told = {"TableName": "t", "ExpressionAttributeValues": values, **asked}
+            backend.__dict__.pop("query", None)
+            own = client.query(**told)
+            quicken_queries(backend)
+            assert "query" in vars(backend)
+            quick = client.query(**told)
+            for answer in (own, quick):
+                answer.pop("ResponseMetadata")
+            assert quick == own
