@@ -81,6 +81,6 @@ def read_job_message(received: Received, journal: Journal) -> JobEvent | None:
     """The event in a message of the job queue; None: it cannot be read, which the log says, and is dropped."""
     try:
         return msgspec.json.decode(received.body, type=JobEvent)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         journal.event("job_message.unusable", error=str(error))
         return None

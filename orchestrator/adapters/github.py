@@ -53,9 +53,9 @@ class GitHubApp(GitHubWire):
             left = self.left(scope)
         if self.is_shut_out(scope):
             return RegistrationQuota(0, NOT_LET_IN)
-        return (
-            RegistrationQuota(1, NOT_LET_IN, on_trial=True) if self.is_on_trial(scope) and left != 0 else RegistrationQuota(left)
-        )
+        if self.is_on_trial(scope) and left != 0:
+            return RegistrationQuota(1, NOT_LET_IN, on_trial=True)
+        return RegistrationQuota(left, "GitHub's limit of registrations")
 
     def find(self, scope: Scope, name: str) -> int | None:
         """The runner of exactly this name."""

@@ -139,7 +139,7 @@ def test_every_change_of_what_is_known_is_told_with_what_was_known_before(tmp_pa
 
     assert [after for _, after in observer.decisions][:-1] == [before for before, _ in observer.decisions][1:]
     assert [after.job for _, after in observer.decisions][:2] == [None, "build"]
-    assert (watch.result, watch.exit_code) == ("Failed", 0)
+    assert (watch.job_result, watch.exit_code) == ("Failed", 0)
 
 
 def test_a_stop_that_is_asked_for_interrupts_at_once_and_once(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_last_words_of_a_runner_count_though_they_come_after_its_end(tmp_pat
 
     watch = bench.attend()
 
-    assert (watch.result, bench.clock.age_s) == ("Succeeded", 11.5)
+    assert (watch.job_result, bench.clock.age_s) == ("Succeeded", 11.5)
 
 
 def test_the_exit_code_of_a_runner_that_had_to_be_given_up_is_taken_when_it_comes_after_all(tmp_path: Path) -> None:

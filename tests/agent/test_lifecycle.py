@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from agent.contract.messages import Status
+from agent.errors import Exit
+from agent.phases import Phase
+from agent.ports import Signalled
+from simulation.agent_inbox import HANGS, Script, refused
+from simulation.agent_runner import job
+from simulation.agent_services import API_URL
+from simulation.agent_world import VirtualWorld, config_text, token_text
+
+UNREACHABLE = refused("Unreachable")
+NOT_THERE = refused("ParameterNotFound")
+
+
 BEFORE_THE_CONFIGURATION = (Phase.WAKING, Phase.PREPARING)
 
 
@@ -131,3 +148,70 @@ def test_a_metadata_service_that_does_not_answer_is_not_asked_where_the_setting_
     world.machine.identity = Script(refused("Unreachable"))
 
     assert world.live().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (config_text(), Exit.LIVED),
+        ("{", Exit.MALFORMED),
+        (refused("AccessDenied"), Exit.DENIED),
+        (refused("ParameterNotFound"), 75),
+    ],
+    ids=["lived", "malformed", "denied", "never came"],
+)
+def test_the_exit_code_names_whose_fault_it_was_and_the_machine_goes_each_time(
+    tmp_path: Path, text: str | BaseException, code: int
+) -> None:
+    world = VirtualWorld(tmp_path)
+    world.parameters.answers = [(0.0, text)]
+
+    assert world.live().exit_code == code
+    assert (len(world.machine.terminations), world.machine.power_offs) == (1, [])
+
+
+def test_a_life_that_was_told_to_stop_early_is_no_failure_of_ours(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.parameters.answers = [(0.0, refused("ParameterNotFound"))]
+    world.at(10.0, Signalled("SIGTERM"))
+
+    ended = world.live()
+
+    assert (ended.exit_code, ended.word.status, ended.word.error) == (
+        Exit.LIVED,
+        Status.INTERRUPTED,
+        "the agent was told to stop by a signal, before the runner was started",
+    )
+    assert world.journal.told("life.failed") == []
+
+
+def test_the_start_is_counted_from_the_process_s_birth_and_the_run_from_the_runner_s(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.parameters.answers = [(0.0, refused("ParameterNotFound")), (20.0, config_text())]
+    world.processes.plan = job(lasts_s=60.0)
+
+    phases_ms = world.live().word.phases_ms
+
+    assert phases_ms["to_exec"] == round(1000 * world.processes.launches[0][0])
+    assert phases_ms["running"] == 66_000
+
+
+def test_the_last_will_is_there_before_the_runner_starts_and_said_when_the_word_is_out(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path, STATE_DIR=str(tmp_path))
+    found: list[str] = []
+    world.journal.on_phase[Phase.REGISTERING] = lambda: found.extend(sorted(path.name for path in tmp_path.glob("l*-*")))
+    world.parameters.answers = [(0.0, config_text(max_runtime_minutes=30))]
+
+    world.live()
+
+    assert found == ["letter-died", "letter-rebooted", "limit-minutes"]
+    assert (tmp_path / "said").exists()
+
+
+def test_a_last_will_that_cannot_be_left_is_told_and_costs_no_job(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path, STATE_DIR=str(tmp_path / "absent"))
+
+    word = world.live().word
+
+    assert word.status is Status.SUCCESS
+    assert any(part.startswith("last will: ") and "absent" in part for part in word.degraded)

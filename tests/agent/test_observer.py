@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
+
+from agent.contract.messages import Busy, Interrupting, Interruption, Started, Status
+from agent.observer import JOB_NOTE_S
+from agent.ports import NoticeCame
+from agent.safety import Reading
+from agent.supervision import NoticeKind
+from simulation.agent_inbox import Script
+from simulation.agent_runner import RunnerPlan, busy_for_ever, job, says
+from simulation.agent_services import GIGABYTE
+from simulation.agent_world import Ended, VirtualWorld
+from simulation.clock import BIRTHDAY
+
+MEGABYTE = 1 << 20
+
 
 def test_busy_is_told_when_the_job_is_taken_and_not_when_it_is_over(tmp_path: Path) -> None:
     ended = VirtualWorld(tmp_path).live()
@@ -120,3 +136,70 @@ def test_what_the_kernel_killed_before_is_not_this_jobs(tmp_path: Path) -> None:
     world.processes.plan = job(lasts_s=120.0)
 
     assert not any("out-of-memory" in part for part in world.live().word.degraded)
+
+
+def busy_message(ended: Ended) -> tuple[float, Busy]:
+    """The one message that a job was taken, with the age at which it was sent."""
+    ((age_s, message),) = [(age_s, message) for age_s, message in ended.sent if isinstance(message, Busy)]
+    return age_s, message
+
+
+def test_the_stream_tells_of_start_job_and_stop_in_their_order(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path, MAX_RUNTIME="1")
+    world.processes.plan = busy_for_ever()
+
+    world.live()
+
+    assert world.log_stream.events == ["work.started", "job.taken", "work.stopping"]
+
+
+def test_a_job_whose_hook_never_names_it_is_told_nameless_after_a_while(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.processes.plan = job(lasts_s=300.0, job_note="")
+
+    age_s, busy = busy_message(world.live())
+
+    assert 5.0 + JOB_NOTE_S < age_s < 5.0 + JOB_NOTE_S + 1.0
+    assert (busy.ran_run_id, busy.ran_run_attempt, busy.ran_job) == ("", "", "")
+
+
+def test_a_second_job_line_is_not_told_again(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    running = "2026-01-31 12:00:00Z: Running job: "
+    world.processes.plan = says(f"{running}build", f"{running}forged", code=0)
+
+    world.live()
+
+    assert world.log_stream.events.count("job.taken") == 1
+
+
+def test_a_full_disk_is_told_at_each_look_and_asks_for_the_stop_once(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path, GRACE_SECONDS="80")
+    world.meters.readings.append((40.0, Reading(60 * MEGABYTE, GIGABYTE)))
+    world.processes.plan = busy_for_ever(winds_down_s=70.0)
+
+    ended = world.live()
+
+    assert len(world.journal.told("safety.disk_critical")) == 3
+    assert [name for _, name in world.runner.signals] == ["SIGINT", "SIGKILL"]
+    assert ended.word.reason == "disk_full"
+
+
+def test_a_machine_that_cannot_be_measured_endangers_nothing(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.meters.readings = [(0.0, Reading(None, None))]
+
+    word = world.live().word
+
+    assert word.status is Status.SUCCESS
+    assert not any("out-of-memory" in part for part in word.degraded)
+
+
+def test_a_rebalance_recommendation_is_told_under_its_own_reason_and_without_a_moment(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.machine.notices = [(30.0, NoticeCame(NoticeKind.REBALANCE))]
+
+    (told,) = [message for _, message in world.live().sent if isinstance(message, Interrupting)]
+
+    assert (told.reason, told.ends_at) == (Interruption.REBALANCE, None)
+    assert [fields["kind"] for fields in world.journal.told("notice.came")] == ["rebalance"]

@@ -12,8 +12,8 @@ import pytest
 from agent.adapters.posix import PosixProcesses
 from agent.adapters.system import QueueInbox
 from agent.ports import Launch
+from tests.agent.apart import ROOT, scenario
 
-ROOT = Path(__file__).parents[2]
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may give files and processes to another user")
 
 

@@ -67,7 +67,7 @@ class AgentHarness:
     def play(self, *steps: str, **scenario: Any) -> None:
         github = {"run_id": "11", "run_attempt": "1", "repository": "octo/sandbox", "job": "build"}
         job = {"id": 1, "name": "build", "github": github, "steps": [{"run": step} for step in steps]} if steps else {}
-        (self.runner_dir / "driver.json").write_text(json.dumps({"job": job, **scenario}), "utf-8")
+        (self.runner_dir / "standin.json").write_text(json.dumps({"job": job, **scenario}), "utf-8")
 
     @contextmanager
     def agent(self, command: list[str] | None = None, **extra: str | None) -> Iterator[Agent]:

@@ -31,7 +31,7 @@ pytestmark = [
 OFF_S = 75.0
 """Seconds from power-on within which each of these machines must be off; most take two to five, unless neighbours are busy."""
 POLITE_S, UNIT_S, WORD_S = 65.0, 60.0, 120.0
-"""Bounds of the death table from the failure, with these machines' grace of 5 s: an orderly end, an agent that died, a word
+"""Bounds of the failure table from the failure, with these machines' grace of 5 s: an orderly end, an agent that died, a word
 that nobody takes."""
 HOLD = "trap 'exit 1' INT; echo up; while :; do sleep 0.05; done"
 

@@ -148,7 +148,7 @@ def test_a_message_of_the_job_queue_is_the_event_that_was_queued() -> None:
     assert journal.events == []
 
 
-@pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"action": 7}'])
+@pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"action": 7}', "\ud800", '{"x":' + "[" * 50_000])
 def test_a_message_of_the_job_queue_that_nobody_can_read_is_logged_and_dropped(body: str) -> None:
     journal = MemoryJournal()
 

@@ -213,7 +213,9 @@ def test_an_event_happened_when_it_says_so_and_never_later_than_now(time: str, a
     assert read is not None and read.at == at
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"detail-type": "x", "detail": {}}', '{"detail-type": "x"}', "[" * 50_000])
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"detail-type": "x", "detail": {}}', '{"detail-type": "x"}', "\ud800", '{"x":' + "[" * 50_000]
+)
 def test_what_is_no_event_of_an_instance_is_a_value_error(body: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         read_event(body, MORNING)

@@ -30,8 +30,10 @@ def test_the_whole_life_of_a_green_job_is_told_in_order() -> None:
     told = world.explanation()
 
     assert told.waits_for == "" and [line.at for line in told.lines] == sorted(line.at for line in told.lines)
-    for words in ("queued by GitHub", "committed", "ec2 asked for 1 spot, step 0: gave 1", "got instance i-",
-                  "configured: runner", "ready", "busy with job 1", "taken by runner", "ended: success", "completed: success"):  # fmt: skip
+    for words in (
+        "queued by GitHub", "committed", "ec2 asked for 1 spot, step 0: gave 1", "got instance i-", "configured: runner", "ready",
+        "busy with job 1", "taken by runner", "ended: success", "completed: success",
+    ):  # fmt: skip
         assert words in story(world), words
 
 

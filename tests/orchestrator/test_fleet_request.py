@@ -160,6 +160,21 @@ def test_a_step_is_shunned_only_if_every_pool_it_could_name_is() -> None:
     assert not all_shunned(SITES, (one, other), STEPS[2], frozenset(every)), "the same pools of another market"
 
 
+def test_where_everything_is_shunned_the_step_names_what_it_would_name_otherwise() -> None:
+    types = fitting(CATALOGUE, MachineRequest())
+    every = frozenset(f"{it.name}/{subnet}/on-demand" for it in types for subnet in SITES.subnets.values())
+    texts = {
+        launch_request(
+            some_wanted(), SITES, types, 2, STEPS[2], stack_id="tests", root_device="/dev/xvda", shunned=shunned
+        )
+        for shunned in (every, frozenset())
+    }  # fmt: skip
+
+    (text,) = texts
+    names = {one["InstanceType"] for one in json.loads(text)["LaunchTemplateConfigs"][0]["Overrides"]}
+    assert len(types) > len(names) == STEPS[2].types
+
+
 @pytest.mark.parametrize(
     ("failure", "following"),
     [

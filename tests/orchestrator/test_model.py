@@ -68,6 +68,15 @@ def test_only_an_ended_session_is_closed(state: SessionState) -> None:
     assert not may_become(a_session(state=state), SessionState.CLOSED)
 
 
+@pytest.mark.parametrize("state", [s for s in SessionState if s not in (SessionState.ENDED, SessionState.CLOSED)])
+def test_a_session_goes_on_to_every_later_state_though_nobody_heard_of_those_between(state: SessionState) -> None:
+    order = list(SessionState)
+
+    allowed = [other for other in order if may_become(a_session(state=state), other)]
+
+    assert allowed == order[order.index(state) + 1 : -1]
+
+
 @pytest.mark.parametrize(("known", "told"), list(itertools.product(JobState, JobState)))
 def test_only_a_later_state_is_news(known: JobState, told: JobState) -> None:
     assert may_become(a_job(state=known), told) is (ORDER[told] > ORDER[known])

@@ -52,7 +52,7 @@ def test_a_session_past_its_deadline_that_has_no_work_fails_and_its_machine_is_e
 
     world.tick(after_s=BOOT_S)
 
-    assert (world.session.status, world.session.reason) == ("failure", "deadline")
+    assert (world.session.status, world.session.reason) == ("failure", "deadline") and "ec2.console" not in world.calls.made
     assert world.compute.instances[session.instance_id] == "terminated"
 
 
@@ -65,6 +65,27 @@ def test_past_its_life_no_word_of_github_keeps_a_session() -> None:
     world.tick()
 
     assert (world.session.reason, world.compute.instances[session.instance_id]) == ("deadline", "terminated")
+    assert world.session.deadline == world.clock.at, "there is no agent left that would take its leave"
+
+
+@pytest.mark.parametrize("word", ["stopped", None])
+def test_a_machine_that_does_not_run_is_not_at_work_whatever_github_says(word: str | None) -> None:
+    world = World()
+    session = world.launched()
+    world.github.runners[session.runner_id].busy = True
+
+    ended = looked_after(world, changed(session, deadline=MORNING), word)
+
+    assert (ended.state, ended.reason) == (SessionState.ENDED, "deadline")
+
+
+def test_a_machine_that_went_before_the_deadline_of_its_session_was_interrupted() -> None:
+    world = World()
+    session = changed(world.at_work(), gone_at=MORNING - 5.0, deadline=MORNING)
+
+    ended = looked_after(world, session, "terminated")
+
+    assert (ended.status, ended.reason) == ("interrupted", "instance_gone")
 
 
 def test_what_a_machine_printed_that_died_without_a_word_is_kept_with_its_session() -> None:
@@ -150,6 +171,7 @@ def test_an_ended_session_is_looked_at_often_and_its_machine_is_left_to_end_itse
 
     assert early == (MORNING + 2.0 + LOOK_AGAIN_S, "running")
     assert (world.compute.instances[session.instance_id], world.session.state) == ("terminated", SessionState.ENDED)
+    assert world.session.due == world.clock.at + LOOK_AGAIN_S > world.session.deadline
     world.tick(after_s=LOOK_AGAIN_S)
     assert world.session.state is SessionState.CLOSED
 

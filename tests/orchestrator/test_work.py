@@ -10,6 +10,7 @@ import pytest
 
 from agent.contract.messages import FinalWord
 from orchestrator.errors import ServiceFailed
+from orchestrator.fleet.session_checks import WORD_S
 from orchestrator.fleet.work import Refreshed, Registered, RegistrationQuota
 from orchestrator.retry_policy import REFUSALS
 from orchestrator.store.kinds import Kind, OpenItem, Record
@@ -156,6 +157,22 @@ def test_the_end_of_a_session_is_told_to_the_source_of_its_work_alone() -> None:
 
     assert tasks.told == [f"{session.session_id} ended: failure"]
     assert world.sessions[0].cause == "as tasks put it: out_of_memory"
+
+
+def test_a_source_is_told_of_an_end_that_nobody_reported_and_again_when_its_session_is_closed() -> None:
+    world = World()
+    tasks = with_tasks(world)
+    session = the_machine_of_a_task(world)
+    world.compute.instances[session.instance_id] = "terminated"
+
+    states = []
+    for _ in range(3):
+        world.turns.on_sweep()
+        states.append((world.session.state.value, len(tasks.told)))
+        world.clock.at += WORD_S
+
+    assert states == [("configured", 0), ("ended", 1), ("closed", 2)]
+    assert set(tasks.told) == {f"{session.session_id} ended: interrupted"}
 
 
 def test_an_end_that_was_only_inferred_is_corrected_with_the_source_before_it_is_told_anew() -> None:

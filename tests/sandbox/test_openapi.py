@@ -237,8 +237,8 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     app = GitHubApp(github.url, github.app_id, Secret(github.app_private_key), session)
 
     assert (app.registrations(SCOPE).left or 0) > 0
-    minted = app.mint(SCOPE, "of-the-orchestrator", ("self-hosted", "runs-fleet"), 1)
-    assert app.mint(SCOPE, "of-the-orchestrator", ("self-hosted",), 1) is None
+    minted = app.mint(SCOPE, "of-the-orchestrator", ("self-hosted", "runs-fleet"))
+    assert app.mint(SCOPE, "of-the-orchestrator", ("self-hosted",)) is None
     assert minted is not None and app.find(SCOPE, "of-the-orchestrator") == minted.runner_id
     assert app.remove(SCOPE, minted.runner_id)
     waiting = list(app.waiting_jobs(SCOPE))
@@ -252,7 +252,7 @@ def test_every_request_of_the_orchestrator_is_as_described(github: StandInGitHub
     assert job.job_id in {one.job_id for one in app.jobs_of(SCOPE, job.run_id)}
     assert list(app.jobs_of(SCOPE, "999999")) == list(app.jobs_of(SCOPE, "../../user")) == []
     list(app.registered(SCOPE))
-    assert app.note(SCOPE, "0" * 40, "a title", "x" * 70_000)
+    assert app.post_notice(SCOPE, "0" * 40, "a title", "x" * 70_000)
     for failed in app.failed_deliveries(0.0)[:1]:
         app.redeliver(failed.delivery_id)
 

@@ -34,7 +34,7 @@ def read_event(body: str, now: float) -> InstanceNotice | None:
     """
     try:
         event = msgspec.json.decode(body, type=_Event)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
     kind = _kind_of(event)
     return InstanceNotice(event.detail.instance_id, kind, _moment(event.time, now), event.kind) if kind is not None else None
