@@ -58,7 +58,7 @@ def test_explain_tells_the_whole_life_of_a_job(up: World) -> None:
 
     assert shown.returncode == 0, shown.stderr
     lines = [line.split("  ", 2)[-1] for line in shown.stdout.splitlines()[1:]]
-    wanted = ["queued by GitHub", "launch l-", "EC2 asked for 1 spot", "session s-", "taken by runner", "completed: success"]
+    wanted = ["queued by GitHub", "launch l-", "ec2 asked for 1 spot", "session s-", "taken by runner", "completed: success"]
     assert [any(line.startswith(words) for line in lines) for words in wanted] == [True] * len(wanted), shown.stdout
     assert "waits for" not in shown.stdout
 

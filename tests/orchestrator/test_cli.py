@@ -179,7 +179,6 @@ def test_launch_says_to_people_that_a_paused_stack_launches_nothing(operator: Ty
     operator.told("pause")
 
     shown = operator.types("launch", "octo/widgets", "runs-fleet")
-
     assert (shown.exit_code, "the stack is paused: nothing is launched before" in shown.stderr) == (0, True)
 
 
@@ -247,11 +246,9 @@ def test_logs_prints_the_whole_stream_of_the_machine_that_ran_the_job(operator: 
 def test_every_wrong_setting_is_on_a_line_of_its_own(operator: Typist) -> None:
     shown = operator.types("drain", RUNS_FLEET_PORT="x", RUNS_FLEET_QUEUE_URL=None)
 
-    assert shown.exit_code == 1 and shown.output.splitlines()[0] == "runs-fleet cannot start:"
-    assert [line.split()[0].rstrip(":") for line in shown.output.splitlines()[1:]] == [
-        "RUNS_FLEET_QUEUE_URL",
-        "RUNS_FLEET_PORT",
-    ]
+    head, *lines = shown.output.splitlines()
+    assert (shown.exit_code, head) == (1, "runs-fleet cannot start:")
+    assert [line.split()[0].rstrip(":") for line in lines] == ["RUNS_FLEET_QUEUE_URL", "RUNS_FLEET_PORT"]
     assert "found fargate" in operator.types("jobs", RUNS_FLEET_STRATEGIES="fargate").output
 
 
