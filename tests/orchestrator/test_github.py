@@ -151,7 +151,7 @@ def test_after_it_was_shut_out_one_registration_shows_whether_it_is_let_in_again
         app.mint(SCOPE, "one", LABELS)
 
         assert seen == [RegistrationQuota(0, NOT_LET_IN), RegistrationQuota(1, NOT_LET_IN, on_trial=True)] * 2
-        assert app.registrations(SCOPE) == RegistrationQuota(None)
+        assert app.registrations(SCOPE) == RegistrationQuota(None, "GitHub's limit of registrations")
 
 
 def test_an_app_that_may_not_register_runners_is_no_reason_to_buy_machines() -> None:

@@ -48,7 +48,7 @@ class S3Objects:
         extra = {"Range": f"bytes={offset}-"} if offset else {}
         with translated(action):
             answer = self._client().get_object(Bucket=self._bucket, Key=key, **extra)
-        return S3Body(answer["Body"], offset + int(answer["ContentLength"]), action)
+        return S3Body(answer["Body"], offset, int(answer["ContentLength"]), action)
 
     def put_file_if_absent(self, key: str, path: Path, metadata: Mapping[str, str]) -> bool:
         """One conditional PutObject, streamed from the file."""
@@ -90,18 +90,23 @@ class S3Objects:
 class S3Body:
     """A Body (ports) over botocore's streaming body."""
 
-    def __init__(self, body: Any, size: int, action: str) -> None:
-        self._raw, self._body, self._action = body._raw_stream, body, action
-        self.size: int | None = size
+    def __init__(self, body: Any, offset: int, length: int, action: str) -> None:
+        """`length`: bytes that are to come, from `offset` on."""
+        self._raw, self._body, self._action, self._left = body._raw_stream, body, action, length
+        self.size: int | None = offset + length
 
     def read(self, most: int) -> bytes:
-        """What has arrived, at most `most`; empty at the end."""
+        """What has arrived, at most `most`; empty at the end. Raises: Unreachable, also where the end comes too early."""
         from urllib3.exceptions import HTTPError
 
         try:
-            return bytes(self._raw.read1(most))
+            chunk = bytes(self._raw.read1(most))
         except (HTTPError, OSError) as error:
             raise Unreachable(self._action, str(error)) from error
+        self._left -= len(chunk)
+        if not chunk and most and self._left > 0:  # botocore does not have urllib3 compare it with Content-Length
+            raise Unreachable(self._action, f"the connection ended {self._left} bytes too early")
+        return chunk
 
     def close(self) -> None:
         """Drop the connection; what was not read is not transferred."""

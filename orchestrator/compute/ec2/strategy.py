@@ -134,6 +134,9 @@ class Ec2Strategy:
         reasons = tuple(sorted({f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}" for error in errors}))
         refused = sorted({pool_of(error) for error in errors if error.get("ErrorCode") in BROKEN} - {""})
         self._breakers.answered(refused, [one.pool for one in instances if one.pool])
+        wanted = json.loads(request).get("TargetCapacitySpecification", {}).get("TotalTargetCapacity", 1)
+        if not reasons and len(instances) >= wanted:
+            return Started(instances=tuple(instances), reasons=reasons)
         return Started(instances=tuple(instances), reasons=reasons, failure=decisive(reasons), why=describe(reasons))
 
     def look_up(self, request: str) -> Started:
