@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.contract.messages import FinalWord, Message, read_message
+from agent.contract.messages import FinalWord, Message
 from agent.contract.names import parameter_name
 from sandbox.runner import release
 from tests.conftest import Moto
+from tests.termination_queue import received
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "a-private-number-of-the-registration"
@@ -94,12 +95,7 @@ class AgentHarness:
         return agent
 
     def messages(self) -> list[Message]:
-        sqs, found = self.moto.client("sqs"), []
-        while batch := sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
-            for message in batch:
-                found.append(read_message(message["Body"]))
-                sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
-        return found
+        return received(self.moto.client("sqs"), self.queue_url)
 
     def word(self) -> FinalWord:
         """The one final word."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent.contract.messages import BootstrapFailed, FinalWord, Message, read_message
+from agent.contract.messages import BootstrapFailed, FinalWord, Message
 from agent.contract.names import parameter_name
 from sandbox.imds import Metadata
 from sandbox.instances import user_data
@@ -20,6 +20,7 @@ from tests.integration.agent_harness import blob
 from tests.integration.ec2_proxy import Ec2Proxy
 from tests.machines.machine import CLOUD, Machine
 from tests.machines.network import METADATA, METADATA6, Forward, Network, short_name
+from tests.termination_queue import received
 
 AWS_PORT, HUNG_PORT, DENIED_PORT, BOARD_PORT = 5000, 5003, 5004, 5005
 _XML_DENIAL = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>"
@@ -101,12 +102,7 @@ class BootEnv:
 
     def messages(self) -> list[Message]:
         """What arrived, in order."""
-        sqs, found = self.moto.client("sqs"), []
-        while batch := sqs.receive_message(QueueUrl=self._queue, MaxNumberOfMessages=10).get("Messages"):
-            for message in batch:
-                found.append(read_message(message["Body"]))
-                sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
-        return found
+        return received(self.moto.client("sqs"), self._queue)
 
     def word(self) -> FinalWord:
         """The one final word."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -24,22 +23,8 @@ from sandbox.github.server import StandInGitHub
 from sandbox.github.state import GitHubState
 from simulation.clock import VirtualTime
 from tests.answering import Asked
-from tests.orchestrator.githubs import ELSEWHERE, LABELS, NO_PERMISSION, SCOPE, ScriptedGitHub, Told, app_of, as_on_its_first_day
+from tests.orchestrator.githubs import ELSEWHERE, LABELS, NO_PERMISSION, SCOPE, ScriptedGitHub, Told, app_of
 from tests.sandbox.github_clients import single
-
-
-@pytest.fixture(scope="module")
-def standing() -> Iterator[StandInGitHub]:
-    """One for all tests here: its keys take a while."""
-    github = StandInGitHub().start()
-    yield github
-    github.stop()
-
-
-@pytest.fixture
-def github(standing: StandInGitHub) -> StandInGitHub:
-    """Without runners, tokens or memory of calls."""
-    return as_on_its_first_day(standing)
 
 
 def test_a_minted_runner_is_registered_under_its_name_with_its_labels(github: StandInGitHub) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,27 +26,12 @@ from tests.orchestrator.githubs import (
     ScriptedGitHub,
     Told,
     app_of,
-    as_on_its_first_day,
     foreign_key,
 )
 
 NOBODY: Told = (200, {"runners": []})
 WAIT_S = 30.0
 """For another thread, at most."""
-
-
-@pytest.fixture(scope="module")
-def standing() -> Iterator[StandInGitHub]:
-    """One for all tests here: its keys take a while."""
-    github = StandInGitHub().start()
-    yield github
-    github.stop()
-
-
-@pytest.fixture
-def github(standing: StandInGitHub) -> StandInGitHub:
-    """Without runners, tokens or memory of calls."""
-    return as_on_its_first_day(standing)
 
 
 def test_g1_one_token_serves_many_calls(github: StandInGitHub) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,26 +25,11 @@ from tests.orchestrator.githubs import (
     ScriptedGitHub,
     Told,
     app_of,
-    as_on_its_first_day,
 )
 
 NOBODY: Told = (200, {"runners": []})
 WAIT_S = 30.0
 """For another thread, at most."""
-
-
-@pytest.fixture(scope="module")
-def standing() -> Iterator[StandInGitHub]:
-    """One for all tests here: its keys take a while."""
-    github = StandInGitHub().start()
-    yield github
-    github.stop()
-
-
-@pytest.fixture
-def github(standing: StandInGitHub) -> StandInGitHub:
-    """Without runners, tokens or memory of calls."""
-    return as_on_its_first_day(standing)
 
 
 class Bounded(requests.Session):
