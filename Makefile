@@ -17,6 +17,8 @@ help:                  ## list the targets
 run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine; FAULTS=storm
 	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)") $(if $(FAULTS),--faults $(FAULTS))
 
+test boot-test: export PYTHONDONTWRITEBYTECODE =
+# The tests start some thousand processes: each would compile what it imports anew.
 test: $(READY)         ## every test that needs no root
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not root"
 

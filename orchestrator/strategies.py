@@ -13,7 +13,7 @@ from orchestrator.adapters.processes import LocalProcesses
 from orchestrator.compute.dispatch import Strategies
 from orchestrator.compute.ec2.breakers import Breakers
 from orchestrator.compute.ec2.calls import Ec2
-from orchestrator.compute.ec2.catalogue import SNAPSHOT, Catalogue, InstanceType, snapshot
+from orchestrator.compute.ec2.catalogue import Catalogue, InstanceType, shipped_types
 from orchestrator.compute.ec2.strategy import Ec2Options, Ec2Strategy
 from orchestrator.compute.local import LocalStrategy
 from orchestrator.compute.port import Compute
@@ -39,7 +39,6 @@ class StrategyParts:
 def ec2_strategy(parts: StrategyParts, ec2: Ec2, offerings: Callable[[], tuple[InstanceType, ...]] | None) -> Ec2Strategy:
     """The strategy `ec2` on these calls; `offerings` asks EC2 what it offers, None: the shipped catalogue is all there is."""
     settings = parts.settings
-    shipped = snapshot(SNAPSHOT.read_text(encoding="utf-8"))
     return Ec2Strategy(
         ec2=ec2,
         options=Ec2Options(
@@ -48,7 +47,7 @@ def ec2_strategy(parts: StrategyParts, ec2: Ec2, offerings: Callable[[], tuple[I
             root_device=settings.root_device, spot=settings.spot, is_priced=settings.is_priced, burst=settings.ec2_at_once,
             per_second=settings.ec2_per_second,
         ),
-        catalogue=Catalogue(shipped, offerings, at_once=settings.is_priced),
+        catalogue=Catalogue(shipped_types(), offerings, at_once=settings.is_priced),
         breakers=Breakers(parts.records, parts.clock, parts.journal),
         clock=parts.clock,
         journal=parts.journal,

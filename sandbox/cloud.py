@@ -17,11 +17,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 import boto3
+import botocore.loaders
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -45,6 +48,19 @@ _FLEET = re.compile(rb"<fleetId>([^<]+)</fleetId>")
 _INSTANCE_ID = re.compile(rb"<instanceId>(i-[0-9a-f]+)</instanceId>")
 _RESERVATION = re.compile(rb"<item>\s*<reservationId>.*?(?=<item>\s*<reservationId>|</reservationSet>)", re.S)
 _INSTANCE = re.compile(rb"<(?:item|instanceId)>(i-[0-9a-f]+)</")
+
+
+@cache
+def _models() -> Any:
+    """botocore's descriptions of the services, read once for the process: EC2's alone takes longer than a job."""
+    return botocore.loaders.create_loader()
+
+
+def _session() -> botocore.session.Session:
+    """A session that shares nothing with others but the descriptions of the services."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _models())
+    return session
 
 
 class Bodies(Protocol):
@@ -119,20 +135,16 @@ class Cloud:
         """A client, made once for the process: making one costs more than most calls."""
         with self._client_lock:
             if service not in self._clients:
-                self._clients[service] = self.fresh_client(service)
+                config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
+                session = boto3.session.Session(**CREDENTIALS, region_name=REGION, botocore_session=_session())
+                self._clients[service] = session.client(service, endpoint_url=self.url, config=config)
             return self._clients[service]
-
-    def fresh_client(self, service: str) -> Any:
-        """A client with a session of its own, that has had no part in anything."""
-        config = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=30)
-        session = boto3.session.Session(**CREDENTIALS, region_name=REGION)
-        return session.client(service, endpoint_url=self.url, config=config)
 
     def client_of(self, instance_id: str, service: str) -> Any:
         """A client that signs as that instance's role does."""
         keys = {"aws_access_key_id": access_key(instance_id), "aws_secret_access_key": "of-the-role"}
         with self._client_lock:  # a session is no place for several threads
-            self._session = self._session or boto3.session.Session(region_name=REGION)
+            self._session = self._session or boto3.session.Session(region_name=REGION, botocore_session=_session())
             return self._session.client(service, endpoint_url=self.url, **keys)
 
     def create_fleet(self, body: bytes, call: Callable[[bytes], tuple[str, list[tuple[str, str]], bytes]]) -> Any:

@@ -1,7 +1,7 @@
 """moto, quicker where a thousand machines are too many for it: the same answers, found without looking through everything.
 
-It looks through the tags of all resources for those of one, through its own folders for each call's service, and sorts a table's
-every item for each query.
+It looks through the tags of all resources for those of one, through its own folders for each call's service, sorts a table's
+every item for each query, and looks in each attribute of an item for each of the ten types under each spelling.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
@@ -27,12 +28,35 @@ class Dispatcher(DomainDispatcherApplication):
     """moto's services as one WSGI application."""
 
     def __init__(self) -> None:
+        SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeSerializer}
         super().__init__(create_backend_app)
         self._backend_of = cache(super().get_backend_for_host)
 
     def get_backend_for_host(self, host: str | None) -> Any:
         """Which service a host's name means: always the same one."""
         return self._backend_of(host)
+
+
+class AttributeSerializer(JSONSerializer):
+    """moto's own, but an attribute's value that already is as DynamoDB tells it is told as it is."""
+
+    def _serialize_type_structure(self, serialized: Any, value: Any, shape: Any, key: str) -> None:
+        if key and shape.name == "AttributeValue" and _is_as_told(value):
+            self._default_serialize(serialized, value, shape, key)
+        else:
+            super()._serialize_type_structure(serialized, value, shape, key)
+
+
+def _is_as_told(value: Any) -> bool:
+    """Whether it is a text, a number, a truth, or a map or list of such, under the one name of its type."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((kind, told),) = value.items()
+    if kind == "M":
+        return isinstance(told, dict) and all(map(_is_as_told, told.values()))
+    if kind == "L":
+        return isinstance(told, list) and all(map(_is_as_told, told))
+    return type(told) is {"S": str, "N": str, "BOOL": bool}.get(kind)
 
 
 def quicken(ec2: Any) -> None:

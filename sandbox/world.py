@@ -147,16 +147,16 @@ class World:
         return list(records(self.cloud, STACK).sessions())
 
     def leftovers(self) -> Leftovers:
-        """Count what still exists, with fresh clients."""
+        """Count what still exists, as the cloud tells it."""
         wanted = [
             {"Name": "tag:runs-fleet:stack", "Values": [STACK]},
             {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
         ]
-        found = self.cloud.fresh_client("ec2").get_paginator("describe_instances").paginate(Filters=wanted)
+        found = self.cloud.client("ec2").get_paginator("describe_instances").paginate(Filters=wanted)
         instances = sum(len(reservation["Instances"]) for page in found for reservation in page["Reservations"])
-        pages = self.cloud.fresh_client("ssm").get_paginator("describe_parameters").paginate()
+        pages = self.cloud.client("ssm").get_paginator("describe_parameters").paginate()
         mine = [p for page in pages for p in page["Parameters"] if p["Name"].startswith("/runs-fleet/")]
-        listed = self.cloud.fresh_client("s3").list_objects_v2(Bucket=f"{STACK}-config", Prefix=CONFIG_OBJECTS)
+        listed = self.cloud.client("s3").list_objects_v2(Bucket=f"{STACK}-config", Prefix=CONFIG_OBJECTS)
         configurations = len(mine) + int(listed["KeyCount"])
         if self.bodies is not None:
             nothing = LocalStrategy(LocalProcesses(self.bodies, (), {}), architecture="", stack_id=STACK, slots=0)

@@ -86,7 +86,7 @@ def moto_server() -> Iterator[str]:
 @pytest.fixture
 def moto(moto_server: str) -> Iterator[Moto]:
     """An empty AWS; while the test runs, the process's own environment leads there too, so that real adapters find it."""
-    requests.post(f"{moto_server}/moto-api/reset", timeout=10)
+    requests.post(f"{moto_server}/moto-api/reset", timeout=600)
     world = Moto(moto_server)
     before = dict(os.environ)
     os.environ.update(world.environment, AWS_EC2_METADATA_DISABLED="true")

@@ -11,7 +11,7 @@ import platform
 import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def _reached(address: str, job: pwd.struct_passwd | None) -> bool | None:
     return told.returncode == 0 and bytes(told.stdout) != b"403"
 
 
-def _secrets(job: pwd.struct_passwd | None) -> Iterator[str]:
+def _secrets(job: pwd.struct_passwd | None, searched: Sequence[str] = SEARCHED) -> Iterator[str]:
     """Ours and the job's processes left out: by contract the runner gets its JIT config in its environment."""
     own, theirs = {os.getpid(), os.getppid()}, job.pw_uid if job else -1
     for entry in os.scandir("/proc"):
@@ -193,16 +193,16 @@ def _secrets(job: pwd.struct_passwd | None) -> Iterator[str]:
             for what in ("environ", "cmdline"):
                 if SECRETS.search(Path(entry.path, what).read_bytes()):
                     yield f"{'environment' if what == 'environ' else 'command line'} of pid {entry.name}"
-    for path in _files():
+    for path in _files(searched):
         with contextlib.suppress(OSError):
             small = path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_SEARCHED
             if small and SECRETS.search(path.read_bytes()):
                 yield str(path)
 
 
-def _files() -> Iterator[Path]:
-    """Everything below the searched places; what vanishes meanwhile is passed over."""
-    for top in map(Path, SEARCHED):
+def _files(searched: Sequence[str]) -> Iterator[Path]:
+    """Everything below these places; what vanishes meanwhile is passed over."""
+    for top in map(Path, searched):
         if top.is_file():
             yield top
         for directory, _, names in os.walk(top):

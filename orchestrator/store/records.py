@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -199,9 +200,14 @@ EMPTY: dict[Any, Any] = {float: 0.0, int: 0, bool: False}
 
 def read_item(kind: type[R], item: dict[str, Any]) -> R:
     """The record in an item; fields that were empty are absent there, and get their empty value back."""
-    missing: dict[str, Any] = {
+    return msgspec.convert({**_empty_values(kind), **item}, kind)
+
+
+@cache
+def _empty_values(kind: type[Any]) -> dict[str, Any]:
+    """The empty value of each required field. Kept for each kind: msgspec compiles all annotations anew at each asking."""
+    return {
         field.name: EMPTY.get(field.type, () if str(field.type).startswith("tuple") else "")
         for field in msgspec.structs.fields(kind)
-        if field.required and field.name not in item
+        if field.required
     }
-    return msgspec.convert({**missing, **item}, kind)

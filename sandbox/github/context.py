@@ -19,6 +19,9 @@ from sandbox.github.records import JobRecord, Refusal
 from sandbox.github.state import GitHubState
 from sandbox.runner.release import Archive
 
+SPARE: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(4)
+"""Keys of nobody yet: making one takes a while, and what one stand-in leaves the next one of this process may have."""
+
 
 class GitHubContext:
     """One repository and the Apps that are installed there."""
@@ -40,7 +43,7 @@ class GitHubContext:
         self.state = GitHubState(owner, repo, self._on_change)
         self.archive, self.architecture = archive, architecture
         self.deliveries = Deliveries(self.webhook_secret)
-        self.keys: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(4)
+        self.keys = SPARE
 
     @property
     def app_private_key(self) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,19 +18,22 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may make the na
 KEY = "AKIA" + "IOSFODNN7EXAMPLE"
 
 
-def test_processes_and_files_that_vanish_while_they_are_looked_at_are_passed_over() -> None:
+def test_processes_and_files_that_vanish_while_they_are_looked_at_are_passed_over(tmp_path: Path) -> None:
     script = (
-        "import os, subprocess, sys, tempfile, threading\n"
+        "import subprocess, sys, tempfile, threading\n"
         "from agent.adapters import inspection\n"
         "def churn():\n"
         "    while True:\n"
         "        subprocess.run(['true'])\n"
-        "        with tempfile.TemporaryDirectory() as there: open(there + '/f', 'w').close()\n"
+        "        with tempfile.TemporaryDirectory(dir=sys.argv[1]) as there:\n"
+        "            for name in range(50): open(f'{there}/{name}', 'w').close()\n"
         "for _ in range(3): threading.Thread(target=churn, daemon=True).start()\n"
-        "list(inspection._secrets(None))\n"
+        "for _ in range(30): list(inspection._secrets(None, [sys.argv[1]]))\n"
     )
 
-    told = subprocess.run([sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False)
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False
+    )
 
     assert told.returncode == 0, told.stderr
 

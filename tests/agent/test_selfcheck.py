@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -165,9 +166,13 @@ def test_what_looks_like_a_secret(text: bytes, found: bool) -> None:
 
 
 def test_the_word_runs_on_any_machine_and_ends_none() -> None:
+    own_tmp = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /tmp && exec "$@"', "sh"] if os.getuid() == 0 else []
+    """It reads all of /tmp, and on a developer's machine that can take a minute."""
+
     told = subprocess.run(
-        [sys.executable, "-m", "agent", "selfcheck"], cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False
-    )
+        [*own_tmp, sys.executable, "-m", "agent", "selfcheck"],
+        cwd=CHECKOUT, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
 
     assert told.returncode in (0, 1), told.stderr
     assert "musts failed" in told.stdout.splitlines()[-1]

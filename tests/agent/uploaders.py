@@ -13,7 +13,7 @@ from agent.adapters.aws.signing import Region
 from agent.adapters.http import MetadataService
 from agent.runner.cache import ReleaseCache
 
-READY_S = 60.0
+READY_S = 600.0
 
 
 def offer(machines: int, environment: dict[str, str], bucket: str, version: str, archive: Path, sha256: str) -> list[bool]:

@@ -160,7 +160,7 @@ def test_every_setting_is_in_the_table() -> None:
 
 
 def test_the_tables_of_settings_are_current() -> None:
-    checked = subprocess.run([sys.executable, GENERATOR, "--check"], capture_output=True, text=True, timeout=60, check=False)
+    checked = subprocess.run([sys.executable, GENERATOR, "--check"], capture_output=True, text=True, timeout=600, check=False)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

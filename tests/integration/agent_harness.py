@@ -83,7 +83,7 @@ class AgentHarness:
         finally:
             if process.poll() is None:
                 process.kill()
-            process.wait(10)
+            process.wait(600)
             running.reader.join(5)
             assert process.stderr is not None
             process.stderr.close()
@@ -91,7 +91,7 @@ class AgentHarness:
     def live(self, **extra: str | None) -> Agent:
         """One whole life."""
         with self.agent(**extra) as agent:
-            agent.process.wait(90)
+            agent.process.wait(600)
         return agent
 
     def messages(self) -> list[Message]:
@@ -131,7 +131,7 @@ class Agent:
     def code(self) -> int | None:
         return self.process.returncode
 
-    def says(self, words: str, within_s: float = 20.0) -> None:
+    def says(self, words: str, within_s: float = 600.0) -> None:
         """Wait until its log says `words`."""
         with self._more:
             assert self._more.wait_for(lambda: words in self.log, within_s), f"never said {words!r}:\n{self.log}"

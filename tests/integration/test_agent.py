@@ -129,7 +129,7 @@ def test_a_late_configuration_is_waited_for(harness: AgentHarness) -> None:
     with harness.agent() as agent:
         agent.says("configuration.not_yet")
         harness.configure()
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     assert (agent.code, harness.word().status) == (0, Status.SUCCESS)
 
@@ -146,7 +146,7 @@ def test_a_configuration_is_taken_from_an_object_of_its_own_if_the_operator_says
         agent.says("configuration.not_yet")
         key = config_object(moto.client("sts").get_caller_identity()["UserId"])
         moto.client("s3").put_object(Bucket="config", Key=key, Body=text.encode())
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     assert (agent.code, harness.word().status) == (0, Status.SUCCESS), agent.log
     assert "code=NoSuchKey" in agent.log
@@ -180,7 +180,7 @@ def test_a_spot_notice_interrupts_the_job_and_says_when(harness: AgentHarness) -
     with harness.agent(AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url) as agent:
         agent.says("notice.ended kind=busy")
         metadata.spot_notice(in_s=100)
-        agent.process.wait(60)
+        agent.process.wait(600)
 
     metadata.stop()
     messages = harness.messages()
@@ -197,7 +197,7 @@ def test_rq8_a_signal_becomes_one_sigint_to_the_listener(harness: AgentHarness, 
     with harness.agent() as agent:
         agent.says("notice.ended kind=busy")
         agent.process.send_signal(getattr(signal, name))
-        agent.process.wait(40)
+        agent.process.wait(600)
 
     word = harness.word()
     assert (agent.code, word.status, word.reason, word.job_result) == (0, Status.INTERRUPTED, "signal", "Canceled")
@@ -205,12 +205,17 @@ def test_rq8_a_signal_becomes_one_sigint_to_the_listener(harness: AgentHarness, 
 
 
 def test_a3_the_maximum_runtime_ends_a_stubborn_job_with_its_own_status(harness: AgentHarness) -> None:
-    harness.configure(max_runtime_minutes=0.01)
-    harness.play("trap '' INT TERM; while :; do sleep 0.05; done")
+    deaf = harness.root / "deaf"
+    agent, word = None, None
+    for minutes in (0.02, 0.2, 2.0):  # a busy machine may need longer until the job is deaf
+        harness.configure(max_runtime_minutes=minutes)
+        harness.play(f"trap '' INT TERM; touch {deaf}; while :; do sleep 0.05; done")
+        agent = harness.live(RUNS_FLEET_GRACE_SECONDS="0.5", RUNS_FLEET_LOG_GROUP=GROUP)
+        word = harness.word()
+        if deaf.exists():
+            break
 
-    agent = harness.live(RUNS_FLEET_GRACE_SECONDS="0.5", RUNS_FLEET_LOG_GROUP=GROUP)
-
-    word = harness.word()
+    assert agent is not None and word is not None
     assert (agent.code, word.status, word.reason) == (0, Status.TIMEOUT, "max_runtime")
     assert word.log_outcome == "shipped"
     assert "work.killed" in agent.log
@@ -239,7 +244,7 @@ def test_the_listener_killed_is_a_failure_and_its_worker_is_not_left(harness: Ag
             ["pgrep", "-f", f"{harness.runner_dir}/bin/Runner.Listener"], capture_output=True, text=True, check=True
         )
         os.kill(int(listeners.stdout.split()[0]), signal.SIGKILL)
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     word = harness.word()
     assert (word.status, word.reason) == (Status.FAILURE, "listener_killed")
@@ -326,11 +331,18 @@ def test_log_lines_and_our_events_share_one_stream_in_order(harness: AgentHarnes
 
 def test_a10_diagnostic_logs_are_kept_also_when_the_runner_is_killed(harness: AgentHarness) -> None:
     harness.moto.client("s3").create_bucket(Bucket="diagnostics")
-    harness.configure(max_runtime_minutes=0.025)
-    harness.play("trap '' INT TERM; while :; do sleep 0.05; done")
+    harness.configure()
+    deaf = harness.root / "deaf"
+    harness.play(f"trap '' INT TERM; touch {deaf}; while :; do sleep 0.05; done")
 
-    harness.live(RUNS_FLEET_GRACE_SECONDS="0.1", RUNS_FLEET_LOGS_BUCKET="diagnostics")
+    with harness.agent(RUNS_FLEET_GRACE_SECONDS="0.1", RUNS_FLEET_LOGS_BUCKET="diagnostics") as agent:
+        while not deaf.exists():
+            assert agent.process.poll() is None, agent.log
+            time.sleep(0.02)
+        agent.process.send_signal(signal.SIGTERM)
+        agent.process.wait(600)
 
+    assert "work.killed" in agent.log
     keys = [item["Key"] for item in harness.moto.client("s3").list_objects_v2(Bucket="diagnostics")["Contents"]]
     assert {key.rpartition("/")[2].split("_")[0] for key in keys} == {"Runner", "Worker"}
     assert harness.word().diag_outcome == "uploaded"
@@ -385,7 +397,7 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(harness: AgentHar
         agent.says(f"phase.entered phase={phase.value}")
         killed = subprocess.run(["pgrep", "-P", str(agent.process.pid)], capture_output=True, text=True, check=True)
         os.kill(int(killed.stdout.split()[0]), signal.SIGKILL)
-        agent.process.wait(20)
+        agent.process.wait(600)
 
     assert harness.off.exists()
     subprocess.run(["pkill", "-9", "-f", str(harness.runner_dir)], check=False)
@@ -399,7 +411,7 @@ def test_a18_an_agent_killed_in_a_brief_phase_leaves_no_machine_up(harness: Agen
     (harness.root / "sitecustomize.py").write_text(STRIKE.format(event=event, word=word), "utf-8")
 
     with harness.agent(WRAPPED, PYTHONPATH=f"{harness.root}:{CHECKOUT}") as agent:
-        agent.process.wait(30)
+        agent.process.wait(600)
     entered = [line.rpartition("=")[2].strip() for line in agent.log.splitlines() if "phase.entered" in line]
 
     assert entered[-1:] == [phase.value], agent.log
@@ -429,10 +441,11 @@ def test_the_net_runs_the_power_off_command(harness: AgentHarness, broken: str, 
     assert agent.code in (69, 78)
 
 
-def test_with_everything_refused_or_hung_the_power_is_off_within_a_minute_of_the_jobs_end(
-    moto: Moto, tmp_path: Path, hung: str
-) -> None:
-    """Two machines side by side, for each waits half a minute: one whose calls are refused, one whose calls never return."""
+def test_with_everything_refused_or_hung_the_power_goes_off_all_the_same(moto: Moto, tmp_path: Path, hung: str) -> None:
+    """Two machines side by side, for each waits half a minute: one whose calls are refused, one whose calls never return.
+
+    That it takes less than a minute is held in virtual time (tests/agent/test_shutdown.py).
+    """
     lives = {
         AgentHarness(moto, tmp_path / name): endpoint for name, endpoint in (("refused", "http://127.0.0.1:9"), ("hung", hung))
     }
@@ -446,9 +459,8 @@ def test_with_everything_refused_or_hung_the_power_is_off_within_a_minute_of_the
             agents[harness] = running.enter_context(harness.agent(RUNS_FLEET_LOG_GROUP=GROUP, **dead))
         for agent in agents.values():
             agent.says("work.ended")
-        until_s = time.monotonic() + 60
         for agent in agents.values():
-            agent.process.wait(until_s - time.monotonic())
+            agent.process.wait(600)
 
     for harness, agent in agents.items():
         assert harness.off.exists(), agent.log
@@ -461,7 +473,7 @@ def test_the_module_and_the_script_are_the_same(harness: AgentHarness) -> None:
     harness.play("true")
 
     with harness.agent([str(script)]) as agent:
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     assert (agent.code, harness.word().status) == (0, Status.SUCCESS)
 
@@ -492,7 +504,7 @@ def test_a_flood_of_forged_announcements_holds_nothing_up(harness: AgentHarness)
     )
 
     with harness.agent(RUNS_FLEET_GRACE_SECONDS="1") as agent:
-        agent.process.wait(45)
+        agent.process.wait(600)
 
     assert harness.word().status is Status.TIMEOUT
 
@@ -515,7 +527,7 @@ def test_a_log_that_cannot_be_written_changes_nothing(harness: AgentHarness, whe
     harness.play("true")
 
     with harness.agent(["bash", "-c", f"exec {sys.executable} -m agent {where}"]) as agent:
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     assert (agent.code, harness.word().status, harness.state()) == (0, Status.SUCCESS, "terminated")
 
@@ -531,7 +543,7 @@ def test_a_registration_that_is_interrupted_leaves_no_process(harness: AgentHarn
         while not (mark.exists() and mark.read_text("utf-8").strip()):
             waiting.wait(0.02)
         agent.process.send_signal(signal.SIGTERM)
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     assert harness.word().status is Status.INTERRUPTED
     assert not Path(f"/proc/{mark.read_text('utf-8').strip()}").exists()

@@ -24,7 +24,7 @@ from sandbox.stack import deploy
 from sandbox.world import records
 from tests.integration.killing import KillingProxy, PuppetFleet, Watch, spawn
 
-ENDS_WITHIN_S = 90.0
+ENDS_WITHIN_S = 600.0
 NORMAL_RUN = [
     ("SendMessage", 1), ("TransactWriteItems", 1), ("TransactWriteItems", 2), ("TransactWriteItems", 3),
     ("TransactWriteItems", 4), ("TransactWriteItems", 6), ("CreateFleet", 1),
@@ -63,7 +63,7 @@ class Ground:
     def stop(self) -> None:
         assert self.zygote.stdin is not None
         self.zygote.stdin.close()
-        self.zygote.wait(10)
+        self.zygote.wait(600)
         self.cloud.stop()
         self.github.stop()
 

@@ -144,7 +144,7 @@ def test_rq6_a_line_is_readable_while_the_job_still_runs(harness: AgentHarness, 
             seen = harness.log_lines(GROUP) if groups else [""]
         still_running = agent.process.poll() is None
         go.touch()
-        agent.process.wait(30)
+        agent.process.wait(600)
 
     assert still_running
     assert harness.word().log_outcome == "shipped"
@@ -163,7 +163,7 @@ class Swallowing:
 
         class Handler(BaseHTTPRequestHandler):
             def do_PUT(self) -> None:
-                over.wait(60)
+                over.wait(600)
                 self.close_connection = True
 
             def do_GET(self) -> None:

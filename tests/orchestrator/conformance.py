@@ -100,7 +100,7 @@ def end(strategy: Compute) -> None:
 
 def is_gone(compute: Compute, handle: SessionHandle) -> bool:
     """Whether an instance goes soon, and the strategy says so."""
-    until_s = time.monotonic() + 30.0
+    until_s = time.monotonic() + 600.0
     while (found := compute.poll_sessions([handle]).get(handle)) and time.monotonic() < until_s:
         if found.state == "terminated":
             return True
@@ -147,7 +147,7 @@ def ec2_on_its_twin(_: Surroundings) -> Iterator[Subject]:
 
 def emptied(cloud: Cloud) -> tuple[str, ...]:
     """An AWS with nothing but our launch templates; returns its subnets."""
-    urllib.request.urlopen(f"{cloud.url}/moto-api/reset", data=b"", timeout=30).close()
+    urllib.request.urlopen(f"{cloud.url}/moto-api/reset", data=b"", timeout=600).close()
     ec2 = cloud.client("ec2")
     template = {"ImageId": "ami-0123456789abcdef0", "InstanceType": "m7i.large", "UserData": ""}
     for architecture in ("amd64", "arm64"):

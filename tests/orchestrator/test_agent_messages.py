@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.ports import Received
@@ -225,7 +225,6 @@ fields = st.sampled_from(["status", "instance_id", "job_id", "session_id", "exit
 values = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["started", "busy", "success"]), st.dictionaries(fields, values))
 def test_no_message_whatever_raises(status: str, changes: dict[str, object]) -> None:
     world = World()

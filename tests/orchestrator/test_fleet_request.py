@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.compute.ec2.catalogue import SNAPSHOT, fitting, snapshot
+from orchestrator.compute.ec2.catalogue import fitting, shipped_types
 from orchestrator.compute.ec2.fleet_request import STEPS, LaunchSites, all_shunned, launch_request, next_step, steps_for
 from orchestrator.errors import FailureKind
 from orchestrator.fleet.limits import BOOT_S, REPORT_S, lifetime_s
@@ -16,7 +16,7 @@ from orchestrator.store.request import MachineRequest
 from simulation.examples import some_settings, some_wanted
 from simulation.world import World
 
-CATALOGUE = snapshot(SNAPSHOT.read_text("utf-8"))
+CATALOGUE = shipped_types()
 SITES = LaunchSites({a: (f"runs-fleet-runner-{a}", "7") for a in ("amd64", "arm64")}, {"az1": "subnet-1", "az2": "subnet-2"})
 
 

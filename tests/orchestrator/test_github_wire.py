@@ -28,7 +28,7 @@ from tests.orchestrator.githubs import (
 )
 
 NOBODY: Told = (200, {"runners": []})
-WAIT_S = 30.0
+WAIT_S = 600.0
 """For another thread, at most."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.adapters.journal import SystemIds, TextJournal
 
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 """Seconds after which something counts as never happening; nothing here takes longer when it works."""
 
 

@@ -14,7 +14,7 @@ from orchestrator.adapters.processes import LocalProcesses
 from orchestrator.errors import ServiceFailed
 from simulation.calls import Crash
 
-PATIENCE_S = 20.0
+PATIENCE_S = 600.0
 """Seconds after which something counts as never happening; nothing here takes longer when it works."""
 
 

@@ -14,7 +14,7 @@ from orchestrator.errors import Conflict, ServiceFailed
 from orchestrator.ports import Received
 from simulation.process import MemoryJournal
 
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 """Seconds after which something counts as never happening; nothing here takes longer when it works."""
 
 

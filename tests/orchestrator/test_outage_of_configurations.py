@@ -15,7 +15,7 @@ from orchestrator.store.states import SessionState
 from simulation.examples import an_event, some_settings
 from simulation.world import World
 
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 
 
 def test_each_registration_after_the_first_is_an_attempt_of_its_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.compute.dispatch import Strategies
 from orchestrator.compute.ec2.breakers import Breakers
-from orchestrator.compute.ec2.catalogue import SNAPSHOT, Catalogue, snapshot
+from orchestrator.compute.ec2.catalogue import Catalogue, shipped_types
 from orchestrator.compute.ec2.strategy import Ec2Options, Ec2Strategy
 from orchestrator.retry_policy import OLD_LAUNCH_S
 from orchestrator.store.states import LaunchState, SessionState
@@ -57,7 +57,7 @@ def test_a_label_for_which_there_is_no_template_is_said_on_the_commit_and_explai
 
 
 def test_a_launch_whose_types_are_gone_meanwhile_ends_and_another_serves() -> None:
-    world, catalogue = World(), Catalogue(snapshot(SNAPSHOT.read_text(encoding="utf-8")))
+    world, catalogue = World(), Catalogue(shipped_types())
     world.turns = world.replica(strategies=Strategies([on_catalogue(world, catalogue)]))
     world.compute.full, known = {"*"}, catalogue.types
 

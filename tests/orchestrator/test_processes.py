@@ -18,7 +18,7 @@ from orchestrator.adapters.processes import PENDING_S, PRINTED, LocalProcesses
 from orchestrator.compute.port import InstanceState
 from orchestrator.errors import ServiceFailed
 
-PATIENCE_S = 20.0
+PATIENCE_S = 600.0
 """Seconds after which something counts as never happening; nothing here takes longer when it works."""
 PATH = {"PATH": os.environ["PATH"]}
 WAITS = ("sleep", "300")

@@ -13,7 +13,7 @@ from orchestrator.adapters.rate_limiter import RateLimiter
 from simulation.clock import VirtualTime
 
 WITHIN_S = 60.0
-WAIT_S = 30.0
+WAIT_S = 600.0
 """For the other threads, at most."""
 
 

@@ -16,7 +16,7 @@ from orchestrator.setting_values import Policy, Rule
 from simulation.examples import a_job, an_event, some_settings
 from simulation.world import World
 
-WAIT_S = 30.0
+WAIT_S = 600.0
 """For the other threads, at most."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.store.resources import NOTHING, Resources, total
@@ -21,20 +21,17 @@ def test_each_part_is_added_taken_away_and_multiplied_by_itself() -> None:
     assert one * 3 == Resources(3, 6.0, 0.75)
 
 
-@settings(deadline=None)
 @given(amounts, amounts)
 def test_what_is_added_can_be_taken_away_again(one: Resources, other: Resources) -> None:
     assert one + other - other == one
     assert one - one == NOTHING == one * 0
 
 
-@settings(deadline=None)
 @given(amounts, st.integers(0, 20))
 def test_so_many_of_one_kind_are_their_sum(one: Resources, number: int) -> None:
     assert one * number == total([one] * number)
 
 
-@settings(deadline=None)
 @given(st.lists(amounts, max_size=6))
 def test_a_total_is_of_all_parts_in_any_order(parts: list[Resources]) -> None:
     found = total(parts)
@@ -48,7 +45,6 @@ def test_the_total_of_no_parts_is_nothing() -> None:
     assert total([]) == NOTHING == Resources(0, 0.0, 0.0)
 
 
-@settings(deadline=None)
 @given(amounts)
 def test_a_count_that_was_corrected_twice_is_zero_and_only_that_one(amount: Resources) -> None:
     found = amount.floored()

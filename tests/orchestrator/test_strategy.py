@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.compute.ec2.breakers import Circuits, open_pools
-from orchestrator.compute.ec2.catalogue import SNAPSHOT, InstanceType, snapshot
+from orchestrator.compute.ec2.catalogue import InstanceType, shipped_types
 from orchestrator.compute.ec2.error_codes import BROKEN
 from orchestrator.compute.ec2.strategy import CONSOLE_CHARACTERS, SITES_S, Ec2Strategy
 from orchestrator.compute.port import ComputeInstance, InstanceState, Plan, SessionHandle
@@ -19,7 +19,7 @@ from orchestrator.store.resources import Resources
 from simulation.examples import some_settings, some_wanted
 from simulation.world import World
 
-SHIPPED = {it.name: it for it in snapshot(SNAPSHOT.read_text("utf-8"))}
+SHIPPED = {it.name: it for it in shipped_types()}
 UNKNOWN = SessionHandle("ec2", "i-0123456789abcdef0")
 TAGS = [{"Key": f"runs-fleet:{name}", "Value": name} for name in ("stack", "launch-id", "launch-step")]
 REQUEST = json.dumps({"ClientToken": "l-1-0", "TagSpecifications": [{"Tags": TAGS}]})

@@ -7,7 +7,7 @@ import threading
 
 from orchestrator.adapters.loops import COALESCED_S, WakeQueue
 
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 """Seconds after which something counts as never happening; nothing here takes longer when it works."""
 
 

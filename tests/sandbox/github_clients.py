@@ -23,7 +23,7 @@ from sandbox.runner.listener import FILES
 from sandbox.runner.wire import Service
 from sandbox.workflow import read_workflow
 
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 
 
 class App:

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from sandbox.cloud import Cloud
 from sandbox.instances import Instances
 
-PATIENCE_S = 15.0
+PATIENCE_S = 600.0
 
 
 class Garage:

@@ -15,7 +15,7 @@ from sandbox.identity import USER_ID, Senders
 from sandbox.imds import ROLE_ID
 from sandbox.instances import Idle
 
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 OURS = f"{ROLE_ID}:i-1"
 
 

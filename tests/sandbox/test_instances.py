@@ -130,7 +130,7 @@ def test_the_metadata_service_goes_with_its_machine(yard: Yard) -> None:
 
     assert yard.off.heard() == instance_id
     with pytest.raises(requests.ConnectionError):
-        requests.put(f"{url}/latest/api/token", timeout=5)
+        requests.put(f"{url}/latest/api/token", timeout=600)
 
 
 def test_outside_a_machine_there_is_no_power_switch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,11 +150,11 @@ def metadata() -> Iterator[Metadata]:
 
 def token(metadata: Metadata) -> dict[str, str]:
     headers = {"X-aws-ec2-metadata-token-ttl-seconds": "300"}
-    return {"X-aws-ec2-metadata-token": requests.put(f"{metadata.url}/latest/api/token", headers=headers, timeout=5).text}
+    return {"X-aws-ec2-metadata-token": requests.put(f"{metadata.url}/latest/api/token", headers=headers, timeout=600).text}
 
 
 def read(metadata: Metadata, path: str, headers: dict[str, str] | None = None) -> requests.Response:
-    return requests.get(f"{metadata.url}/latest/{path}", headers=token(metadata) if headers is None else headers, timeout=5)
+    return requests.get(f"{metadata.url}/latest/{path}", headers=token(metadata) if headers is None else headers, timeout=600)
 
 
 def test_without_a_token_the_metadata_service_says_nothing(metadata: Metadata) -> None:

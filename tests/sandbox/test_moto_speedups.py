@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import boto3
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.serialize import JSONSerializer, XFormedAttributePicker, get_serializer_class
+from moto.core.utils import get_service_model
 from moto.dynamodb.models import dynamodb_backends
 from moto.ec2.models import EC2Backend
 
-from sandbox.moto_speedups import Dispatcher, quicken, quicken_queries
+from sandbox.moto_speedups import AttributeSerializer, Dispatcher, quicken, quicken_queries
 
 ASKED: list[dict[str, list[str]] | None] = [
     None, {"resource-id": ["i-1"]}, {"resource-id": ["i-1", "i-2", "i-1"]}, {"resource-id": ["i-9"]}, {"resource-id": ["i-*"]},
@@ -67,7 +70,7 @@ QUERIES: list[dict[str, Any]] = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=ROWS, sought=FEW)
 def test_queries_are_answered_as_moto_answers_them(rows: list[dict[str, Any]], sought: str) -> None:
     with mock_aws():
@@ -100,3 +103,42 @@ def test_queries_are_answered_as_moto_answers_them(rows: list[dict[str, Any]], s
             for answer in (own, quick):
                 answer.pop("ResponseMetadata")
             assert quick == own
+
+
+SINGLE = st.one_of(
+    st.builds(lambda text: {"S": text}, st.text(max_size=3)), st.builds(lambda number: {"N": str(number)}, st.integers()),
+    st.builds(lambda truth: {"BOOL": truth}, st.booleans()), st.builds(lambda raw: {"B": raw}, st.binary(max_size=3)),
+    st.builds(lambda texts: {"SS": texts}, st.lists(st.text(max_size=3), min_size=1, max_size=3, unique=True)),
+    st.just({"NULL": True}), st.just({"L": []}), st.just({"M": {}}),
+)  # fmt: skip
+VALUES = st.recursive(
+    SINGLE,
+    lambda inner: st.one_of(
+        st.builds(lambda several: {"L": several}, st.lists(inner, max_size=3)),
+        st.builds(lambda named: {"M": named}, st.dictionaries(st.sampled_from(["S", "M", "name"]), inner, max_size=3)),
+    ),
+    max_leaves=5,
+)
+ANSWERS = [
+    ("GetItem", lambda item: {"Item": item}),
+    ("Query", lambda item: {"Items": [item, item], "Count": 2, "ScannedCount": 2}),
+]
+
+
+@pytest.mark.parametrize(("operation", "answer"), ANSWERS, ids=[operation for operation, _ in ANSWERS])
+@given(item=st.dictionaries(st.sampled_from(["id", "S", "row"]), VALUES, max_size=3))
+def test_items_are_told_as_moto_tells_them(operation: str, answer: Any, item: dict[str, Any]) -> None:
+    model = get_service_model("dynamodb").operation_model(operation)
+
+    quick, own = (
+        kind(model, value_picker=XFormedAttributePicker()).serialize(answer(item))["body"]
+        for kind in (AttributeSerializer, JSONSerializer)
+    )
+
+    assert json.loads(quick) == json.loads(own)
+
+
+def test_dynamodb_is_asked_through_it() -> None:
+    Dispatcher()
+
+    assert get_serializer_class("dynamodb", "json") is AttributeSerializer

@@ -16,7 +16,7 @@ from sandbox.serialized_writes import SerializedWrites
 from tests.conftest import Moto
 
 AT_ONCE = 12
-PATIENCE_S = 10.0
+PATIENCE_S = 600.0
 
 
 @pytest.fixture

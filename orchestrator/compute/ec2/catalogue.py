@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ class InstanceType:
         """What one machine of this type takes."""
         return Resources(1, float(self.cpus), self.usd)
 
-    @property
+    @cached_property
     def family(self) -> str:
         """The family: `m7i` of `m7i.large`."""
         return self.name.partition(".")[0]
 
-    @property
+    @cached_property
     def generation(self) -> int:
         """7 of `m7i.large`; 0 where the name has none."""
         digits = "".join(letter for letter in self.family if letter.isdigit())
@@ -73,6 +74,9 @@ class Catalogue:
     at_once: bool = False
     """Whether the first time is now: nothing may be launched before prices are known."""
 
+    def __post_init__(self) -> None:
+        self._keep(self.types)
+
     def __iter__(self) -> Iterator[InstanceType]:
         return iter(self.types)
 
@@ -83,7 +87,7 @@ class Catalogue:
 
     def named(self, name: str) -> InstanceType | None:
         """None: EC2 did not say which, or we do not know it."""
-        return next((it for it in self.types if it.name == name), None)
+        return self._named.get(name)
 
     def renew(self, now: float) -> int | None:
         """Ask EC2 once a day; returns how many types there are now, None: it was not time. Raises: ServiceFailed; due again soon.
@@ -96,15 +100,27 @@ class Catalogue:
             self.renew_at = now + FIRST_S
             return None
         self.renew_at = now + OFFERINGS_AGAIN_S
-        self.types = self.fresh() or self.types
+        self._keep(self.fresh() or self.types)
         self.renew_at = now + RENEWED_S
         return len(self.types)
+
+    def _keep(self, types: tuple[InstanceType, ...]) -> None:
+        """From now on these; looked through once, for each machine that EC2 tells of is looked up."""
+        self.types, self._named = types, {it.name: it for it in types}
+        self.dearest_usd = max((it.usd / it.cpus for it in types), default=0.0)
+        """The highest known price of a vCPU for an hour."""
 
 
 def instance_type(row: Sequence[Any]) -> InstanceType:
     """The type in one row of `rows`."""
     name, architecture, cpus, ram_gib, burstable, disk_gib = row
     return InstanceType(name=name, architecture=architecture, cpus=cpus, ram_gib=ram_gib, burstable=burstable, disk_gib=disk_gib)
+
+
+@cache
+def shipped_types() -> tuple[InstanceType, ...]:
+    """The catalogue that came with this package."""
+    return snapshot(SNAPSHOT.read_text(encoding="utf-8"))
 
 
 def snapshot(text: str) -> tuple[InstanceType, ...]:

@@ -232,8 +232,7 @@ class Ec2Strategy:
         found = self._catalogue.named(instance_type)
         if found is None:
             return None
-        dearest = max((it.usd / it.cpus for it in self._catalogue), default=0.0)
-        return Resources(1, float(found.cpus), found.usd or dearest * found.cpus)
+        return Resources(1, float(found.cpus), found.usd or self._catalogue.dearest_usd * found.cpus)
 
     def _instance(self, told: dict[str, Any]) -> ComputeInstance:
         return described_instance(told, NAME, self._resources)
