@@ -15,6 +15,8 @@ from agent.errors import Exit
 from agent.settings import Settings, read_settings
 
 VERSION = "0.1.0"
+USAGE = """usage: runs-fleet-agent [--help | --version | selfcheck [--image]]
+Without arguments the agent runs one job and then terminates this machine."""
 YOUNG_OBJECTS = 50_000
 """A life is short and its objects live to the end: collecting garbage every 700 allocations is a tenth of start-up."""
 LAST_RESORT_S = 20.0
@@ -40,7 +42,10 @@ def main() -> int:
 
 
 def _asked(words: list[str]) -> int:
-    """`selfcheck [--image]` and `--version` look and tell; anything else is a mistake. None of them ends a machine."""
+    """`selfcheck [--image]`, `--version` and `--help` look and tell; anything else is a mistake. None of them ends a machine."""
+    if words in (["--help"], ["-h"]):
+        print(USAGE)  # noqa: T201
+        return 0
     if words == ["--version"]:
         print(VERSION)  # noqa: T201 - what was asked for
         return 0
@@ -49,12 +54,12 @@ def _asked(words: list[str]) -> int:
         from agent.adapters.inspection import look
 
         if os.geteuid() != 0:
-            print("1 musts failed: run it as root, it looks into other users' processes and files")  # noqa: T201
+            print("1 musts failed: selfcheck must run as root, it inspects processes and files of other users")  # noqa: T201
             return 1
         findings = selfcheck.judge(look(image="--image" in words, version=VERSION))
         print(selfcheck.render(findings))  # noqa: T201
         return 0 if selfcheck.fit(findings) else 1
-    sys.stderr.write(f"runs-fleet-agent takes no words (one life), --version, or selfcheck [--image]; found: {' '.join(words)}\n")
+    sys.stderr.write(f"unexpected argument: {' '.join(words)}\n{USAGE}\n")
     return int(Exit.SETTINGS)
 
 

@@ -23,7 +23,7 @@ NOT_THERE = frozenset({"ParameterNotFound", "NoSuchKey"})
 DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException"})
 """A tag-scoped policy denies what is not there yet, and S3 says no more to whoever may not list: so a denial is a "not yet" too.
 
-Source: reports cited in docs/design.md; "Error responses" of the S3 API reference.
+Source: seen with a policy on `ssm:resourceTag` (docs/design.md, "Facts that decide"); "Error responses" of the S3 API reference.
 """
 TOKEN_LIFE = timedelta(hours=1)
 """How long a registration token is good for. Source: GitHub REST, "Create a registration token"."""
@@ -34,7 +34,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
 
 
 class Configuration:
-    """Reads one parameter."""
+    """Reads the configuration from its parameter or object."""
 
     def __init__(self, parameters: Parameters, name: str, timeout_s: float, clock: Clock, journal: Journal) -> None:
         self._parameters, self._name, self._timeout_s = parameters, name, timeout_s

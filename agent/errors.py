@@ -112,10 +112,6 @@ class MetadataExposed(AgentError):
     reason = "metadata_exposed"
 
 
-class Unexpected(AgentError):
-    """A fault of ours that the outermost net caught; the cause is chained."""
-
-
 class ServiceError(Exception):
     """A remote service answered with an error; `code` is its own word, the only thing decisions look at."""
 

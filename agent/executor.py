@@ -1,4 +1,4 @@
-"""Run one child until it ends, or must."""
+"""Run the work's process until it exits or supervision stops it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Executor:
         self._output_ended = False
 
     def start(self, launch: Launch) -> Runner:
-        """Raises: RunnerUnstartable."""
+        """Start the runner's process. Raises: RunnerUnstartable."""
         try:
             return self._processes.start(launch)
         except OSError as error:

@@ -85,12 +85,12 @@ class RunObserver:
 
     def _noticed(self, notice: NoticeCame) -> None:
         fields = {"kind": notice.kind.value, "ends_at": notice.ends_at}
-        self._components.journal.event("notice.came", **{**fields, "ends_at": notice.ends_at or ""}, detail=notice.detail)
+        self._components.journal.event("notice.received", **{**fields, "ends_at": notice.ends_at or ""}, detail=notice.detail)
         ends_at, reason = notice.ends_at, NOTICES[notice.kind].reported_as
         if reason is None:
             self._report.degraded.append(f"notices: {notice.detail}")
             return
-        self._components.log_stream.event("notice.came", fields)
+        self._components.log_stream.event("notice.received", fields)
         self._components.telemetry.notify("interrupting", lambda _: self._interrupting(reason, ends_at))
 
     def _awaited_identity(self) -> WorkIdentity:

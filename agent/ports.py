@@ -16,7 +16,7 @@ from agent.supervision import Announcement, NoticeKind
 
 @dataclass(frozen=True)
 class TaskEnded:
-    """A background background task returned `value` or raised `error`."""
+    """A background task returned `value` or raised `error`."""
 
     name: str
     value: Any = None

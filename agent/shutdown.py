@@ -103,7 +103,7 @@ class Shutdown:
         if (prepared := self.report.prepared) is not None:
             failures = self._tried("cleanup", lambda: self.work.clean(prepared), CLEAN_S)
             for failure in (failures or [])[:5]:
-                self.journal.event("cleanup.left", what=failure)
+                self.journal.event("cleanup.incomplete", what=failure)
 
     def leave(self, *, for_certain: bool) -> None:
         """Terminate the machine, last of all."""

@@ -1,7 +1,7 @@
 """The port between a life and its work: what the machine was started for. Today GitHub's runner (`agent/runner/`), later tasks.
 
 The life (`agent/lifecycle.py`) decides when each step happens; the work decides how. Every method is called from the thread that
-decides, except `register`, which the life runs as a background task.
+decides, except `register`, `keep` and `clean`, which the life and the shutdown run as background tasks.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Work(Protocol):
         """Whether `identity` knows something already."""
 
     def identity(self) -> WorkIdentity:
-        """Which work is really done."""
+        """The identity of the work that is really done, which may be another job's."""
 
     def is_unexplained(self, watch: Watch) -> bool:
         """Whether the work ended in the middle and nobody has said why yet."""

@@ -46,7 +46,7 @@ class Environment:
             value = -1.0
         if not least <= value <= most or (whole and value != int(value)):
             kind = "a whole number" if whole else "a number"
-            self.problems.append(f"{PREFIX}{name}: expected {kind} from {least:g} to {most:g}, found {raw!r}")
+            self.problems.append(f"{PREFIX}{name}: expected {kind} from {least:g} to {most:.10g}, found {raw!r}")
             return default
         return value
 

@@ -26,7 +26,7 @@ class Timepiece(Clock, Protocol):
 
 
 class Ids(Protocol):
-    """Chance."""
+    """Random ids."""
 
     def fresh(self) -> str:
         """Sixteen hexadecimal digits that nobody had before."""
@@ -46,7 +46,7 @@ class WorkerPool(Protocol):
         """Do all, some at once; returns what failed, when all have ended."""
 
     def exclusive(self, name: str) -> AbstractContextManager[object]:
-        """Within it nobody else of this process is within the same name. It must not be asked for twice by one task."""
+        """A lock of this process, by name. Not re-entrant: a task that holds it must not ask for it again."""
 
 
 class Wakes(Protocol):

@@ -1,4 +1,4 @@
-"""How often, and for how long, anything is tried again: every such number, and nowhere else.
+"""How often, and for how long, a failed call, launch, re-run or notice is repeated.
 
 What is exhausted is said: in the log, by `runs-fleet explain`, and on the commit where somebody's job is concerned.
 """

@@ -133,13 +133,17 @@ def stack_id(environment: Environment, name: str, default: Any, known: Known) ->
 
 def strategies(environment: Environment, name: str, default: Any, known: Known) -> tuple[str, ...]:
     """Names of strategies; whether there is one of each name is decided where they are built (`strategies.py`)."""
-    old = environment.text("STRATEGY", "")
-    if old and environment.text(name, ""):
+    old, new = environment.text("STRATEGY", "").strip(), environment.text(name, "")
+    if old and new:
         environment.problems.append(f"{PREFIX}STRATEGY: expected nothing beside {PREFIX}{name}, which replaces it")
+    elif "," in old:
+        environment.problems.append(f"{PREFIX}STRATEGY: expected one name, found {old!r}: use {PREFIX}{name} for several")
     elif old:
         environment.warnings.append(f"{PREFIX}STRATEGY={old} is read as {PREFIX}{name}={old}: rename it, it will go away")
         return (old,)
     found = environment.listed(name) or tuple(default)
+    if new and not environment.listed(name):
+        environment.problems.append(f"{PREFIX}{name}: expected names of strategies, separated by commas, found {new!r}")
     if len(set(found)) != len(found):
         environment.problems.append(f"{PREFIX}{name}: expected each name once, found {', '.join(found)}")
     return tuple(dict.fromkeys(found))
@@ -230,7 +234,7 @@ def _local(environment: Environment, name: str, default: Any, known: Known) -> L
     if alone and environment.text("RUNNER_ROLE_ID", ""):
         environment.problems.append(f"{PREFIX}RUNNER_ROLE_ID: {hint}")
     for limit in ("MAX_USD_PER_HOUR", "MAX_USD_PER_HOUR_PER_REPOSITORY", "MAX_USD_PER_HOUR_PER_LABEL_SET"):
-        if alone and environment.text(limit, "0") != "0":
+        if alone and environment.text(limit, "0").strip("0.") != "":
             why = "expected nothing with the strategy local alone: nobody bills for processes"
             environment.problems.append(f"{PREFIX}{limit}: {why}")
     kept = {name: value for name, value in environment.variables.items() if name.startswith("AWS_") or name in PASSED_ON}

@@ -69,6 +69,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_disk_gib: int = 500
     families: tuple[str, ...] = ()
     """Beginnings of families that its machines may be of; empty: any that is named, the usual ones where none is."""
+    strategies: tuple[str, ...] = ()
+    """Strategies that its labels may name; the first serves labels that name none. Empty: whatever the stack offers."""
     on_demand: bool = True
     """Whether it may be asked for; as a fallback it is used all the same."""
     public: bool = False

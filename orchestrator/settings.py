@@ -149,7 +149,10 @@ class ServerSettings:
         "Seconds between two rounds that ask GitHub for deliveries that failed and jobs that were never heard of.", default=300.0,
     )  # fmt: skip
     lease_s: float = setting(
-        "LEASE_SECONDS", read.number(), "Seconds for which begun work is left to whoever began it.", default=60.0
+        "LEASE_SECONDS",
+        read.number(),
+        "Seconds for which begun work is left to the process that began it; afterwards any process may take it over.",
+        default=60.0,
     )
     watch_s: float = setting(
         "WATCH_SECONDS", read.number(), "Seconds between two looks at a session of which nothing is heard.", default=60.0

@@ -262,7 +262,7 @@ class Turns:
             self._log_unattended(what, identity, error)
 
     def _log_unattended(self, what: str, identity: str, error: Exception) -> None:
-        self.journal.event("sweep.unattended", what=what, identity=identity, error=f"{type(error).__name__}: {error}")
+        self.journal.event("sweep.item_failed", what=what, identity=identity, error=f"{type(error).__name__}: {error}")
 
     @staticmethod
     def _again(turn: Callable[[], Outcome]) -> Outcome:

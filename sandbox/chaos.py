@@ -41,12 +41,15 @@ SMALL = 0.01
 """Of AWS's rates: thirty machines meet them then as three thousand do in earnest."""
 
 
+KNOWN = "\n".join(f"  {name:14} {what}" for name, what in {**FAULTS, "storm": "all of these but rates"}.items())
+"""The list of faults, for people."""
+
+
 def read_faults(text: str) -> frozenset[str]:
     """`storm`, or names joined by commas. Raises: ValueError."""
     named = frozenset(filter(None, text.split(",")))
     if unknown := named - set(FAULTS) - {"storm"}:
-        told = "\n".join(f"  {name:14} {what}" for name, what in {**FAULTS, "storm": "all of these but rates"}.items())
-        raise ValueError(f"--faults: expected some of these, joined by commas, found {', '.join(sorted(unknown))}:\n{told}")
+        raise ValueError(f"--faults: expected some of these, joined by commas, found {', '.join(sorted(unknown))}:\n{KNOWN}")
     return (named - {"storm"}) | (STORM if "storm" in named else frozenset())
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.store.model import Session
-from sandbox.chaos import WORKFLOW, Chaos, read_faults
+from sandbox.chaos import KNOWN, WORKFLOW, Chaos, read_faults
 from sandbox.github.records import RunRecord
 from sandbox.workflow import Unsupported, read_workflow
 from sandbox.world import World, play, world
@@ -38,11 +38,16 @@ def local(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running and print where.")] = False,
     faults: Annotated[
         str,
-        typer.Option("--faults", help="What goes wrong, joined by commas; `storm`: everything, in measure; `?`: what there is."),
+        typer.Option(
+            "--faults", help="Faults to switch on, comma-separated; `storm`: all but `rates`; `list`: print their names."
+        ),
     ] = "",
-    config_source: Annotated[str, typer.Option(help="Where configurations are laid down: `ssm` or `s3`.")] = "ssm",
+    config_source: Annotated[str, typer.Option(help="Where configurations are stored: `ssm` or `s3`.")] = "ssm",
 ) -> None:
-    """Show the whole fleet on this machine: the jobs of WORKFLOW from webhook to machines that no longer exist."""
+    """Run the jobs of WORKFLOW on this machine with emulated AWS and GitHub, and check that nothing is left."""
+    if faults == "list":
+        print(KNOWN)
+        return
     try:
         wrong = read_faults(faults)
     except ValueError as error:
@@ -138,7 +143,7 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
         "machine",
     ):
         table.add_column(column, justify="left" if column in ("job", "result", "machine") else "right", no_wrap=True)
-    by_runner = {session.runner_name: session for session in sessions}
+    by_runner = {session.registration_name: session for session in sessions}
     first_s = min(job.queued_at or job.completed_at or 0.0 for job in run.jobs)
     for job in run.jobs:
         session = by_runner.get(job.runner_name)

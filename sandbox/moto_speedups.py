@@ -7,6 +7,7 @@ every item for each query, and looks in each attribute of an item for each of th
 from __future__ import annotations
 
 import copy
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
@@ -20,6 +21,8 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.tags import TagBackend
 from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
 
+os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+"""moto makes 1,300 images of Amazon's whenever its EC2 begins anew. Source: moto/settings.py."""
 _WILD = frozenset("*?[]\\")
 """Of an id that is a pattern: moto's own way answers it."""
 

@@ -32,19 +32,20 @@ from sandbox.github.server import StandInGitHub
 from sandbox.plan import Workflow
 from sandbox.stack import STACK, Stack, deploy
 
-READY_S = 30.0
+READY_S = 120.0
 CLOSE_S = 320.0
 """Seconds after the last job in which every machine must be gone and everything removed: a job may be expected back for three
 minutes, and a surplus machine is kept for one or two."""
-STALLED_S = 45.0
+STALLED_S = 180.0
 """Seconds in which a waiting job must get its machine; a job that runs is bounded by its own timeout."""
+NOT_BEGUN = f"no job changed its state for {STALLED_S:.0f} s"
 LOG_TAIL = 6000
 """Characters of the orchestrator's log shown when something is stuck."""
 
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What still exists, counted by clients that had no part in the run."""
+    """What still exists, as the cloud and GitHub tell it."""
 
     instances: int
     registrations: int
@@ -220,5 +221,5 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
             stuck = ", ".join(f"{s.session_id} is {s.state.value}" for s in up.sessions() if s.state is not SessionState.CLOSED)
             log = (up.root / "orchestrator.log").read_text(encoding="utf-8")[-LOG_TAIL:]
             picture_now = ", ".join(f"{job.plan.name} {job.status}" for job in run.jobs)
-            raise TimeoutError(f"not everything came to its end: {stuck or 'jobs are still waiting'}; {picture_now}\n{log}")
+            raise TimeoutError(f"{stuck or NOT_BEGUN}; {picture_now}. The end of the orchestrator's log:\n{log}")
         time.sleep(0.1)

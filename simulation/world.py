@@ -123,7 +123,7 @@ class World:
     def at_work(self) -> Session:
         """A machine, and GitHub says that it took the job."""
         session = self.launched()
-        self.told(an_event("in_progress", runner_name=session.runner_name))
+        self.told(an_event("in_progress", runner_name=session.registration_name))
         return self.session
 
     def hear(self, status: str, sender: str | None = None, session: Session | None = None, **fields: object) -> None:

@@ -15,8 +15,6 @@ import pytest
 import requests
 from werkzeug.serving import make_server
 
-from sandbox.moto_speedups import Dispatcher
-from sandbox.serialized_writes import SerializedWrites
 from simulation.clock import AgentClock
 from tests.agent import httpd
 
@@ -76,7 +74,10 @@ def site() -> Iterator[httpd.Site]:
 
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
-    """The server's URL; one for the whole process."""
+    """The server's URL; one for the whole process. Imported here: moto is large, and not every process needs it."""
+    from sandbox.moto_speedups import Dispatcher
+    from sandbox.serialized_writes import SerializedWrites
+
     server = make_server("127.0.0.1", 0, SerializedWrites(Dispatcher()), threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True, name="moto").start()
     yield f"http://127.0.0.1:{server.port}"

@@ -20,10 +20,10 @@ send() {
     [[ ! $RUNS_FLEET_TERMINATION_QUEUE_URL =~ ^https://(sqs|queue)\.([a-z0-9-]+)\.amazonaws\. ]] || AWS_REGION=${BASH_REMATCH[2]}
     [[ $RUNS_FLEET_TERMINATION_QUEUE_URL != *.fifo ]] || fifo=(-d "MessageGroupId=$RUNS_FLEET_INSTANCE_ID" -d "MessageDeduplicationId=$(sha256sum <<< "$1" | cut -c-64)")
     signed sqs --max-time 5 -o /dev/null -d Action=SendMessage -d Version=2012-11-05 "${fifo[@]}" --data-urlencode "MessageBody=$1" \
-        "$RUNS_FLEET_TERMINATION_QUEUE_URL" && : > "$state/said"  # an empty file needs no room on a full disk
+        "$RUNS_FLEET_TERMINATION_QUEUE_URL" && : > "$state/final-word-sent"  # an empty file needs no room on a full disk
 }
-letter() {  # what the agent wrote in advance, in case it dies (`died`) or the machine starts again (`rebooted`)
-    send "$(sed "s/@NOW@/$(date -u +%FT%TZ)/; s/\"@SECONDS@\"/$(($(date +%s) - $(stat -c %Y "$state/letter-$1")))/" "$state/letter-$1")"
+last_will() {  # what the agent wrote in advance, in case it dies (`died`) or the machine starts again (`rebooted`)
+    send "$(sed "s/@NOW@/$(date -u +%FT%TZ)/; s/\"@SECONDS@\"/$(($(date +%s) - $(stat -c %Y "$state/last-will-$1")))/" "$state/last-will-$1")"
 }
 bootstrap_failed() {
     local error; error=$(tr -s '[:space:]' ' ' <<< "$1" | LC_ALL=C tr -cd '[:print:]' | tr -d '\042\134' | tail -c 800)
@@ -32,17 +32,17 @@ bootstrap_failed() {
 fail() {  # no agent: nobody else would switch this machine off
     [ "$1" -ne 0 ] || return
     cat "$state/boot.log" >&3
-    [ -e "$state/said" ] || [ -z "$token" ] || bootstrap_failed "$(cat "$state/boot.log")"
+    [ -e "$state/final-word-sent" ] || [ -z "$token" ] || bootstrap_failed "$(cat "$state/boot.log")"
     eval "$RUNS_FLEET_POWER_OFF" || systemctl poweroff
 }
 trap 'fail $?' EXIT
 token=$(ask -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 300" "$imds/latest/api/token") || exit 1
 RUNS_FLEET_INSTANCE_ID=$(tell instance-id) && AWS_REGION=${AWS_REGION:-$(tell placement/region)} || exit 1
 export RUNS_FLEET_INSTANCE_ID AWS_REGION RUNS_FLEET_POWER_OFF
-(umask 077 && { declare -f ask tell value signed send letter bootstrap_failed
+(umask 077 && { declare -f ask tell value signed send last_will bootstrap_failed
     declare -p imds state AWS_REGION RUNS_FLEET_INSTANCE_ID RUNS_FLEET_TERMINATION_QUEUE_URL; } > "$state/boot-functions")
-[ ! -e "$state/said" ] || exit 1  # this machine has had its life
-[ ! -s "$state/letter-rebooted" ] || { letter rebooted; exit 1; }
+[ ! -e "$state/final-word-sent" ] || exit 1  # this machine has had its life
+[ ! -s "$state/last-will-rebooted" ] || { last_will rebooted; exit 1; }
 if [ -z "${RUNS_FLEET_START:-}" ] && ! systemctl cat runs-fleet-agent > /dev/null; then
     systemd-run -q --no-block -u runs-fleet-install-limit -p DefaultDependencies=no --timer-property=DefaultDependencies=no --on-active=15min systemctl poweroff --force
     new=$(mktemp -d) && signed s3 -H "x-amz-content-sha256: $(sha256sum < /dev/null | cut -c-64)" --max-time 120 -o "$new/bundle" "${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-https://s3.$AWS_REGION.amazonaws.com}}/${RUNS_FLEET_CONFIG_BUCKET:?}/${RUNS_FLEET_AGENT_BUNDLE:?}" \

@@ -11,7 +11,7 @@ from agent.safety import Reading
 
 
 class PosixMeters:
-    """Meters (ports)."""
+    """The gauges of this machine (ports.Meters), from /proc and the file system."""
 
     def __init__(self, vmstat: Path = Path("/proc/vmstat")) -> None:
         self._vmstat = vmstat

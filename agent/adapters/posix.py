@@ -34,7 +34,7 @@ LISTENER = "Runner.Listener"
 
 
 class PosixProcesses:
-    """Processes (ports)."""
+    """Child processes of this agent (ports.Processes)."""
 
     def __init__(self, inbox: Inbox, attach: Callable[[int, Inbox], None]) -> None:
         """`attach` reads the runner's output from a descriptor until its end; it is called in a thread of its own."""
@@ -93,7 +93,7 @@ class PosixProcesses:
             os.close(descriptor)
 
     def user_home(self, user: str | None) -> Path:
-        """From the password database."""
+        """A user's home directory, from the password database."""
         if user is None:
             return Path(os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
         return Path(_entry(user).pw_dir)
@@ -121,7 +121,7 @@ class _Descriptor:
 
 
 class PosixRunner:
-    """Runner (ports)."""
+    """A started runner and its descendants (ports.Runner)."""
 
     def __init__(self, pid: int, reaper: Reaper) -> None:
         self._pid, self._reaper = pid, reaper

@@ -171,7 +171,7 @@ class TextJournal:
     def hide(self, *secrets: Secret) -> None:
         """Longer ones are replaced first, so that a part never uncovers the rest."""
         values = {secret.reveal() for secret in secrets if len(secret.reveal()) >= SHORTEST_SECRET}
-        self._secrets = sorted(values.union(self._secrets), key=len, reverse=True)
+        self._secrets = sorted(values.union(self._secrets), key=lambda value: (-len(value), value))
         self._secret_bytes = [secret.encode() for secret in self._secrets]
 
     def cleaned(self, text: str) -> str:

@@ -71,15 +71,15 @@ class JobUnits:
         return killed + self._children.sweep(max(0.1, until_s - time.monotonic()))
 
     def read_plain(self, path: Path, most: int) -> bytes:
-        """As PosixProcesses does it."""
+        """See PosixProcesses, to which this is passed on."""
         return self._children.read_plain(path, most)
 
     def user_home(self, user: str | None) -> Path:
-        """As PosixProcesses does it."""
+        """See PosixProcesses, to which this is passed on."""
         return self._children.user_home(user)
 
     def own(self, path: Path, user: str | None) -> None:
-        """As PosixProcesses does it."""
+        """See PosixProcesses, to which this is passed on."""
         self._children.own(path, user)
 
     def _wrapped(self, launch: Launch, unit: str) -> Launch:

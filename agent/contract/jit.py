@@ -1,7 +1,7 @@
 """A JIT config small enough for a standard SSM parameter, and back to the same bytes.
 
 GitHub's blob is base64 around JSON around base64 around files, most of it an RSA key: about 4,100 characters where the
-standard tier ends at 4,096. Taking the inner layers of base64 off before compressing brings it to some 2,500.
+standard tier ends at 4,096. Taking the inner layers of base64 off before compressing brings it to about 2,200.
 
 Packed form: base64(gzip(JSON list of strings)). Joined, with every string at an odd position base64-encoded, the list is
 the decoded blob. Whatever cannot be taken apart and put together again unchanged stays in an even position.

@@ -1,1 +1,1 @@
-"""The bodies an agent can wake up in; each knows who it is, what it is told, and how it is left."""
+"""Hosts: what the agent runs on. Each provides the instance's identity, its notices and its termination."""

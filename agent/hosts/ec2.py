@@ -49,7 +49,7 @@ class Ending(Protocol):
 
 
 class Ec2Machine:
-    """Machine (ports)."""
+    """An EC2 instance as the agent's host (ports.Machine)."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Ec2Machine:
         raise ServiceError("the metadata service", "StillAnswers", f"{CLOSED_WITHIN_S:g} s after it was switched off")
 
     def may_terminate(self, instance_id: str) -> str:
-        """EC2's answer to a DryRun."""
+        """Whether EC2 would accept our termination, asked by a dry run."""
         return self._ending.may_terminate(instance_id)
 
     def terminate(self, instance_id: str) -> None:

@@ -1,6 +1,6 @@
 """The last will: what is to be said if the agent dies, or the machine starts again, before it could speak itself.
 
-A shell script sends it (`packer/machine/last-words`, the boot script): whatever killed the agent may have broken Python too.
+A shell script sends it (`packer/machine/send-last-will`, the boot script): whatever killed the agent may have broken Python too.
 It fills in the two things only it knows: `@NOW@` and `"@SECONDS@"`.
 """
 
@@ -17,7 +17,7 @@ from agent.contract.messages import FinalWord, Status, write_message
 
 MARGIN_MINUTES = 45
 """Between the longest permitted run and the machine's hard deadline: boot, preparation, grace, shipping, report."""
-SAID = "said"
+SAID = "final-word-sent"
 """The file whose presence says: the final word is out, whoever died since."""
 _OCCASIONS = {
     "died": (Status.FAILURE, "agent_died", "the agent ended without a word: killed, crashed, or stopped with its machine"),
@@ -53,7 +53,7 @@ class LastWill:
             )
             fields = msgspec.json.decode(write_message(word))
             fields |= {"completed_at": "@NOW@", "duration_seconds": "@SECONDS@"}
-            self._write(f"letter-{occasion}", msgspec.json.encode(fields))
+            self._write(f"last-will-{occasion}", msgspec.json.encode(fields))
 
     def allow(self, minutes: float, beside_s: float) -> None:
         """Move the machine's hard deadline for a job that may run `minutes`, after a wait and before a grace of `beside_s`.
@@ -67,7 +67,7 @@ class LastWill:
         """From now on whoever outlives the agent says this very word, under its own message id. Raises: OSError."""
         if self._directory is not None:
             for occasion in _OCCASIONS:
-                self._write(f"letter-{occasion}", write_message(word).encode())
+                self._write(f"last-will-{occasion}", write_message(word).encode())
 
     def withdraw(self) -> None:
         """The final word is out. Raises: OSError."""

@@ -69,7 +69,7 @@ class Spool(Protocol):
         """Wait that long, or until sealed or well filled; whether more may still come."""
 
     def seal(self) -> None:
-        """Nothing more will be written."""
+        """Close the spool: nothing more will be written to it."""
 
     def lines_dropped(self) -> int:
         """Lines never written, because the cap or the disk's floor was reached."""
@@ -170,7 +170,7 @@ def batches(events: Iterable[tuple[int, str]]) -> Iterator[list[LogEvent]]:
 
 @dataclass(kw_only=True)
 class CloudWatchLogStream:
-    """A LogStream (ports) that ships a spool to CloudWatch Logs from one background background task."""
+    """A LogStream (ports) that ships a spool to CloudWatch Logs from one background task."""
 
     group: str
     instance_id: str
@@ -194,7 +194,7 @@ class CloudWatchLogStream:
         self.lines = Lines(self.cleaned, self.hold_back)
 
     def open(self, job_id: str) -> None:
-        """Begin to ship; the stream is made by the shipping task_name, before its first batch."""
+        """Begin to ship; the stream is made by the shipping task, before its first batch."""
         self.stream = log_stream_name(self.instance_id, job_id)
         self.workers.begin("log shipping", self.ship)
 

@@ -109,7 +109,7 @@ class Telemetry:
     def _over(self, error: BaseException | None) -> None:
         assert self._current is not None, "only a current notice can be over"
         outcome = "sent" if error is None else f"failed: {error}"
-        self.journal.event("notice.ended", kind=self._current.kind, outcome=outcome)
+        self.journal.event("message.outcome", kind=self._current.kind, outcome=outcome)
         self._current = None
 
     def _finish_notices(self) -> None:
@@ -121,7 +121,7 @@ class Telemetry:
                 break
         left = [*([self._current] if self._current is not None else []), *self._waiting]
         if left:
-            self.journal.event("notice.dropped", kinds=",".join(notice.kind for notice in left))
+            self.journal.event("message.dropped", kinds=",".join(notice.kind for notice in left))
         self._waiting.clear()
 
     def _send(self, message: Message, policy: RetryPolicy) -> None:

@@ -6,7 +6,7 @@ import time
 
 
 class SystemClock:
-    """Timepiece (ports)."""
+    """The machine's clocks (ports.Timepiece)."""
 
     def now(self) -> float:
         """The time now, in epoch seconds."""

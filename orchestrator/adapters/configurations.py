@@ -67,14 +67,14 @@ class SsmConfigurations:
         self._clock.pause(max(0.0, turn_s - self._clock.monotonic_s()))
 
     def exists(self, instance_id: str) -> bool:
-        """By a filter on its name."""
+        """Whether the instance's parameter exists, asked by a filter on its name."""
         name = parameter_name(instance_id)
         with translated(f"ssm:DescribeParameters {name}"):
             wanted = [{"Key": "Name", "Option": "Equals", "Values": [name]}]
             return bool(self._clients.get("ssm").describe_parameters(ParameterFilters=wanted)["Parameters"])
 
     def delete(self, instance_id: str) -> None:
-        """Gone already is success."""
+        """Delete the instance's configuration; one that is gone already is a success."""
         name = parameter_name(instance_id)
         try:
             with translated(f"ssm:DeleteParameter {name}"):

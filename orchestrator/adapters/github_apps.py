@@ -132,7 +132,7 @@ class GitHubApps:
         return self._by_any(scope, lambda app, own: app.remove(own, runner_id))
 
     def registered(self, scope: Scope) -> Iterator[RegisteredRunner]:
-        """All pages, through one App."""
+        """All pages of the list, asked of one App."""
         return self._by_any(scope, lambda app, own: iter(list(app.registered(own))))
 
     def job(self, scope: Scope, job_id: str, *, urgent: bool = True) -> JobEvent | None:
@@ -141,20 +141,20 @@ class GitHubApps:
         return found and _of_installation(found, scope)
 
     def jobs_of(self, scope: Scope, run_id: str) -> Iterator[JobEvent]:
-        """All pages, through one App."""
+        """All pages of the list, asked of one App."""
         found = self._by_any(scope, lambda app, own: list(app.jobs_of(own, run_id)))
         return (_of_installation(job, scope) for job in found)
 
     def run(self, scope: Scope, run_id: str) -> Run | None:
-        """Through whichever App may."""
+        """The answer of the first App that is installed there."""
         return self._by_any(scope, lambda app, own: app.run(own, run_id))
 
     def ended_badly(self, scope: Scope, run_id: str) -> list[EndedJob]:
-        """Through whichever App may."""
+        """The answer of the first App that is installed there."""
         return self._by_any(scope, lambda app, own: app.ended_badly(own, run_id))
 
     def waiting_jobs(self, scope: Scope) -> Iterator[JobEvent]:
-        """All pages, through one App."""
+        """All pages of the list, asked of one App."""
         found = self._by_any(scope, lambda app, own: list(app.waiting_jobs(own)))
         return (_of_installation(job, scope) for job in found)
 

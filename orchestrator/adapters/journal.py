@@ -11,7 +11,7 @@ from typing import TextIO
 
 
 class SystemIds:
-    """Ids (ports)."""
+    """Random ids of the operating system (ports.Ids)."""
 
     def fresh(self) -> str:
         """Sixteen hexadecimal digits."""

@@ -126,7 +126,7 @@ class LocalProcesses:
         return {}
 
     def began_at(self, identity: str) -> float:
-        """Epoch seconds; 0: never."""
+        """When the launch's process began, epoch seconds; 0: never."""
         with suppress(OSError):
             return (self._bodies / identity / "tags.json").stat().st_mtime
         return 0.0

@@ -1,4 +1,4 @@
-"""As many of something within a time as somebody else takes, and whoever is too many waits for his turn."""
+"""Rate limiter of this process: so many calls within so many seconds; further callers wait."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from orchestrator.ports import Received
 
 
 class SqsQueue:
-    """Queue (ports)."""
+    """One SQS queue (ports.Queue)."""
 
     def __init__(self, clients: Clients, url: str) -> None:
         self._clients, self._url = clients, url

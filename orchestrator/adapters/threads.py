@@ -30,7 +30,7 @@ class ThreadWorkerPool:
         return [trouble for trouble in self._outer.map(self._deeper, tasks) if trouble is not None]
 
     def exclusive(self, name: str) -> threading.Lock:
-        """Some names share a lock."""
+        """The lock of this name; some names share one."""
         return self._alone[zlib.crc32(name.encode()) % LOCKS]
 
     def stop(self) -> None:

@@ -41,7 +41,7 @@ def _argument(told: str) -> Any:
 
 
 NONE_OPEN = "none that is open: --all lists those that are over"
-Json = Annotated[bool, _option("--json", "For programs.")]
+Json = Annotated[bool, _option("--json", "Print JSON instead of a table.")]
 
 
 def main() -> None:
@@ -78,7 +78,7 @@ def command() -> typer.Typer:
 
 
 def serve() -> None:
-    """Take webhooks, launch machines, hear how they end (until SIGTERM)."""
+    """Run the orchestrator until SIGTERM: webhooks, launches, agents' messages. Settings: docs/configuration.md."""
     from orchestrator import serve as server
 
     server.serve(_orchestrator())
@@ -150,10 +150,10 @@ def launch(
     repository: Annotated[str, _argument("owner/repo")],
     label: Annotated[str, _argument("As in runs-on.")],
     count: Annotated[int, _option("--count", "How many machines.")] = 1,
-    minutes: Annotated[float, _option("--minutes", "For how long they count as wanted.")] = 10.0,
+    minutes: Annotated[float, _option("--minutes", "Minutes for which they are kept without a job, at most 1440.")] = 10.0,
     json: Json = False,
 ) -> None:
-    """Have machines made for LABEL before jobs ask for them; what nobody takes goes after MINUTES."""
+    """Launch machines for LABEL before jobs ask for them; those still idle after MINUTES are terminated."""
     found = re.fullmatch(r"([\w.-]+)/([\w.-]+)", repository)
     if found is None or not 0 < count <= 100 or not 0 < minutes <= 1440:
         wanted = "owner/repo, a count from 1 to 100 and minutes up to 1440"
@@ -203,7 +203,7 @@ def drain(json: Json = False) -> None:
 
 
 def audit() -> None:
-    """Terminate what outlived its end, by tags and the clock alone. Needs AWS credentials, AWS_REGION and RUNS_FLEET_STACK_ID."""
+    """Terminate instances 15 minutes past the expiry in their tags. Needs AWS credentials, AWS_REGION and RUNS_FLEET_STACK_ID."""
     from orchestrator.commands.audit import audited
 
     found = audited(os.environ)
@@ -212,7 +212,7 @@ def audit() -> None:
         sys.exit(1)
 
 
-def logs(job: str) -> None:
+def logs(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")]) -> None:
     """Print the log stream of the machine that ran (or was launched for) JOB."""
     import boto3
 
@@ -220,7 +220,8 @@ def logs(job: str) -> None:
 
     made = _orchestrator(records_only=True)
     group = made.settings.log_group or sys.exit("RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group")
-    known = made.records.job(job) or sys.exit(f"no job {job} is known: `runs-fleet jobs --all` lists them")
+    identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/runs/1/job/2")
+    known = made.records.job(identity) or sys.exit(f"no job {identity} is known: `runs-fleet jobs --all` lists them")
     ran = _session_of(made.records.sessions_of(known, made.settings.stack_id), known)
     if ran is None or not ran.instance_id:
         sys.exit(f"no machine has run job {job} yet")
@@ -239,7 +240,9 @@ def logs(job: str) -> None:
 
 def _session_of(sessions: list[Session], job: Job) -> Session | None:
     """The one that ran it, else the youngest that was launched for it."""
-    ran = [one for one in sessions if one.bound_job == job.job_id or (job.runner_name and one.runner_name == job.runner_name)]
+    ran = [
+        one for one in sessions if one.bound_job == job.job_id or (job.runner_name and one.registration_name == job.runner_name)
+    ]
     return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
 
 

@@ -129,14 +129,14 @@ class Explainer:
                 bool(found.lacking) and full is not None,
                 lambda: f"{full.why}; {_place(context, full.whose, place)}" if full else "",
             ),
-            (bool(found.held), lambda: f"{backoff_s:.0f} s to pass: {found.held}" if backoff_s > 0.0 else found.held),
+            (bool(found.held), lambda: f"the next launch in {backoff_s:.0f} s: {found.held}" if backoff_s > 0.0 else found.held),
             (
                 bool(found.lacking) and last is not None,
                 lambda: f"{last.what if last else ''}; {_place(context, '', place)}",
             ),
-            (bool(found.lacking), lambda: "the next look at its label set, which launches: within the lease"),
+            (bool(found.lacking), lambda: "the next look at its label set, within RUNS_FLEET_LEASE_SECONDS"),
         ]
-        return next((said() for unmet, said in conditions if unmet), "GitHub to tell that its runner took it")
+        return next((said() for unmet, said in conditions if unmet), "GitHub's delivery that its runner took it")
 
     def _headrooms(self, context: JobContext, request: MachineRequest, now: float) -> list[limits.Headroom]:
         """What each limit leaves, as the next launch would find it; the stack's count of machines is as of its last launch."""
@@ -165,9 +165,9 @@ def _served(context: JobContext, found: Assessment, place: int) -> str:
     ready = [one for one in counted if one.state is SessionState.READY]
     number = f"it is number {place} of those that wait"
     if ready:
-        return f"GitHub to give it to one of {len(ready)} runners that listen; {number}"
+        return f"GitHub to assign it to one of {len(ready)} idle runners; {number}"
     if booting:
-        return f"{len(booting)} machines that boot; {number}"
+        return f"one of {len(booting)} machines that boot; {number}"
     return f"the answer to {len(launches)} launches" if launches else ""
 
 
@@ -190,7 +190,7 @@ def _lines(context: JobContext, now: float) -> list[Line]:
         if any(one.item_id == job.job_id for one in launch.sessions) or _made_for(launch, context.sessions, job):
             lines += _of_launch(launch)
     for session in context.sessions:
-        if job.job_id in (session.launched_for, session.bound_job) or session.runner_name == job.runner_name:
+        if job.job_id in (session.launched_for, session.bound_job) or session.registration_name == job.runner_name:
             lines += _of_session(session, job)
     if context.view.label_set is not None:
         until = job.started_at or job.completed_at or now
@@ -223,7 +223,7 @@ def _of_session(session: Session, job: Job) -> list[Line]:
     name, told = session.session_id, []
     moments: list[tuple[float | None, str]] = [
         (session.launched_at, f"session {name} got instance {session.instance_id}, {session.market}{mine}"),
-        (session.configured_at, f"session {name} configured: runner {session.runner_name} is registered"),
+        (session.configured_at, f"session {name} configured: runner {session.registration_name} is registered"),
         (session.ready_at, f"session {name} ready: its runner listens"),
         (session.busy_at, f"session {name} busy" + (f" with job {session.bound_job}" if session.bound_job else "")),
         (session.interrupting_at, f"session {name}: its machine is going to be taken away"),

@@ -50,6 +50,9 @@ class Strategies:
         if request.architecture not in strategy.traits.architectures:
             offered = ", ".join(strategy.traits.architectures)
             return f"{strategy.name} starts no machines of {request.architecture}: expected one of {offered}"
+        memory = strategy.traits.memory_gib
+        if memory is not None and request.ram_min_gib > memory[1]:
+            return f"ram={request.ram_min_gib:g}: {strategy.name} gives at most {memory[1]:g} GiB"
         return strategy.objection(request)
 
     def obstacle(self, request: MachineRequest) -> str:

@@ -70,7 +70,7 @@ class LocalInstances(Protocol):
 
 
 class LocalStrategy:
-    """Compute (`compute/port.py`)."""
+    """The strategy `local` (compute/port.py)."""
 
     name = NAME
 
@@ -82,11 +82,11 @@ class LocalStrategy:
         )
 
     def objection(self, request: MachineRequest) -> str:
-        """None: the machine is as large as it is, whatever the request says."""
+        """Always empty: the machine's size is fixed, whatever the request asks for."""
         return ""
 
     def obstacle(self, request: MachineRequest) -> str:
-        """Nothing stands in its way: None."""
+        """Always empty: a full machine is reported by `start_sessions`."""
         return ""
 
     def at_most(self, request: MachineRequest) -> Resources:
@@ -148,7 +148,7 @@ class LocalStrategy:
         printed = self._instances.console(handle.instance)
         return "".join(c for c in printed if c.isprintable() or c == "\n")[-CONSOLE_CHARACTERS:]
 
-    def interrupted(self, pool: str) -> None:
+    def interrupted(self, placement: str) -> None:
         """Nothing to learn: this machine takes nothing back."""
 
     def classify(self, error: ServiceFailed) -> Failure:

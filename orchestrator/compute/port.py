@@ -53,8 +53,8 @@ class ComputeInstance:
     state: InstanceState
     launch_id: str = ""
     """The launch that made it; empty where the strategy does not say."""
-    pool: str = ""
-    """What gave it, in the strategy's words; empty where the strategy does not say."""
+    placement: str = ""
+    """Where it was placed, in the strategy's words; empty where the strategy does not say."""
     market: str = ""
     """What it was asked for as, in the strategy's words."""
     resources: Resources | None = None
@@ -213,8 +213,8 @@ class Compute(Protocol):
     def console_tail(self, handle: SessionHandle) -> str:
         """The end of what the instance printed, as far as it is kept; empty: nothing. Raises: ServiceFailed."""
 
-    def interrupted(self, pool: str) -> None:
-        """An instance of this pool was taken back: ask elsewhere for a while. Raises: ServiceFailed."""
+    def interrupted(self, placement: str) -> None:
+        """An instance of this placement was taken back: ask elsewhere for a while. Raises: ServiceFailed."""
 
     def classify(self, error: ServiceFailed) -> Failure:
         """An error of its service in our terms."""

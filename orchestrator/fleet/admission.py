@@ -162,7 +162,7 @@ class Admission:
         self.wakes.wake(pending.label_set.set_key)
 
     def _put_off(self, pending: PendingLaunch, why: str, until: float | None, whose: str = "") -> None:
-        """Not now; looked at again then (None: when somebody wakes it). `whose`: as in its entry in the waitlist."""
+        """Record why a label set must wait, and until when (None: until it is woken). `whose`: as in the waitlist."""
         pending.put_off = True
         pending.label_set = self.hold(pending.label_set, pending.found, why)
         key, now = pending.label_set.set_key, self.clock.now()

@@ -75,9 +75,10 @@ class GarbageCollector:
         instances, strangers = list(strategy.list_sessions()), list[ComputeInstance]()
         each(instances, partial(self._machine, strategy, strangers))
         if len(strangers) > max(FEW, MOST * len(instances)):
-            told = f"{len(strangers)} of {len(instances)} machines are of no session"
+            told = f"{len(strangers)} of {len(instances)} machines belong to no session"
             hint = (
-                "kept until the end that their tags name: is this the sessions table of this stack, and its stack id no other's?"
+                "none is terminated before its expiry: check that RUNS_FLEET_SESSIONS_TABLE is the sessions table of this stack,"
+                " and that no other stack has its RUNS_FLEET_STACK_ID"
             )
             raise ServiceFailed("garbage:machines", "Unlikely", f"{told}; {hint}")
         each(strangers, partial(self._stranger, strategy))
@@ -105,7 +106,7 @@ class GarbageCollector:
         return launch is not None and launch.state is not LaunchState.CLOSED
 
     def _terminate(self, strategy: Compute, instance: ComputeInstance, why: str) -> None:
-        """Looked at once more, itself and its records: the list is some pages old."""
+        """Terminate an instance, after one more look at it and its records: the list is some pages old."""
         seen = strategy.poll_sessions([instance.handle]).get(instance.handle)
         if seen is None or seen.state in GONE:
             return

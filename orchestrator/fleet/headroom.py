@@ -28,7 +28,7 @@ TRIAL_S = 600.0
 
 @dataclass(kw_only=True)
 class Headrooms:
-    """Counts; on ports that are handed in."""
+    """Counts what is in use and how many more machines the limits allow."""
 
     settings: ServerSettings
     records: Records
@@ -104,7 +104,7 @@ class Headrooms:
         try:
             self._listed = (now, open_launches, tuple(self.strategies.list_sessions()))
         except ServiceFailed as error:
-            self.journal.event("stack.uncounted", error=str(error))
+            self.journal.event("stack.count_failed", error=str(error))
 
     def _on_trial(self, repository: str) -> int:
         """Machines of that repository that are still to show whether registering is allowed."""

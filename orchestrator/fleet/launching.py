@@ -24,7 +24,7 @@ from orchestrator.settings import ServerSettings
 from orchestrator.store.kinds import changed
 from orchestrator.store.launch import Attempt, Launch, PlannedSession
 from orchestrator.store.model import LabelSet, Session, Stack
-from orchestrator.store.naming import runner_name
+from orchestrator.store.naming import registration_name
 from orchestrator.store.records import Records
 from orchestrator.store.request import Fallback
 from orchestrator.store.states import LaunchState, SessionState
@@ -46,7 +46,7 @@ class Launching:
     journal: Journal
     workers: WorkerPool
     configurers: WorkerPool
-    """A pool of its own: configurations are written three a second, and no launch waits for that."""
+    """Threads of their own: configurations are written three a second, and no launch waits for that."""
 
     def carry(self, launch: Launch, *, sent_before: bool = False) -> None:
         """Take a launch as far as it goes; safe to repeat from any point at which it was cut off. Raises: OrchestratorError.
@@ -150,7 +150,7 @@ class Launching:
         assigned = self.records.put(
             changed(
                 launch, state=LaunchState.ASSIGNED, instances=instances, attempts=(*launch.attempts, came),
-                pools={name: one.pool for name, one in by_id.items() if one.pool},
+                placements={name: one.placement for name, one in by_id.items() if one.placement},
                 found={name: one.resources for name, one in by_id.items() if one.resources is not None},
                 due=self.sessions.leased(),
             )
@@ -217,15 +217,15 @@ class Launching:
             session_id=planned.session_id, launch_id=launch.launch_id, set_key=planned.set_key, source=label_set.source,
             launched_for=planned.item_id, scope=label_set.scope, repository=label_set.repository, run_id=planned.run_id,
             labels=label_set.labels, strategy=launch.strategy, instance_id=instance_id or "", spec=launch.spec,
-            image=launch.image, market=launch.market, pool=launch.pools.get(instance_id or "", ""),
+            image=launch.image, market=launch.market, placement=launch.placements.get(instance_id or "", ""),
             non_interruptible=not launch.interruptible,
             resources=launch.found.get(instance_id or "", launch.each),
-            runner_name=runner_name(self.settings.stack_id, planned.session_id), launched_at=now,
+            registration_name=registration_name(self.settings.stack_id, planned.session_id), launched_at=now,
             deadline=now + limits.BOOT_S, due=self.sessions.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         if registration is None or instance_id is None:
             return session
-        return changed(session, state=SessionState.CONFIGURED, runner_id=registration, configured_at=now)
+        return changed(session, state=SessionState.CONFIGURED, registration_id=registration, configured_at=now)
 
     def _configure(self, session: Session) -> None:
         """Configure a session that is still ours, or claimed again where its turn comes so late that somebody may have begun."""
@@ -259,7 +259,7 @@ class Launching:
         last = launch.attempts[-1]
         for found in label_sets:
             fields = {"set_key": found.set_key, "until": found.backoff_until, "why": last.why, "times": found.refusals}
-            self.journal.event("label_set.refused", **fields, reasons="; ".join(last.reasons))
+            self.journal.event("label_set.unfulfilled", **fields, reasons="; ".join(last.reasons))
             self.sessions.wake(found.set_key)
         for label_set in label_sets:
             items = [one.item_id for one in left if one.set_key == label_set.set_key]

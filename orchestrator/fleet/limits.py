@@ -133,13 +133,13 @@ def bucket_refilled(bucket: TokenBucket, limits: Limits, now: float) -> TokenBuc
 
 def stack_headroom(stack: Stack, settings: ServerSettings, own: Limits, each: Resources, strategy: Compute) -> Headroom:
     """Of the whole stack, for machines of this kind; `stack` as counted and refilled just now, `own`: its limits."""
-    rate = strategy.traits.start_rate
+    rate, most = strategy.traits.start_rate, settings.max_sessions
     found = [
-        Headroom(int(stack.tokens), "the pace of launches"),
-        Headroom(int(settings.launches_per_minute) - _within_a_minute(stack), "the pace of launches"),
+        Headroom(int(stack.tokens), "the launch rate, RUNS_FLEET_LAUNCHES_PER_MINUTE"),
+        Headroom(int(settings.launches_per_minute) - _within_a_minute(stack), "the launch rate, RUNS_FLEET_LAUNCHES_PER_MINUTE"),
         *([Headroom(int(stack.strategy_tokens.get(strategy.name, rate.burst)), rate.words)] if rate is not None else []),
         *scope_headrooms(own, each, stack.in_use, "are allowed"),
-        Headroom(settings.max_sessions - stack.in_use.machines, f"the {settings.max_sessions} machines that are allowed"),
+        Headroom(most - stack.in_use.machines, f"one of the {most} machines that RUNS_FLEET_MAX_SESSIONS allows"),
     ]
     return least(found)
 
@@ -156,10 +156,10 @@ def view_headroom(view: LabelSetView, limits: Limits, each: Resources, whose: st
 
 
 def scope_headrooms(limits: Limits, each: Resources, in_use: Resources, may: str) -> list[Headroom]:
-    """One for each limit that is set."""
+    """The headroom of each limit that is set."""
     found = []
     if limits.sessions:
-        found.append(Headroom(limits.sessions - in_use.machines, f"the {limits.sessions} machines that {may}"))
+        found.append(Headroom(limits.sessions - in_use.machines, f"one of the {limits.sessions} machines that {may}"))
     if limits.vcpus:
         left = int((limits.vcpus - in_use.vcpus) // max(1.0, each.vcpus))
         found.append(Headroom(left, f"the {limits.vcpus} vCPUs that {may}, of which {in_use.vcpus:.0f} are in use"))
@@ -174,7 +174,7 @@ def scope_headrooms(limits: Limits, each: Resources, in_use: Resources, may: str
 
 def bucket_headroom(bucket: TokenBucket, whose: str) -> Headroom:
     """Of a token bucket as refilled just now."""
-    return Headroom(max(0, int(bucket.tokens)), f"the pace of launches that {whose} may have", whose)
+    return Headroom(max(0, int(bucket.tokens)), f"the launch rate that {whose} may have", whose)
 
 
 def registration_headroom(quota: RegistrationQuota, spoken_for: int, whose: str) -> Headroom:

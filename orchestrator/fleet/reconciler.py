@@ -29,7 +29,7 @@ ASKED_KNOWN = 10_000
 
 @dataclass(kw_only=True)
 class Reconciler:
-    """Label sets; on ports that are handed in."""
+    """Compares the demand and supply of label sets, and launches what is missing."""
 
     settings: ServerSettings
     records: Records
@@ -137,7 +137,7 @@ class Reconciler:
         return label_set.backoff_of not in kinds
 
     def _want(self, view: LabelSetView, label_set: LabelSet, found: Assessment, wanted: dict[str, list[PendingLaunch]]) -> None:
-        """Beside others that need the same machine; no more than its label set may have."""
+        """What this label set adds to a launch: no more than its limits allow."""
         source = self.sources.of(label_set)
         fresh = source.describe(view)  # its newest work may tell of another scope, or another request
         label_set = fresh if fresh is not None else label_set

@@ -112,17 +112,20 @@ class SessionEvents:
 
     def _noticed(self, session: Session, notice: InstanceNotice) -> None:
         handling, fields = self.handling[notice.kind], {"session_id": session.session_id, "reason": notice.words}
-        if handling.interrupts and session.is_over:
-            self._warned_before_its_end(session, notice.at)
-        elif session.is_over:
+        if session.is_over:
+            if handling.interrupts:
+                self._warned_before_its_end(session, notice.at)
             return
-        elif handling.interrupts:
+        if handling.is_gone and session.gone_at is not None:
+            return
+        if not handling.is_gone:
             self.journal.event(handling.event, **fields)
-            self._interrupted_alone(session, notice, handling)
-        elif not handling.is_gone:
-            self.journal.event(handling.event, **fields)
-        elif session.gone_at is None:
-            self.records.put(changed(session, gone_at=notice.at, due=self.clock.now() + WORD_S))
+        is_news = not handling.interrupts or self._interrupted_alone(session, notice.at)
+        if handling.steers and is_news:
+            self.strategies.of(session.strategy).interrupted(session.placement)
+        if handling.is_gone:
+            known = self.records.session(session.session_id) or session if handling.interrupts else session
+            self.records.put(changed(known, gone_at=notice.at, due=self.clock.now() + WORD_S))
             self.journal.event(handling.event, **fields)
 
     def _launched_lately(self) -> bool:
@@ -156,12 +159,10 @@ class SessionEvents:
         session = self.records.session(name) if name else self.records.session_of(message.instance_id)
         return session if session is not None and session.instance_id == message.instance_id else None
 
-    def _interrupted_alone(self, session: Session, notice: InstanceNotice, handling: NoticeHandling) -> None:
+    def _interrupted_alone(self, session: Session, at: float) -> bool:
         """One of a label set after the other: a hundred machines taken at once would lose races for its record for minutes."""
         with self.workers.exclusive(session.set_key):
-            is_news = self._interrupted(session, notice.at)
-        if is_news and handling.steers:
-            self.strategies.of(session.strategy).interrupted(session.pool)
+            return self._interrupted(session, at)
 
     def _interrupted(self, session: Session, at: float) -> bool:
         """Its machine is going away: one without work is no supply any more, one with work will send it back to us.

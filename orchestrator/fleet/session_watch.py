@@ -70,7 +70,7 @@ class SessionWatch:
             return
         status, reason = ("failure", "deadline") if late else ("interrupted", "instance_gone")
         words = {"console": self._console_tail(session)} if reason == "instance_gone" else {}
-        error = f"the session ended without a word: {reason}"
+        error = "no final message arrived before the deadline" if late else "the instance disappeared without a final message"
         ended = self.sessions.ended(session, status, reason, error, farewell_s=0.0, told=words)
         self.sources.of(session).ended(ended)
         if state not in GONE:
@@ -81,7 +81,7 @@ class SessionWatch:
         try:
             return self.strategies.of(session.strategy).console_tail(handle_of(session))
         except ServiceFailed as error:
-            self.journal.event("session.console_unread", session_id=session.session_id, error=str(error))
+            self.journal.event("session.console_read_failed", session_id=session.session_id, error=str(error))
             return ""
 
     def _went_at(self, session: Session, instance: ComputeInstance | None) -> float:

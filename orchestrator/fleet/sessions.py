@@ -58,7 +58,9 @@ class Sessions:
         except Unlaunchable as error:
             return self.ended(self._again(session), "failure", "unconfigurable", str(error))
         now = self.clock.now()
-        return self.moved(session, SessionState.CONFIGURED, runner_id=registration_id, deadline=now + BOOT_S, configured_at=now)
+        return self.moved(
+            session, SessionState.CONFIGURED, registration_id=registration_id, deadline=now + BOOT_S, configured_at=now
+        )
 
     def release(self, session_id: str) -> None:
         """Take an idle session back, if the source agrees that it is idle: then nobody can give it work any more.
@@ -81,12 +83,12 @@ class Sessions:
         strategy = self.strategies.of(handle.strategy)
         try:
             if not strategy.stop_session(handle):
-                self.journal.event("machine.stop", instance_id=handle.instance, grade="info", why="it was gone already")
+                self.journal.event("machine.stop_failed", instance_id=handle.instance, grade="info", why="it was gone already")
         except ServiceFailed as error:
             kind = strategy.classify(error).kind
             later = isinstance(error, Throttled | Unanswered) or kind is FailureKind.THROTTLED
             grade, hint = ("retry", "asked again") if later else ("error", "look at the orchestrator's permissions")
-            self.journal.event("machine.stop", instance_id=handle.instance, grade=grade, why=str(error), hint=hint)
+            self.journal.event("machine.stop_failed", instance_id=handle.instance, grade=grade, why=str(error), hint=hint)
             raise
 
     def moved(self, session: Session, state: SessionState, **changes: object) -> Session:
@@ -148,7 +150,7 @@ class Sessions:
 
     def _log_move(self, session: Session) -> None:
         fields = {"session_id": session.session_id, "state": session.state.value, "instance_id": session.instance_id}
-        self.journal.event("session.moved", **fields, **({"reason": session.reason} if session.reason else {}))
+        self.journal.event("session.state_changed", **fields, **({"reason": session.reason} if session.reason else {}))
 
     def _configured(self, session: Session) -> tuple[Session, int]:
         """Register and write the configuration, unless that happened before we were cut off. Also returns the registration's id.

@@ -36,7 +36,7 @@ class Inquiries:
     def refresh(self, set_key: str, silent: Sequence[Session], *, urgent: bool) -> Refreshed:
         """Ask about the runs that silent sessions say they work for, and about jobs that wait in the label set. Never raises."""
         told_of = [one for one in silent if one.ran_run and not one.bound_job]
-        runs = {(one.ran_run, one.scope): one.runner_name for one in told_of}
+        runs = {(one.ran_run, one.scope): one.registration_name for one in told_of}
         asks = [partial(self.ask_run, scope, run, name) for (run, scope), name in runs.items()]
         most = max(ASKED_RUNS, len(silent)) if urgent else DOUBTED_RUNS
         told = [self._asked_about(set_key, ask) for ask in (*asks, partial(self.ask, set_key, most, urgent=urgent))]
@@ -61,7 +61,7 @@ class Inquiries:
         news = 0
         for told in self.github.jobs_of(scope, run_id):
             if told.runner_name == runner_name and self.aliases.are_ours(told.labels):
-                self.journal.event("job.asked", job_id=told.job_id, state=told.action)
+                self.journal.event("job.state_fetched", job_id=told.job_id, state=told.action)
                 self.intake.apply(told, asked=True)
                 news += 1
             else:
@@ -86,7 +86,7 @@ class Inquiries:
                 self.records.put(changed(known, due=self.clock.now() + QUEUED_S))
             return
         self.records.put(changed(job, state=JobState.COMPLETED, conclusion=UNHEARD, completed_at=self.clock.now()))
-        self.journal.event("job.unheard", job_id=job_id, state=job.state.value)
+        self.journal.event("job.presumed_over", job_id=job_id, state=job.state.value)
         self.intake.sessions.wake(job.set_key)
 
     def _asked_about(self, set_key: str, ask: Callable[[], int]) -> int | None:
@@ -94,7 +94,7 @@ class Inquiries:
         try:
             return ask()
         except ServiceFailed as error:
-            self.journal.event("label_set.unasked", set_key=set_key, error=str(error))
+            self.journal.event("label_set.query_failed", set_key=set_key, error=str(error))
             return None
 
     def _asked_of(self, run: Sequence[OpenItem], *, urgent: bool) -> int:
@@ -122,7 +122,7 @@ class Inquiries:
         job = self.records.job(told.job_id)
         if job is None or not may_become(job, STATES[told.action], asked=True):
             return False
-        self.journal.event("job.asked", job_id=job.job_id, state=told.action)
+        self.journal.event("job.state_fetched", job_id=job.job_id, state=told.action)
         self.intake.apply(told, asked=True)
         return True
 

@@ -93,7 +93,7 @@ class Intake:
         with_it += self._wiser(told, session)
         notice = self._complaint(told) if told.refused and state is JobState.QUEUED else None
         saved = self.records.save(told, *with_it, *([notice] if notice is not None else []))
-        self.journal.event("job.told", job_id=job.job_id, state=state.value, runner=told.runner_name)
+        self.journal.event("job.updated", job_id=job.job_id, state=state.value, runner=told.runner_name)
         if told.refused and state is JobState.QUEUED:
             self.journal.event("job.refused", job_id=job.job_id, repository=job.repository, why=told.refused)
         if notice is not None:

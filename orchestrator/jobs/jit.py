@@ -35,11 +35,11 @@ class JitRegistrations:
 
     def find(self, session: Session) -> int:
         """The id of a session's runner; 0: GitHub has none of its name."""
-        return self.github.find(session.scope, session.runner_name) or 0
+        return self.github.find(session.scope, session.registration_name) or 0
 
     def withdraw(self, session: Session) -> bool:
         """Remove an idle runner, if GitHub agrees that it is idle."""
-        runner_id = self.github.find(session.scope, session.runner_name)
+        runner_id = self.github.find(session.scope, session.registration_name)
         if runner_id is None:
             return session.state is not SessionState.READY  # a ready one had its job, or GitHub removed it: it says so itself
         return self.github.remove(session.scope, runner_id)
@@ -47,7 +47,7 @@ class JitRegistrations:
     def is_working(self, session: Session) -> bool:
         """Whether GitHub says so: what we did not hear for long, because we were away, may lie in our queues."""
         try:
-            runner_id = self.github.find(session.scope, session.runner_name)
+            runner_id = self.github.find(session.scope, session.registration_name)
             return runner_id is not None and not self.github.remove(session.scope, runner_id)
         except ServiceFailed as error:
             if error.code != "404" and session.state is not SessionState.LAUNCHED:
@@ -57,7 +57,7 @@ class JitRegistrations:
     def is_unregistered(self, session: Session) -> bool:
         """Whether GitHub has no runner of it any more; one that is idle is removed."""
         try:
-            runner_id = self.github.find(session.scope, session.runner_name)
+            runner_id = self.github.find(session.scope, session.registration_name)
             return runner_id is None or self.github.remove(session.scope, runner_id)
         except ServiceFailed as error:
             if error.code != "404":
@@ -67,20 +67,20 @@ class JitRegistrations:
     def _minted(self, session: Session) -> Minted:
         """A runner whose name is taken is our own, from a call whose answer was lost: it is removed and registered again."""
         for _ in range(MINTS):
-            minted = self.github.mint(session.scope, session.runner_name, session.labels)
+            minted = self.github.mint(session.scope, session.registration_name, session.labels)
             if minted is not None:
                 return minted
-            other = self.github.find(session.scope, session.runner_name)
+            other = self.github.find(session.scope, session.registration_name)
             if other is not None:
                 self.github.remove(session.scope, other)
-        raise ServiceFailed("github:generate-jitconfig", "NameTaken", session.runner_name)
+        raise ServiceFailed("github:generate-jitconfig", "NameTaken", session.registration_name)
 
     def _configuration(self, session: Session, minted: Minted, issued_at: datetime) -> str:
         """The text of the parameter that the agent reads. Raises: Unlaunchable: it can never be written."""
         settings, scope = self.settings, session.scope
         config = RunnerConfig(
             org=scope.owner, repo=scope.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,
-            jit_config=type(minted.blob)(without_update(minted.blob.reveal())), runner_name=session.runner_name,
+            jit_config=type(minted.blob)(without_update(minted.blob.reveal())), runner_name=session.registration_name,
             session_id=session.session_id, attempt=session.attempt, stack_id=settings.stack_id, issued_at=issued_at,
             runner_version=settings.runner_version, runner_sha256=settings.runner_sha256,
             max_runtime_minutes=settings.max_runtime_minutes,

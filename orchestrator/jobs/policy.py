@@ -13,7 +13,7 @@ from orchestrator.store.request import MachineRequest
 
 
 def bounded(rule: Rule | None, request: MachineRequest) -> MachineRequest:
-    """The request with what it leaves open (the larger number of vCPUs, the memory, the families) held to the rule."""
+    """The request with what it leaves open (vCPUs, memory, families, strategy) held to the rule."""
     if rule is None:
         return request
     return msgspec.structs.replace(
@@ -21,6 +21,7 @@ def bounded(rule: Rule | None, request: MachineRequest) -> MachineRequest:
         cpu_max=min(request.cpu_max, max(rule.max_cpus, request.cpu_min)),
         ram_max_gib=min(request.ram_max_gib or rule.max_ram_gib, rule.max_ram_gib),
         families=request.families or rule.families,
+        compute=request.compute or (rule.strategies[0] if rule.strategies else ""),
     )
 
 
@@ -33,6 +34,10 @@ def refusal(rule: Rule | None, request: MachineRequest, *, public: bool, fork: b
     if fork and not rule.forks:
         return "jobs with code of a fork are not run here: the policy would have to allow it (`forks`)"
     wrong = [
+        (
+            bool(request.compute and rule.strategies) and request.compute not in rule.strategies,
+            f"compute={request.compute}: only {', '.join(rule.strategies)} are allowed",
+        ),
         (request.cpu_min > rule.max_cpus, f"cpu={request.cpu_min}: at most {rule.max_cpus} are allowed"),
         (request.ram_min_gib > rule.max_ram_gib, f"ram={request.ram_min_gib:g}: at most {rule.max_ram_gib:g} GiB are allowed"),
         (request.disk_gib > rule.max_disk_gib, f"disk={request.disk_gib}: at most {rule.max_disk_gib} GiB are allowed"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from orchestrator.compute.dispatch import Strategies
 from orchestrator.jobs.labels import ParsedLabels, is_ours, read_labels
 from orchestrator.jobs.policy import bounded, refusal
-from orchestrator.setting_values import Alias, Policy
+from orchestrator.setting_values import Alias, Policy, Rule
 from orchestrator.store.request import MachineRequest
 
 
@@ -40,7 +42,7 @@ class JobRequests:
 
     def request_of(self, repository: str, labels: tuple[str, ...]) -> MachineRequest:
         """What labels ask for in a repository (`owner/repo`), held to what the policy allows it."""
-        return bounded(self.policy.rule_of(repository), self.parsed(labels).request)
+        return self._bounded(self.policy.rule_of(repository), self.parsed(labels).request)
 
     def refusal(self, repository: str, labels: tuple[str, ...], *, public: bool, fork: bool) -> str:
         """Why these labels get no machine there, by themselves, by the policy, or for want of such a machine; empty: they do."""
@@ -48,8 +50,13 @@ class JobRequests:
         return (
             "; ".join(parsed.complaints)
             or refusal(rule, parsed.request, public=public, fork=fork)
-            or self.strategies.objection(bounded(rule, parsed.request))
+            or self.strategies.objection(self._bounded(rule, parsed.request))
         )
+
+    def _bounded(self, rule: Rule | None, request: MachineRequest) -> MachineRequest:
+        """The request held to the rule; who names the stack's first strategy asks for the same as who names none."""
+        found = bounded(rule, request)
+        return msgspec.structs.replace(found, compute="") if found.compute == self.strategies.names[0] else found
 
     def objection(self, repository: str, labels: tuple[str, ...]) -> str:
         """Why a job with these labels would be refused there, whatever its code; empty: it would not."""

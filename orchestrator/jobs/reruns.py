@@ -46,7 +46,7 @@ def was_reclaimed(job: Job, session: Session) -> bool:
     gives up a runner that it does not hear any more only after minutes.
     """
     failed = job.state is JobState.COMPLETED and job.conclusion == "failure"
-    its_own = session.bound_job == job.job_id and job.runner_name in ("", session.runner_name)
+    its_own = session.bound_job == job.job_id and job.runner_name in ("", session.registration_name)
     warned = session.reason in LOST and session.interrupting_at is not None
     if not failed or not its_own or not (session.status == "interrupted" or warned) or session.reason == "dismissed":
         return False

@@ -23,7 +23,7 @@ from orchestrator.store.naming import Scope
 
 @dataclass(kw_only=True)
 class JobSource:
-    """WorkSource (`fleet/work.py`)."""
+    """GitHub jobs as a source of work (fleet/work.py)."""
 
     records: JobRecords
     github: GitHub

@@ -101,8 +101,8 @@ class Launch(Record, frozen=True, kw_only=True):
     """Only machines that are not taken back: for work that lost a machine, or is about to."""
     each: Resources = NOTHING
     """Of one of its machines, at most."""
-    pools: dict[str, str] = {}
-    """Machine id to the pool that gave it, where the strategy said."""
+    placements: dict[str, str] = {}
+    """Machine id to where it was placed, in the strategy's words, where the strategy said."""
     found: dict[str, Resources] = {}
     """Machine id to what it really is, where the strategy said."""
     registrations: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Small marks beside the records: leases of tasks, cursors, what happened once, what has been suspected for how long."""
+"""Leases of tasks, cursors, marks of what is done once, and suspicions with their age, stored beside the records."""
 
 from __future__ import annotations
 

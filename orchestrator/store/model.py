@@ -76,7 +76,7 @@ class Session(Record, frozen=True, kw_only=True):
     """What it was asked for as, in the strategy's words."""
     non_interruptible: bool = False
     """Its machine is not taken back."""
-    pool: str = ""
+    placement: str = ""
     """What gave its machine, in the strategy's words; empty: it did not say."""
     resources: Resources = NOTHING
     """Of its machine; where the strategy did not say which it gave, at most."""
@@ -89,9 +89,9 @@ class Session(Record, frozen=True, kw_only=True):
     """When somebody must look at it; never after `deadline`."""
     expires_at: float = 0.0
     """When its machine is terminated, whatever it does."""
-    runner_name: str = ""
+    registration_name: str = ""
     """The name of its registration."""
-    runner_id: int = 0
+    registration_id: int = 0
     attempt: int = 1
     """Counts its registrations; a message of an earlier one does not count."""
     launched_at: float | None = None

@@ -1,4 +1,4 @@
-"""Names and keys: the same wish always has the same name, and no two wishes share one."""
+"""Names and keys: equal inputs always give equal names, and different inputs different ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def machine_kind(spec: str, image: str) -> str:
     return f"{spec} {image}"
 
 
-def runner_name(stack_id: str, session: str) -> str:
+def registration_name(stack_id: str, session: str) -> str:
     """The name of a session's registration, at most 64 characters: the stack's part is shortened, the session's never."""
     return f"{stack_id[: NAME_LIMIT - len(session) - 1]}-{session}"
 
@@ -59,4 +59,4 @@ def session_of(stack_id: str, runner: str) -> str:
     """The id of the session whose registration has this name; empty if it is not one of this stack's."""
     _, mark, session = runner.rpartition("-s-")
     found = f"s-{session}" if mark else ""
-    return found if found and runner_name(stack_id, found) == runner else ""
+    return found if found and registration_name(stack_id, found) == runner else ""

@@ -27,7 +27,7 @@ rm -rf "$library/agent.new" && cp -r "$here/agent" "$library/agent.new"
 [ -n "$(find "$library/agent.new" -name '*.pyc' -print -quit)" ] || "$python" -m compileall -q "$library/agent.new"
 rm -rf "$library/agent" && mv "$library/agent.new" "$library/agent"
 ln -sfn "$python" "$library/python"
-install -m 0755 "$here"/{deadline,power-off,last-words,job-launch} "$library/"
+install -m 0755 "$here"/{deadline,power-off,send-last-will,job-launch} "$library/"
 install -m 0755 "$here/runs-fleet-agent" /usr/local/bin/
 install -m 0644 "$here/firewall.nft" /etc/runs-fleet/
 install -m 0644 "$here"/units/runs-fleet-* /etc/systemd/system/

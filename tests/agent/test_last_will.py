@@ -28,17 +28,17 @@ def config(**fields: Any) -> Any:
 def filled_in(file: Path) -> FinalWord:
     """As the boot script does it."""
     function = next(line for line in (CHECKOUT / "userdata" / "runs-fleet.sh").read_text("utf-8").splitlines() if "@NOW@" in line)
-    script = f'send() {{ printf %s "$1"; }}; state={file.parent}; set -- {file.name.removeprefix("letter-")}; {function}'
+    script = f'send() {{ printf %s "$1"; }}; state={file.parent}; set -- {file.name.removeprefix("last-will-")}; {function}'
     message = read_message(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
     assert isinstance(message, FinalWord)
     return message
 
 
 @pytest.mark.parametrize(("occasion", "status"), [("died", Status.FAILURE), ("rebooted", Status.INTERRUPTED)])
-def test_a_letter_filled_in_by_the_shell_is_a_final_word_of_the_contract(tmp_path: Path, occasion: str, status: Status) -> None:
+def test_a_last_will_that_the_shell_fills_in_is_a_final_word(tmp_path: Path, occasion: str, status: Status) -> None:
     LastWill(tmp_path).leave(config(), "i-0", BORN, "m-1")
 
-    word = filled_in(tmp_path / f"letter-{occasion}")
+    word = filled_in(tmp_path / f"last-will-{occasion}")
 
     assert (word.status, word.exit_code, word.job_id, word.session_id, word.attempt) == (status, 1, "7", "s-1", 2)
     assert (word.instance_id, word.message_id, word.started_at, bool(word.error)) == ("i-0", "m-1", BORN, True)
@@ -46,7 +46,7 @@ def test_a_letter_filled_in_by_the_shell_is_a_final_word_of_the_contract(tmp_pat
     assert 0 <= word.duration_seconds < 60
 
 
-def test_a_letter_holds_no_secret(tmp_path: Path) -> None:
+def test_a_last_will_holds_no_secret(tmp_path: Path) -> None:
     LastWill(tmp_path).leave(config(), "i-0", BORN, "m-1")
 
     assert all(blob() not in file.read_text("utf-8") for file in tmp_path.iterdir())

@@ -204,8 +204,8 @@ def test_the_last_will_is_there_before_the_runner_starts_and_said_when_the_word_
 
     world.live()
 
-    assert found == ["letter-died", "letter-rebooted", "limit-minutes"]
-    assert (tmp_path / "said").exists()
+    assert found == ["last-will-died", "last-will-rebooted", "limit-minutes"]
+    assert (tmp_path / "final-word-sent").exists()
 
 
 def test_a_last_will_that_cannot_be_left_is_told_and_costs_no_job(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_pieces_joined_are_the_text_and_each_fits(text: str, most_bytes: int) ->
 
 
 @given(st.lists(st.tuples(st.integers(0, 3 * BATCH_SPAN_MS), st.integers(1, EVENT_BYTES)), max_size=60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_batches_respect_every_limit_of_the_service_and_keep_the_order(shapes: list[tuple[int, int]]) -> None:
     events = [(at_ms, "x" * size) for at_ms, size in sorted(shapes)]
 

@@ -202,4 +202,4 @@ def test_a_rebalance_recommendation_is_told_under_its_own_reason_and_without_a_m
     (told,) = [message for _, message in world.live().sent if isinstance(message, Interrupting)]
 
     assert (told.reason, told.ends_at) == (Interruption.REBALANCE, None)
-    assert [fields["kind"] for fields in world.journal.told("notice.came")] == ["rebalance"]
+    assert [fields["kind"] for fields in world.journal.told("notice.received")] == ["rebalance"]

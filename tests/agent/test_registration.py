@@ -342,7 +342,7 @@ names = st.sampled_from(["AWS_", "RUNS_FLEET_", "", "ACTIONS_", "GITHUB_"]).flat
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strangers=st.dictionaries(names, st.just("stranger"), max_size=8))
 def test_no_name_that_is_not_on_the_list_reaches_the_job(strangers: dict[str, str], bench: Make) -> None:
     one = bench(environment=strangers)

@@ -255,9 +255,9 @@ def test_the_last_will_is_this_very_word_until_it_is_out(tmp_path: Path) -> None
 
     bench.shutdown.send_final_word(VERDICT, SHIPPED, "uploaded")
 
-    left = read_message((tmp_path / "letter-died").read_text("utf-8"))
+    left = read_message((tmp_path / "last-will-died").read_text("utf-8"))
     assert isinstance(left, FinalWord)
-    assert (left.status, left.reason, (tmp_path / "said").exists()) == (Status.FAILURE, "job_failed", False)
+    assert (left.status, left.reason, (tmp_path / "final-word-sent").exists()) == (Status.FAILURE, "job_failed", False)
     assert (bench.shutdown.word_delivered, bench.report.broken) == (False, False)
 
 
@@ -266,7 +266,7 @@ def test_a_word_that_is_out_is_said_no_second_time_by_whoever_outlives_us(tmp_pa
 
     bench.shutdown.send_final_word(VERDICT, SHIPPED, "uploaded")
 
-    assert (tmp_path / "said").exists()
+    assert (tmp_path / "final-word-sent").exists()
 
 
 def test_a_disk_that_takes_no_last_will_keeps_no_word_back(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_what_cannot_be_removed_is_told_five_times_at_most(tmp_path: Path) -> No
 
     bench.shutdown.clean()
 
-    assert [fields["what"] for fields in bench.journal.told("cleanup.left")] == [f"file {number}" for number in range(5)]
+    assert [fields["what"] for fields in bench.journal.told("cleanup.incomplete")] == [f"file {number}" for number in range(5)]
 
 
 @pytest.mark.parametrize("for_certain", [True, False])

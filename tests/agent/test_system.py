@@ -36,7 +36,7 @@ def test_only_what_says_how_far_a_machine_came_is_marked_and_only_for_the_journa
     for beacons, stream in heard.items():
         journal = TextJournal(stream, beacons=beacons)
         journal.phase(Phase.RUNNING)
-        journal.event("notice.ended", kind="busy")
+        journal.event("message.outcome", kind="busy")
 
     marked, plain = (heard[beacons].getvalue().splitlines() for beacons in (True, False))
     assert [line.startswith("<5>2") for line in marked] == [True, False]

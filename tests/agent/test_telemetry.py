@@ -78,7 +78,7 @@ def test_a_notice_that_hangs_does_not_hold_back_the_final_word(tmp_path: Path) -
     ended = world.live()
 
     assert (ended.told, ended.exit_code) == (["success"], 0)
-    assert world.journal.told("notice.dropped") == [{"kinds": "started,busy"}]
+    assert world.journal.told("message.dropped") == [{"kinds": "started,busy"}]
     assert ended.age_s < 80.0
 
 
@@ -114,7 +114,7 @@ class Bench:
         return [read_message(body) for _, body in self.queue.bodies]
 
     def outcomes(self) -> list[tuple[object, object]]:
-        return [(fields["kind"], fields["outcome"]) for fields in self.journal.told("notice.ended")]
+        return [(fields["kind"], fields["outcome"]) for fields in self.journal.told("message.outcome")]
 
 
 def started(self_termination: str = "") -> Started:
@@ -188,7 +188,7 @@ def test_the_final_word_waits_a_moment_for_what_is_under_way_and_drops_the_rest(
 
     assert bench.sent() == [started("final")]
     assert bench.queue.bodies[0][0] == pytest.approx(IN_FLIGHT_S, abs=0.1)
-    assert bench.journal.told("notice.dropped") == [{"kinds": "started,busy"}]
+    assert bench.journal.told("message.dropped") == [{"kinds": "started,busy"}]
 
 
 def test_what_is_under_way_and_ends_in_its_moment_goes_out_before_the_final_word(bench: Bench) -> None:
@@ -198,7 +198,7 @@ def test_what_is_under_way_and_ends_in_its_moment_goes_out_before_the_final_word
     bench.telemetry.final_word(started("final"))
 
     assert bench.sent() == [started("permitted"), BUSY, started("final")]
-    assert bench.journal.told("notice.dropped") == []
+    assert bench.journal.told("message.dropped") == []
 
 
 def test_a_final_word_that_the_queue_refuses_to_the_last_raises_its_refusal(bench: Bench) -> None:

@@ -265,7 +265,7 @@ SAMPLE = tarred(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, len(SAMPLE) - 5_000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_whatever_bytes_of_a_tar_are_changed_it_is_unpacked_or_refused_and_nothing_else(
     changes: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory

@@ -85,9 +85,12 @@ def test_whatever_touches_the_world_is_on_the_list(module: str) -> None:
         ("orchestrator/turns.py", "import sandbox.workflow", "The orchestrator knows neither the sandbox nor the simulation"),
         ("orchestrator/turns.py", "import simulation.clock", "The orchestrator knows neither the sandbox nor the simulation"),
         ("orchestrator/store/model.py", "import agent.lifecycle", "The orchestrator knows only the agent's contract"),
+        ("orchestrator/store/model.py", "import agent.reports.telemetry", "The orchestrator knows only the agent's contract"),
         ("orchestrator/fleet/demand.py", "import orchestrator.jobs.model", "The fleet knows no source of work"),
         ("orchestrator/fleet/demand.py", "import orchestrator.compute.ec2.calls", "The fleet knows no source of work"),
         ("orchestrator/compute/local.py", "import orchestrator.compute.ec2.calls", "Strategies do not know each other"),
+        ("orchestrator/compute/made_tomorrow.py", "import orchestrator.compute.local", "Strategies do not know each other"),
+        ("orchestrator/compute/port.py", "import orchestrator.compute.local", "Strategies do not know each other"),
         ("orchestrator/store/model.py", "import orchestrator.fleet.demand", "The orchestrator's packages import downwards only"),
         ("sandbox/helpers.py", "", "The sandbox's modules import downwards only"),
     ],
@@ -99,3 +102,16 @@ def test_a_module_that_breaks_the_layers_is_named(module: str, line: str, broken
 
     assert told.returncode != 0
     assert re.search(rf"{re.escape(broken)}.* BROKEN", told.stdout)
+
+
+def test_a_new_strategy_needs_no_line_in_the_contracts_and_the_fleet_may_not_know_it(tree: Path) -> None:
+    strategy = "orchestrator/compute/made_tomorrow.py"
+    plant(tree / strategy, "import orchestrator.compute.port")
+    plant(tree / "orchestrator/strategies.py", "import orchestrator.compute.made_tomorrow")
+    by_the_table = linted(tree)
+
+    plant(tree / "orchestrator/fleet/demand.py", "import orchestrator.compute.made_tomorrow")
+    by_the_fleet = linted(tree)
+
+    assert by_the_table.returncode == 0, by_the_table.stdout
+    assert "The fleet knows no source of work and no strategy by name BROKEN" in by_the_fleet.stdout

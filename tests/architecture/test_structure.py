@@ -15,7 +15,9 @@ PACKAGES = ("agent", "orchestrator", "sandbox", "simulation")
 MODULES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
 MOST_LINES, MOST_MODULES, MOST_POSITIONAL = 300, 20, 7
 OF_A_STRATEGY_OR_SOURCE = re.compile(
-    r"ec2|github|subnet|launch.template|spot|ami\b|webhook|workflow|\bjit|check.run|imds|runner.group|availability.zone", re.I
+    r"ec2|github|subnet|launch.template|spot|\bamis?\b|_ami|ami_|webhook|workflow|\bjit|check.run|imds|runner.(group|name|id)"
+    r"|availability.zone|\bregion|createfleet|rebalanc|\bpools?\b",
+    re.I,
 )
 """Words of EC2 and of GitHub."""
 
@@ -78,7 +80,7 @@ def test_eight_parameters_by_position_are_seen(text: str) -> None:
 
 
 def test_no_word_of_ec2_or_of_github_stands_in_the_fleet() -> None:
-    fleet = sorted((CHECKOUT / "orchestrator" / "fleet").glob("*.py"))
+    fleet = sorted((CHECKOUT / "orchestrator" / "fleet").rglob("*.py"))
     lines = [(path.name, line) for path in fleet for line in path.read_text("utf-8").splitlines()]
 
     assert len(fleet) > 10
@@ -91,3 +93,33 @@ def test_every_module_says_what_it_is_for() -> None:
     ]
 
     assert silent == []
+
+
+def imported_by(tree: ast.AST) -> Iterator[str]:
+    """The full name of every module that this code imports, and of every name that it imports from one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def is_test_module(name: str) -> bool:
+    """Whether this is the name of a file of tests."""
+    return name.rpartition(".")[2].startswith("test_")
+
+
+def test_no_test_file_imports_another_test_file() -> None:
+    files = sorted((CHECKOUT / "tests").rglob("test_*.py"))
+    imports = {str(path.relative_to(CHECKOUT)): imported_by(ast.parse(path.read_text("utf-8"))) for path in files}
+
+    assert len(files) > 100
+    assert {path: found for path, names in imports.items() if (found := sorted(filter(is_test_module, names)))} == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["from tests.a.test_b import c", "from tests.a import test_b", "import tests.a.test_b as b", "from . import test_b"]
+)
+def test_an_import_of_a_test_file_is_seen(text: str) -> None:
+    assert any(map(is_test_module, imported_by(ast.parse(text))))

@@ -15,12 +15,24 @@ from typing import Any
 
 from agent.contract.messages import FinalWord, Message
 from agent.contract.names import parameter_name
+from agent.phases import Phase
 from sandbox.runner import release
 from tests.conftest import Moto
 from tests.termination_queue import received
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "a-private-number-of-the-registration"
+BRIEF = {Phase.STARTING: ("subprocess.Popen", "run.sh"), Phase.CLEANING: ("shutil.rmtree", "_work")}
+"""The phases that end before a test could kill the agent, each with a call that the agent makes in it: the audit event's name and
+a part of its arguments. STRIKE kills the agent at that call."""
+STRIKE = """
+import os, signal, sys
+def strike(event, words):
+    if event == {event!r} and {word!r} in str(words):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(strike)
+"""
+"""A `sitecustomize` with which the interpreter kills itself at the audit event `event` with `word` among its arguments."""
 
 
 def blob() -> str:

@@ -22,7 +22,7 @@ from agent.phases import Phase
 from sandbox.imds import Metadata
 from sandbox.runner import release
 from tests.conftest import Moto
-from tests.integration.agent_harness import CHECKOUT, KEY, AgentHarness, blob
+from tests.integration.agent_harness import BRIEF, CHECKOUT, KEY, STRIKE, AgentHarness, blob
 
 GROUP = "/runs-fleet/agent"
 WRAPPED = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
@@ -178,7 +178,7 @@ def test_a_spot_notice_interrupts_the_job_and_says_when(harness: AgentHarness) -
     harness.play("trap 'exit 1' INT; echo up; while :; do sleep 0.05; done")
 
     with harness.agent(AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url) as agent:
-        agent.says("notice.ended kind=busy")
+        agent.says("message.outcome kind=busy")
         metadata.spot_notice(in_s=100)
         agent.process.wait(600)
 
@@ -195,7 +195,7 @@ def test_rq8_a_signal_becomes_one_sigint_to_the_listener(harness: AgentHarness, 
     harness.play("trap 'exit 1' INT; while :; do sleep 0.05; done")
 
     with harness.agent() as agent:
-        agent.says("notice.ended kind=busy")
+        agent.says("message.outcome kind=busy")
         agent.process.send_signal(getattr(signal, name))
         agent.process.wait(600)
 
@@ -239,7 +239,7 @@ def test_the_listener_killed_is_a_failure_and_its_worker_is_not_left(harness: Ag
     harness.configure()
     harness.play("echo up; while :; do sleep 0.05; done")
     with harness.agent() as agent:
-        agent.says("notice.ended kind=busy")
+        agent.says("message.outcome kind=busy")
         listeners = subprocess.run(
             ["pgrep", "-f", f"{harness.runner_dir}/bin/Runner.Listener"], capture_output=True, text=True, check=True
         )
@@ -367,15 +367,6 @@ def test_rq4_the_release_comes_from_s3_and_its_digest_is_the_recorded_one(harnes
 
 HELD = [Phase.WAKING, Phase.PREPARING, Phase.REGISTERING, Phase.RUNNING, Phase.SETTLING, Phase.REPORTING, Phase.TERMINATING]
 """The phases that can be held open from outside."""
-BRIEF = {Phase.STARTING: ("subprocess.Popen", "run.sh"), Phase.CLEANING: ("shutil.rmtree", "_work")}
-"""The others are over before anybody could strike; there the interpreter strikes, when it reports this call of the agent's."""
-STRIKE = """
-import os, signal, sys
-def strike(event, words):
-    if event == {event!r} and {word!r} in str(words):
-        os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(strike)
-"""
 
 
 @pytest.mark.parametrize("phase", HELD)

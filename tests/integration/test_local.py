@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from sandbox.local import EXAMPLE, KEPT, show
 from sandbox.stack import STACK
 from sandbox.workflow import read_workflow
-from sandbox.world import World, play, world
+from sandbox.world import Leftovers, World, play, world
 
 COMMAND = Path(sys.executable).with_name("runs-fleet")
 ONE_JOB = """
@@ -40,6 +39,12 @@ def a_parameter(up: World) -> None:
     up.cloud.client("ssm").put_parameter(Name="/runs-fleet/runners/i-0/config", Value="x", Type="SecureString")
 
 
+def typed(up: World, *words: str) -> str:
+    assert up.stack is not None
+    environment = {**up.stack.environment, "COLUMNS": "250"}
+    return subprocess.run([str(COMMAND), *words], env=environment, capture_output=True, text=True, check=True, timeout=600).stdout
+
+
 def test_the_example_runs_from_webhook_to_nothing_left(tmp_path: Path) -> None:
     shown = subprocess.run([str(COMMAND), "local"], capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
 
@@ -56,12 +61,13 @@ def an_object(up: World) -> None:
 
 
 def test_configurations_may_come_by_s3(tmp_path: Path) -> None:
-    words = [str(COMMAND), "local", "--config-source", "s3"]
+    (tmp_path / "one.yml").write_text(ONE_JOB, "utf-8")
+    words = [str(COMMAND), "local", "one.yml", "--config-source", "s3"]
     shown = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False)
 
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "0 instances, 0 registrations, 0 configurations" in shown.stdout
-    assert shown.stdout.count("success") == 2
+    assert shown.stdout.count("success") == 1
 
 
 def test_a_place_for_configurations_that_there_is_not_is_named() -> None:
@@ -72,14 +78,28 @@ def test_a_place_for_configurations_that_there_is_not_is_named() -> None:
     assert (told.returncode, told.stderr.strip()) == (1, "--config-source: expected ssm or s3, found 'disk'")
 
 
-@pytest.mark.parametrize("leave", [an_instance, a_registration, a_parameter, an_object])
-def test_one_leftover_of_any_kind_is_seen_and_is_no_success_and_the_logs_are_kept(
-    leave: Callable[[World], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_leftover_of_any_kind_is_counted() -> None:
+    with world() as up:
+        counted = [up.leftovers()]
+        for leave in (an_instance, a_registration, a_parameter, an_object):
+            leave(up)
+            counted.append(up.leftovers())
+
+    found = [(left.instances, left.registrations, left.configurations) for left in counted]
+    assert found == [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 1, 2)]
+    assert [left.none for left in counted] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("left", [Leftovers(1, 0, 0), Leftovers(0, 1, 0), Leftovers(0, 0, 1)], ids=str)
+def test_one_of_any_kind_is_something_left(left: Leftovers) -> None:
+    assert not left.none and Leftovers(0, 0, 0).none
+
+
+def test_something_that_is_left_is_no_success_and_the_logs_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "one.yml"
     path.write_text(ONE_JOB, "utf-8")
 
-    assert show(path, before_proof=leave) == 1
+    assert show(path, before_proof=an_object) == 1
 
     kept = Path(capsys.readouterr().out.split(KEPT.format(""))[1].strip())
     assert "serve.ready" in (kept / "orchestrator.log").read_text("utf-8")
@@ -96,7 +116,7 @@ def test_a_workflow_that_cannot_be_played_stops_before_anything_runs(tmp_path: P
     assert f"{path}:7: `container` is not supported in job `one` (supported:" in " ".join(shown.stdout.split())
 
 
-def test_a_workflow_of_the_users_own_passes_values_from_job_to_job(tmp_path: Path) -> None:
+def test_a_workflow_of_the_users_own_passes_values_from_job_to_job_and_the_words_show_what_happened(tmp_path: Path) -> None:
     path = tmp_path / "own.yml"
     path.write_text(
         """
@@ -149,23 +169,10 @@ jobs:
         }  # fmt: skip
         assert up.leftovers().none
         assert len(up.cloud.instances.ever) == 3
+        told = {word[0]: typed(up, *word) for word in (["jobs", "--all"], ["logs", str(run.jobs[0].id)])}
 
-
-def test_the_words_jobs_and_logs_show_what_happened() -> None:
-    with world() as up:
-        up.serve()
-        run = play(up, read_workflow(EXAMPLE))
-        assert up.stack is not None
-        environment = {**up.stack.environment, "COLUMNS": "250"}
-
-        jobs = subprocess.run([str(COMMAND), "jobs", "--all"], env=environment, capture_output=True, text=True, check=True).stdout
-        logs = subprocess.run(
-            [str(COMMAND), "logs", str(run.jobs[0].id)], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-
-        assert all(job.runner_name in jobs for job in run.jobs)
-        assert "Running job: build" in logs
-        assert "completed with result: Succeeded" in logs
+    assert all(job.runner_name in told["jobs"] for job in run.jobs)
+    assert "Running job: make (1)" in told["logs"] and "completed with result: Succeeded" in told["logs"]
 
 
 def test_without_ec2_the_machines_are_processes_and_nothing_of_them_is_left(tmp_path: Path) -> None:

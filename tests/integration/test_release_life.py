@@ -136,7 +136,7 @@ def test_rq6_a_line_is_readable_while_the_job_still_runs(harness: AgentHarness, 
     queued(github, f"until [ -e {go} ]; do sleep 0.05; done")
 
     with harness.agent(RUNS_FLEET_LOG_GROUP=GROUP) as agent:
-        agent.says("notice.ended kind=busy")
+        agent.says("message.outcome kind=busy")
         seen, looking = [""], threading.Event()
         while not any("Running job: build" in line for line in seen) and agent.process.poll() is None:
             looking.wait(0.1)

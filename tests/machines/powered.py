@@ -15,7 +15,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>]|\r")
 class Powered:
     """One machine; whoever makes it starts its first process and lets its console be read."""
 
-    PATIENCE_S = 20.0
+    PATIENCE_S = 600.0
     """How long some words of its console are waited for."""
 
     def __init__(self) -> None:

@@ -83,7 +83,7 @@ class _Tree(dict[str, str]):
 class Guest(Powered):
     """Boots from a copy of `image` (tree.image). `aws_port` on loopback is its cloud; None: its wire leads nowhere at all."""
 
-    PATIENCE_S = 180.0
+    PATIENCE_S = 600.0
 
     def __init__(self, image: Path, directory: Path, metadata: Metadata, aws_port: int | None) -> None:
         super().__init__()

@@ -110,7 +110,7 @@ def test_docker_starts_when_somebody_asks_for_it(boot_env: BootEnv) -> None:
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     units = boot_env.machine.run("systemctl", "is-active", "docker.socket", "docker.service", "containerd.service").stdout.split()
     boot_env.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
@@ -123,7 +123,7 @@ def test_the_selfcheck_says_what_docker_means(boot_env: BootEnv) -> None:
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     told = boot_env.machine.run("runs-fleet-agent", "selfcheck")
     boot_env.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")

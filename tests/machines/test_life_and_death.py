@@ -18,7 +18,7 @@ import pytest
 from agent.contract.messages import Busy, Started, Status
 from agent.phases import Phase
 from tests.conftest import Moto
-from tests.integration.test_agent import BRIEF, STRIKE
+from tests.integration.agent_harness import BRIEF, STRIKE
 from tests.machines import tree
 from tests.machines.boot_env import BootEnv
 
@@ -123,7 +123,7 @@ def test_a_spot_notice_in_the_middle_of_a_job(boot_env: BootEnv) -> None:
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.metadata.spot_notice(in_s=100)
     boot_env.machine.goes_off(POLITE_S)
@@ -147,7 +147,7 @@ def test_systemctl_stop_is_an_orderly_end(boot_env: BootEnv) -> None:
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
     boot_env.machine.goes_off(POLITE_S)
@@ -161,7 +161,7 @@ def test_a_power_button_is_an_orderly_end(boot_env: BootEnv) -> None:
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.machine.run("systemctl", "poweroff")
     boot_env.machine.goes_off(POLITE_S)
@@ -201,7 +201,7 @@ def test_a18_an_agent_killed_in_any_phase(boot_env: BootEnv, phase: Phase) -> No
     said = [m.status for m in boot_env.messages() if not isinstance(m, Started | Busy)]
     expected = {
         Phase.WAKING: ["bootstrap_failed"], Phase.PREPARING: ["bootstrap_failed"], Phase.TERMINATING: ["success"],
-        Phase.REPORTING: ["success", "failure"],  # the very word, once it is sealed into the letters; it is about to be
+        Phase.REPORTING: ["success", "failure"],  # the very word, once it is sealed into the last will; it is about to be
     }.get(phase, ["failure"])  # fmt: skip
     assert len(said) == 1, boot_env.machine.console
     assert said[0] in expected, boot_env.machine.console
@@ -275,7 +275,7 @@ def test_an_agent_that_hangs_is_ended_by_the_hard_deadline(boot_env: BootEnv) ->
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
     boot_env.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "runs-fleet-agent")
 
     boot_env.machine.run("sh", "-c", "echo 0 > /var/lib/runs-fleet/limit-minutes")
@@ -333,7 +333,7 @@ def test_sudo_is_given_only_where_it_was_asked_for_and_selfcheck_says_what_that_
     boot_env.configure()
     boot_env.play(f"sudo -n true && echo granted; {HOLD}")
     boot_env.boot(RUNS_FLEET_JOB_SUDO="yes")
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     told = boot_env.machine.run("runs-fleet-agent", "selfcheck")
     boot_env.machine.run("systemctl", "stop", "--no-block", "runs-fleet-agent")
@@ -347,7 +347,7 @@ def test_a_cloud_that_hangs(boot_env: BootEnv) -> None:
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.aws.mode = "hang"
     boot_env.aws.drop()
@@ -361,7 +361,7 @@ def test_a_wire_that_is_cut(boot_env: BootEnv) -> None:
     boot_env.configure(max_runtime_minutes=0.05)
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.network.cut()
     boot_env.machine.goes_off(0.05 * 60 + 5 + WORD_S)
@@ -417,7 +417,7 @@ def test_a_machine_that_starts_again_runs_no_second_job(boot_env: BootEnv, how: 
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.machine.run("systemctl", "reboot", *(["--force", "--force"] if how == "panic" else []))
     boot_env.machine.goes_off(UNIT_S)
@@ -473,8 +473,8 @@ def test_the_agent_itself_gets_its_credentials_past_the_firewall(boot_env: BootE
     boot_env.configure()
     boot_env.play(f"curl -s --max-time 1 http://169.254.169.254/ || true; {HOLD}")
     boot_env.boot()
-    boot_env.machine.shows("notice.ended kind=busy")
-    deadline_s = time.monotonic() + 10
+    boot_env.machine.shows("message.outcome kind=busy")
+    deadline_s = time.monotonic() + 600
     while "packets 0 bytes 0 reject with icmp p" in (
         rules := boot_env.machine.run("nft", "list", "table", "inet", "runs_fleet").stdout
     ):
@@ -558,7 +558,7 @@ def test_in_strict_mode_a_killed_agent_leaves_no_word_but_the_machine_goes(boot_
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot(RUNS_FLEET_STRICT_METADATA="yes", RUNS_FLEET_MAX_RUNTIME="60", AWS_ENDPOINT_URL_EC2=boot_env.aws_switchboard())
-    boot_env.machine.shows("notice.ended kind=busy")
+    boot_env.machine.shows("message.outcome kind=busy")
 
     boot_env.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "runs-fleet-agent")
     boot_env.machine.goes_off(UNIT_S)
@@ -604,4 +604,6 @@ def test_the_console_that_ec2_keeps_shows_how_far_a_machine_came(boot_env: BootE
 
     entered = re.findall(r"phase\.entered phase=(\w+)", boot_env.machine.console)
     assert entered[-1] == "terminating" and "preparing" in entered
-    assert "<5>" not in boot_env.machine.console and "notice.ended" not in boot_env.machine.console, "a slow console gets no more"
+    assert "<5>" not in boot_env.machine.console and "message.outcome" not in boot_env.machine.console, (
+        "a slow console gets no more"
+    )

@@ -39,7 +39,7 @@ def settles(world: World) -> None:
 def runs_and_ends(world: World) -> None:
     """The oldest machine takes the job that it was launched for, and is gone."""
     session = next(one for one in world.sessions if not is_over(one))
-    told = {"job_id": session.launched_for, "runner_name": session.runner_name}
+    told = {"job_id": session.launched_for, "runner_name": session.registration_name}
     world.told(an_event("in_progress", **told))
     world.told(an_event("completed", conclusion="success", **told))
     world.compute.instances[session.instance_id] = "terminated"

@@ -23,15 +23,15 @@ FULL_JOB = a_job(
 )  # fmt: skip
 FULL_SESSION = a_session(
     source="other", strategy="local", state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, spec="amd64",
-    image="t:3", market="spot", non_interruptible=True, pool="m7i.large/subnet-1/spot", resources=TWO_CPUS, bound_job="9",
-    runner_name="tests-s-1", runner_id=12_345_678_901, attempt=2, launched_at=1.5, configured_at=1.75, ready_at=2.25,
+    image="t:3", market="spot", non_interruptible=True, placement="m7i.large/subnet-1/spot", resources=TWO_CPUS, bound_job="9",
+    registration_name="tests-s-1", registration_id=12_345_678_901, attempt=2, launched_at=1.5, configured_at=1.75, ready_at=2.25,
     busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
     console="Kernel panic", ran_run="7", cause="too small", failures=(HistoryEntry(at=2.5, what="no"),),
 )  # fmt: skip
 FULL_LAUNCH = a_launch(
     non_interruptible=True, repositories=("octo/widgets",), machine=A_MACHINE, interruptible=True, state=LaunchState.CLOSED,
-    step=3, instances={"s-1": "i-1"}, pools={"i-1": "m7i.large/subnet-1/spot"}, found={"i-1": TWO_CPUS}, each=TWO_CPUS,
+    step=3, instances={"s-1": "i-1"}, placements={"i-1": "m7i.large/subnet-1/spot"}, found={"i-1": TWO_CPUS}, each=TWO_CPUS,
     registrations={"s-1": 7}, image="t:3", created_at=0.5, expires_at=7.0, sessions=(), sets=(SET, "other"), market="spot",
     asked_at=0.75, lost=True, failures=(HistoryEntry(at=2.5, what="no"),),
     attempts=(Attempt(at=1.5, step=0, market="spot", wanted=2, got=1, reasons=("A: b",), failure=FailureKind.QUOTA, why="c"),),

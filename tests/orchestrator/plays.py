@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import pytest
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.settings import ServerSettings
@@ -64,11 +61,26 @@ class Play:
             with contextlib.suppress(OrchestratorError):
                 self.act(world)
             reached = refusal.made >= number
-            self._goes_on(world, repeated=self.again)
-            self.right(world)
+            try:
+                self._goes_on(world, repeated=self.again)
+                self.right(world)
+            except Exception as error:
+                raise AssertionError(f"with call {number} refused: {error}") from error
             if not reached:
                 break
         return number - 1
+
+    def cut_short_after_each_call(self, failure: type[Exception] | type[Crash]) -> int:
+        """Each call in turn, each in a world of its own; returns how many. Raises: AssertionError that names the call."""
+        names = self.calls()
+        for number, name in enumerate(names, 1):
+            try:
+                assert self.cut_short(number, failure) == name
+            except Exception as error:
+                raise AssertionError(
+                    f"cut short by {failure.__name__} after call {number} of {len(names)}, {name}: {error}"
+                ) from error
+        return len(names)
 
     def calls(self) -> list[str]:
         """The names of the turn's calls."""
@@ -96,12 +108,6 @@ class Play:
                     turn()
 
 
-def numbered(plays: Mapping[str, Play]) -> list[Any]:
-    """The parameters `name`, `number` and `call` for each call of each play."""
-    calls = [(name, number, call) for name, play in plays.items() for number, call in enumerate(play.calls(), 1)]
-    return [pytest.param(name, number, call, id=f"{name}-{number}-{call}") for name, number, call in calls]
-
-
 def idle(world: World) -> None:
     world.launched()
     world.hear("started")
@@ -123,7 +129,7 @@ def deregistered(world: World) -> None:
     """A listener whose registration is gone leaves, and its agent says so and goes."""
     names = {runner.name for runner in world.github.runners.values()}
     for session in world.sessions:
-        if session.state is SessionState.READY and session.runner_name not in names:
+        if session.state is SessionState.READY and session.registration_name not in names:
             with contextlib.suppress(OrchestratorError):
                 world.hear_the_end("failure", session=session, reason="registration_deleted")
             world.compute.instances[session.instance_id] = "terminated"
@@ -145,4 +151,4 @@ def the_first_is_gone_and_its_job_has_another(world: World) -> None:
     assert (first.state, second.state) == (SessionState.CLOSED, SessionState.CONFIGURED) and world.compute.launched == 2
     assert [world.compute.instances[one.instance_id] for one in (first, second)] == ["terminated", "running"]
     assert set(world.configurations.values) == {second.instance_id}
-    assert [runner.name for runner in world.github.runners.values()] == [second.runner_name]
+    assert [runner.name for runner in world.github.runners.values()] == [second.registration_name]

@@ -263,7 +263,7 @@ def an_interruption_steers_and_makes_nothing_unlaunchable(subject: Subject) -> N
     """Where everything was taken back again and again, everything is asked for again."""
     started = subject.start(subject.wanted())
     for one in started.instances * 2:
-        subject.compute.interrupted(one.pool)
+        subject.compute.interrupted(one.placement)
     subject.compute.interrupted("")
 
     assert subject.compute.obstacle(subject.machine) == "" and len(subject.started()) == 2

@@ -48,7 +48,7 @@ def test_a_started_that_comes_after_busy_takes_nothing_back() -> None:
 def test_a_notice_while_the_session_is_still_only_launched_is_accepted_and_it_keeps_its_whole_life(status: str) -> None:
     world = World()
     session = world.launched()
-    world.records.put(changed(session, state=SessionState.LAUNCHED, deadline=MORNING + 900, runner_id=0))
+    world.records.put(changed(session, state=SessionState.LAUNCHED, deadline=MORNING + 900, registration_id=0))
 
     world.hear(status)
     world.tick(after_s=3600.0)
@@ -69,7 +69,7 @@ def test_an_idle_machine_that_is_going_away_is_supply_no_more() -> None:
 def test_a_machine_at_work_that_is_going_away_has_another_made_for_when_its_job_comes_back() -> None:
     world = World()
     session = world.launched()
-    world.told(an_event("in_progress", runner_name=session.runner_name))
+    world.told(an_event("in_progress", runner_name=session.registration_name))
 
     world.hear("interrupting", reason="spot_notice")
     world.hear("interrupting", reason="spot_notice", session=session)

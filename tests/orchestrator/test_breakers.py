@@ -161,7 +161,7 @@ def test_machines_taken_back_again_and_again_send_the_next_ones_elsewhere() -> N
         for _ in range(3):  # said by EC2, by the agent, and said again
             world.hear("interrupting", session=world.sessions[number], reason="spot_notice")
 
-    first, second, third = (session.pool for session in world.sessions)
+    first, second, third = (session.placement for session in world.sessions)
     assert first == second and open_pools(known(world), world.clock.now()) == {first}
     assert third and third != first
 
@@ -201,7 +201,7 @@ def test_breakers_that_cannot_be_read_or_written_say_so_and_fail_nobody(failing:
     mine.answered([POOL], [])
     mine.answered([OTHER], [])
 
-    assert journal.names == ["circuits.unwritten", "circuits.changed"] and mine.open() == {OTHER}
+    assert journal.names == ["circuits.save_failed", "circuits.changed"] and mine.open() == {OTHER}
 
 
 def test_no_news_is_not_written() -> None:

@@ -73,14 +73,14 @@ def test_an_instance_is_read_whole() -> None:
     one = described_instance(told(InstanceLifecycle="spot"), "ec2", resources_of)
 
     assert (one.handle, one.state) == (SessionHandle("ec2", "i-1"), InstanceState.RUNNING)
-    assert (one.launch_id, one.pool, one.market) == ("l-1", "m7i.large/subnet-1/spot", "spot")
+    assert (one.launch_id, one.placement, one.market) == ("l-1", "m7i.large/subnet-1/spot", "spot")
     assert (one.resources, one.launched_at, one.expires_at, one.ended_at) == (LARGE, AT.timestamp(), 1234.0, None)
 
 
 def test_what_is_not_said_of_an_instance_is_not_made_up() -> None:
     one = described_instance({"InstanceId": "i-1", "State": {"Name": "pending"}}, "ec2", resources_of)
 
-    assert (one.launch_id, one.pool, one.resources, one.launched_at, one.expires_at) == ("", "", None, 0.0, None)
+    assert (one.launch_id, one.placement, one.resources, one.launched_at, one.expires_at) == ("", "", None, 0.0, None)
     assert one.market == "on-demand", "EC2 names the market only of spot instances"
 
 
@@ -182,7 +182,7 @@ def test_of_a_cloud_whose_one_zone_is_full_exactly_the_pools_of_that_zone_are_re
     started = strategy.start_sessions(request, {}, sent_before=False)
 
     named = {(pool["SubnetId"] == full, f"{pool['InstanceType']}/{pool['SubnetId']}/spot") for pool in pools}
-    assert len(started.instances) == 2 and {(False, one.pool) for one in started.instances} <= named
+    assert len(started.instances) == 2 and {(False, one.placement) for one in started.instances} <= named
     circuits = world.records.read(Circuits, Circuits().name)
     assert circuits is not None
     assert {(True, pool) for pool in open_pools(circuits, world.clock.now())} == {one for one in named if one[0]}
@@ -214,7 +214,7 @@ def test_an_instance_that_went_is_described_with_its_last_state_and_listed_no_mo
     assert is_gone(strategy, first) and [one.handle for one in strategy.list_sessions()] == [second]
     assert found[second].state in ("pending", "running") and set(found) == {first, second}
     assert found[second].launch_id == "l-went" and found[second].launched_at > 0 and found[second].expires_at == 1234.0
-    assert found[second].pool.count("/") == 2 and found[second].resources is not None
+    assert found[second].placement.count("/") == 2 and found[second].resources is not None
 
 
 def test_templates_and_zones_that_are_not_there_are_left_out(api: Ec2Api, world: World) -> None:

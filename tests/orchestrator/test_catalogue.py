@@ -132,7 +132,7 @@ def test_what_is_heard_in_a_tick_decides_the_next_launch_and_a_failure_keeps_the
     overrides = world.compute.requests[0]["LaunchTemplateConfigs"][0]["Overrides"]
     assert {one["InstanceType"] for one in overrides} == {"m7i.xlarge"}
     world.clock.at += RENEWED_S
-    assert world.turns.on_tick() == 0 and "sweep.unattended" in world.journal.names
+    assert world.turns.on_tick() == 0 and "sweep.item_failed" in world.journal.names
 
 
 def test_the_first_time_is_now_where_nothing_may_be_launched_without_prices() -> None:

@@ -86,7 +86,7 @@ def test_jobs_lists_those_that_are_open_with_the_session_that_ran_each(operator:
         "bound_job": "1",
         "state": SessionState.BUSY,
     }
-    operator.records.put(a_session(**took, runner_name="tests-s-00000000000000ff-0", status="x", reason="y"))
+    operator.records.put(a_session(**took, registration_name="tests-s-00000000000000ff-0", status="x", reason="y"))
 
     (job,) = operator.told("jobs")
 
@@ -204,7 +204,7 @@ def test_drain_takes_idle_machines_back_lists_what_is_left_and_fails_if_one_coul
     machines = {name: operator.machine() for name in ("idle", "busy", "stuck", "kept")}
     for name, instance_id in machines.items():
         told = {"state": SessionState.BUSY, "bound_job": "7"} if name == "busy" else {"state": SessionState.CONFIGURED}
-        operator.records.put(a_session(session_id=f"s-{name}", runner_name=name, instance_id=instance_id, **told, **scope))
+        operator.records.put(a_session(session_id=f"s-{name}", registration_name=name, instance_id=instance_id, **told, **scope))
     ec2.modify_instance_attribute(InstanceId=machines["kept"], DisableApiTermination={"Value": True})
 
     def registered(asked: Asked) -> tuple[int, Any]:

@@ -22,13 +22,15 @@ class Named:
     architectures: tuple[str, ...] = ("amd64",)
     refuses: str = ""
     lacks: str = ""
+    memory_gib: tuple[float, float] | None = None
     polled: list[list[SessionHandle]] = field(default_factory=list)
     looked: int = 0
 
     @property
     def traits(self) -> Traits:
         """Of these architectures."""
-        return Traits(payload=Payload.FETCHED, architectures=self.architectures, interruptible=False)
+        told: Any = {"architectures": self.architectures, "memory_gib": self.memory_gib}
+        return Traits(payload=Payload.FETCHED, interruptible=False, **told)
 
     def objection(self, _: MachineRequest) -> str:
         """As the test says."""
@@ -127,3 +129,11 @@ def test_the_machines_of_a_stack_are_those_of_all_its_strategies() -> None:
     listed: Any = stack(Named("first"), Named("second")).list_sessions()
 
     assert [(one.handle.strategy, one.handle.instance) for one in listed] == [("first", "i-first"), ("second", "i-second")]
+
+
+def test_more_memory_than_a_strategy_gives_is_refused() -> None:
+    strategies = Strategies([cast("Compute", Named("small", memory_gib=(0.5, 30.0)))])
+
+    told = [strategies.objection(MachineRequest(ram_min_gib=gib)) for gib in (30.0, 32.0)]
+
+    assert told == ["", "ram=32: small gives at most 30 GiB"]

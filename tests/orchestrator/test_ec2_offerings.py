@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -13,13 +14,13 @@ from botocore.exceptions import ClientError
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.ec2_offerings import SOLD, Ec2Offerings
-from orchestrator.compute.ec2.catalogue import SNAPSHOT, fitting, snapshot
+from orchestrator.compute.ec2.catalogue import InstanceType, fitting, shipped_types
 from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.store.request import MachineRequest
 from tests.answering import Answering, Asked
 from tests.conftest import Moto
 
-SHIPPED = snapshot(SNAPSHOT.read_text("utf-8"))
+SHIPPED = shipped_types()
 ZONES = ("us-east-1a", "us-east-1b")
 
 
@@ -64,6 +65,25 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Prices]:
     made.server.stop()
 
 
+@dataclass(frozen=True)
+class Unpriced:
+    """What was told where money is not limited, and what the price list was asked meanwhile."""
+
+    types: tuple[InstanceType, ...]
+    asked: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def unpriced(moto_server: str) -> Iterator[Unpriced]:
+    """Asked for once: the list of all types is some megabytes."""
+    price_list = Prices()
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {**Moto(moto_server).environment, "AWS_ENDPOINT_URL_PRICING": price_list.server.url}.items():
+            environment.setenv(name, value)
+        yield Unpriced(Ec2Offerings(Patient(), "us-east-1", ZONES, priced=False).types(), price_list.asked)
+    price_list.server.stop()
+
+
 def test_types_come_with_the_zones_they_are_offered_in_and_with_their_price(moto: Moto, prices: Prices) -> None:
     types = {it.name: it for it in Ec2Offerings(Patient(), "us-east-1", ZONES, priced=True).types()}
 
@@ -74,25 +94,19 @@ def test_types_come_with_the_zones_they_are_offered_in_and_with_their_price(moto
     assert told == {**SOLD, "regionCode": "us-east-1"} and len(prices.asked) == 2
 
 
-def test_spot_prices_are_those_of_the_cheapest_zone(moto: Moto) -> None:
-    types = Ec2Offerings(Patient(), "us-east-1", ZONES, priced=False).types()
-
-    assert {it.spot_usd for it in types if it.name in ("m7i.large", "c7i.large")} == {0.00001}, "moto has one for all"
+def test_spot_prices_are_those_of_the_cheapest_zone(unpriced: Unpriced) -> None:
+    assert {it.spot_usd for it in unpriced.types if it.name in ("m7i.large", "c7i.large")} == {0.00001}, "moto has one for all"
 
 
-def test_without_a_limit_of_money_nobody_is_asked_for_prices(moto: Moto, prices: Prices) -> None:
-    types = Ec2Offerings(Patient(), "us-east-1", ZONES, priced=False).types()
-
-    assert types and not prices.asked and {it.usd for it in types} == {0.0}
+def test_without_a_limit_of_money_nobody_is_asked_for_prices(unpriced: Unpriced) -> None:
+    assert unpriced.types and not unpriced.asked and {it.usd for it in unpriced.types} == {0.0}
 
 
-def test_the_shipped_catalogue_knows_the_same_types_as_one_asked_for(moto: Moto) -> None:
+def test_the_shipped_catalogue_knows_the_same_types_as_one_asked_for(unpriced: Unpriced) -> None:
     """moto's types are a copy of EC2's: what is asked for serves what the shipped one serves."""
-    asked = Ec2Offerings(Patient(), "us-east-1", ZONES, priced=False).types()
-
     for ask in (MachineRequest(), MachineRequest(cpu_min=8, cpu_max=16), MachineRequest(families=("r7i",))):
-        assert {it.name for it in fitting(asked, ask)} <= {it.name for it in fitting(SHIPPED, ask)}
-        assert fitting(asked, ask)
+        assert {it.name for it in fitting(unpriced.types, ask)} <= {it.name for it in fitting(SHIPPED, ask)}
+        assert fitting(unpriced.types, ask)
 
 
 MACHINE = {

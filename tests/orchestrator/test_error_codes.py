@@ -124,7 +124,7 @@ def test_what_ec2_refuses_is_asked_for_once_and_said_with_what_to_do(code: str) 
     (refused,) = world.records.launches()
 
     assert (refused.state, len(refused.attempts)) == (LaunchState.CLOSED, 1)
-    (hint,), (why,) = ended(world, "launch.refused"), ended(world, "label_set.refused")
+    (hint,), (why,) = ended(world, "launch.refused"), ended(world, "label_set.unfulfilled")
     assert "permissions, the launch template" in str(hint) and why == f"EC2 refuses what is asked ({code})"
 
     world.ticks(until_s=40.0)
@@ -143,7 +143,7 @@ def test_a_launch_that_is_never_answered_well_is_given_up_after_ten_minutes(erro
     world.ticks(until_s=120.0)
 
     assert (waiting, launch(world).state) == (LaunchState.INTENDED, LaunchState.CLOSED)
-    assert any("EC2 asks to be left alone" in str(why) for why in ended(world, "label_set.refused"))
+    assert any("EC2 asks to be left alone" in str(why) for why in ended(world, "label_set.unfulfilled"))
 
 
 def test_a_code_that_nobody_has_told_us_of_is_waited_out_and_the_same_is_asked_for_again() -> None:
@@ -219,7 +219,7 @@ def test_a_machine_that_cannot_be_stopped_is_told_by_how_grave_it_is_and_tried_a
     world.tick(after_s=61.0)
     world.tick(after_s=6.0 if isinstance(error, Throttled) else 61.0)
 
-    assert [fields["grade"] for name, fields in world.journal.events if name == "machine.stop"] == [grade]
+    assert [fields["grade"] for name, fields in world.journal.events if name == "machine.stop_failed"] == [grade]
     assert world.compute.instances[session.instance_id] == "terminated"
 
 
@@ -230,4 +230,4 @@ def test_a_machine_that_is_gone_already_is_no_error() -> None:
 
     world.turns.dismiss(session.session_id)
 
-    assert [fields["grade"] for name, fields in world.journal.events if name == "machine.stop"] == ["info"]
+    assert [fields["grade"] for name, fields in world.journal.events if name == "machine.stop_failed"] == ["info"]

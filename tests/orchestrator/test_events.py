@@ -126,7 +126,7 @@ def test_a_job_that_ended_well_before_its_machine_went_is_not_expected_back() ->
     world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
     world.reconcile()
 
-    world.told(an_event("completed", conclusion="success", runner_name=session.runner_name))
+    world.told(an_event("completed", conclusion="success", runner_name=session.registration_name))
     world.ticks(until_s=130.0)
 
     assert sorted(world.compute.instances.values()) == ["running", "terminated"], "the spare is surplus after a minute"

@@ -22,10 +22,10 @@ def test_the_whole_life_of_a_green_job_is_told_in_order() -> None:
     for after_s, status in ((10, "started"), (20, "busy")):
         world.clock.at += after_s
         world.hear(status)
-    world.told(an_event("in_progress", runner_name=session.runner_name, at=world.clock.at))
+    world.told(an_event("in_progress", runner_name=session.registration_name, at=world.clock.at))
     world.clock.at += 60
     world.hear_the_end()
-    world.told(an_event("completed", runner_name=session.runner_name, conclusion="success", at=world.clock.at))
+    world.told(an_event("completed", runner_name=session.registration_name, conclusion="success", at=world.clock.at))
 
     told = world.explanation()
 
@@ -74,7 +74,7 @@ def test_a_machine_that_boots_and_the_place_in_the_queue() -> None:
     for number in (1, 2):
         world.told(an_event(job_id=str(number), at=world.clock.at + number))
 
-    assert waits_for(world, "2") == "2 machines that boot; it is number 2 of those that wait"
+    assert waits_for(world, "2") == "one of 2 machines that boot; it is number 2 of those that wait"
 
 
 def test_a_runner_that_listens() -> None:
@@ -82,7 +82,7 @@ def test_a_runner_that_listens() -> None:
     world.launched()
     world.hear("started")
 
-    assert "GitHub to give it to one of 1 runners" in waits_for(world)
+    assert "GitHub to assign it to one of 1 idle runners" in waits_for(world)
 
 
 def test_no_capacity_and_when_it_is_tried_again() -> None:
@@ -90,7 +90,7 @@ def test_no_capacity_and_when_it_is_tried_again() -> None:
     world.compute.full = {"*"}
     world.told(an_event())
 
-    assert waits_for(world) == "30 s to pass: EC2 has no capacity"
+    assert waits_for(world) == "the next launch in 30 s: EC2 has no capacity"
 
 
 def test_machines_that_never_work_and_when_it_is_tried_again() -> None:
@@ -99,7 +99,7 @@ def test_machines_that_never_work_and_when_it_is_tried_again() -> None:
     world.end_without_a_job(times=5)
 
     said = waits_for(world)
-    assert said.startswith("60 s to pass: 5 machines in a row ended without a job (amd64-2cpu-interruptible-")
+    assert said.startswith("the next launch in 60 s: 5 machines in a row ended without a job (amd64-2cpu-interruptible-")
     assert "-amd64:1)" in said
     assert "nothing launched for its label set: 5 machines in a row" in story(world)
 
@@ -140,7 +140,7 @@ def test_a_job_that_lost_its_machine_is_told_what_became_of_it() -> None:
     world = World()
     session = world.at_work()
     world.hear("busy", session=session)
-    world.github.jobs["1"] = an_event("completed", runner_name=session.runner_name, conclusion="failure")
+    world.github.jobs["1"] = an_event("completed", runner_name=session.registration_name, conclusion="failure")
     world.hear_the_end("interrupted", session=session, reason="spot_notice")
     world.told(world.github.jobs["1"])
     world.ticks(until_s=10.0)

@@ -41,9 +41,9 @@ LIMIT: Edits = {
     ],
     "orchestrator/fleet/limits.py": [
         (
-            "        Headroom(settings.max_sessions - stack.in_use.machines,",
+            "        Headroom(most - stack.in_use.machines,",
             '        Headroom(settings.max_lately - lately(stack), f"the {settings.max_lately} machines not seen yet"),\n'
-            "        Headroom(settings.max_sessions - stack.in_use.machines,",
+            "        Headroom(most - stack.in_use.machines,",
         )
     ],
 }

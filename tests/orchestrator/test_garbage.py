@@ -11,7 +11,7 @@ from orchestrator.store.states import LaunchState, SessionState
 from simulation.clock import MORNING
 from simulation.examples import a_launch, an_event, some_settings
 from simulation.world import World
-from tests.orchestrator.cleaning import STRANGER, cleaned, stranger
+from tests.orchestrator.garbage import STRANGER, cleaned, stranger
 
 
 def test_f9_a_machine_of_no_session_is_suspected_first_and_then_terminated() -> None:
@@ -126,7 +126,7 @@ def test_a_table_that_knows_none_of_the_machines_is_not_believed() -> None:
     assert set(world.compute.instances.values()) == {"running"}
     assert failed == [1] * 15, "an operator sees it"
     (why,) = {str(fields["error"]) for name, fields in other.journal.events if name == "garbage.failed"}
-    assert "20 of 20 machines are of no session" in why and "sessions table" in why
+    assert "20 of 20 machines belong to no session" in why and "RUNS_FLEET_SESSIONS_TABLE" in why
 
 
 def test_some_machines_of_no_session_among_many_are_believed() -> None:

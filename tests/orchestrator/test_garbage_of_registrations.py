@@ -14,7 +14,7 @@ from orchestrator.store.naming import Scope
 from simulation.examples import an_event
 from simulation.github import Registration
 from simulation.world import World
-from tests.orchestrator.cleaning import STRANGER, cleaned, stranger
+from tests.orchestrator.garbage import STRANGER, cleaned, stranger
 
 
 def many_repositories(world: World, number: int) -> list[str]:
@@ -74,7 +74,7 @@ def test_r8_a_registration_that_is_left_over_and_long_offline_is_removed() -> No
     cleaned(world, OFFLINE_S / 2)
 
     assert 77 in early and 77 not in world.github.runners
-    assert world.session.runner_id in world.github.runners
+    assert world.session.registration_id in world.github.runners
 
 
 @pytest.mark.parametrize("how", ["online", "busy"])

@@ -18,7 +18,7 @@ def test_a_machine_that_says_it_works_while_a_job_still_waits_has_github_asked()
     session = world.launched()
     world.hear("started")
     world.hear("busy", ran_job="build")
-    world.github.jobs["1"] = an_event("in_progress", runner_name=session.runner_name)
+    world.github.jobs["1"] = an_event("in_progress", runner_name=session.registration_name)
 
     world.ticks(until_s=BUSY_S + 40.0)
 
@@ -119,7 +119,7 @@ def test_h8_a_job_that_github_must_have_ended_long_ago_wants_nothing_any_more() 
 def test_machines_that_took_their_jobs_while_we_were_away_are_not_ended_for_their_silence() -> None:
     world = World()
     session = world.launched()
-    world.github.runners[session.runner_id].busy = True
+    world.github.runners[session.registration_id].busy = True
 
     world.tick(after_s=BOOT_S + 60.0)
 

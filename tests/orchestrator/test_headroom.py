@@ -51,7 +51,7 @@ def test_without_a_list_from_ec2_no_more_than_allowed_is_launched_however_long_i
         arrives(world, str(number))
         settles(world)
 
-    assert world.compute.launched == 3 and "stack.uncounted" in world.journal.names
+    assert world.compute.launched == 3 and "stack.count_failed" in world.journal.names
 
 
 def test_no_more_is_launched_than_github_would_register_and_the_rest_later() -> None:
@@ -145,7 +145,7 @@ def test_a_list_that_failed_is_not_asked_for_again_at_once() -> None:
     for _ in range(3):
         headrooms(world.turns).refreshed(world.clock.now())
 
-    assert world.journal.names.count("stack.uncounted") == 1 and "ec2.describe" not in world.calls.made
+    assert world.journal.names.count("stack.count_failed") == 1 and "ec2.describe" not in world.calls.made
 
 
 def test_whoever_made_a_machine_of_the_stack_it_takes_room_as_large_as_it_is() -> None:
@@ -235,4 +235,4 @@ def test_label_sets_of_one_launch_share_the_pace_of_their_repository() -> None:
     world.reconcile()
 
     assert (world.compute.launched, len(world.compute.requests)) == (3, 1)
-    assert "the pace of launches that octo/widgets may have" in held(world)
+    assert "the launch rate that octo/widgets may have" in held(world)

@@ -43,7 +43,7 @@ def a_silent_session(world: World, **changes: object) -> Session:
     given: dict[str, object] = {
         "session_id": "s-aa",
         "ran_run": "7",
-        "runner_name": "tests-s-aa",
+        "registration_name": "tests-s-aa",
         "expires_at": MORNING,
         **changes,
     }
@@ -129,11 +129,11 @@ def test_what_cannot_be_asked_now_is_said_and_keeps_nothing_else_from_being_aske
     waiting(world, "9")
     silent = a_silent_session(world)
     world.github.jobs["1"] = an_event("completed", run_id="9", conclusion="success")
-    world.github.jobs["2"] = an_event("in_progress", job_id="2", runner_name=silent.runner_name)
+    world.github.jobs["2"] = an_event("in_progress", job_id="2", runner_name=silent.registration_name)
     world.calls.script(call, before=lambda *_, **__: raise_(Unanswered("github")))
 
     assert inquiries(world).refresh(SET, [silent], urgent=True) == Refreshed(answered=False, news=True)
-    assert [fields["set_key"] for fields in world.journal.of("label_set.unasked")] == [SET]
+    assert [fields["set_key"] for fields in world.journal.of("label_set.query_failed")] == [SET]
     assert (world.records.job("2") is not None, job(world).state is JobState.COMPLETED) == (
         call == "github.job",
         call == "github.jobs_of",
@@ -143,13 +143,13 @@ def test_what_cannot_be_asked_now_is_said_and_keeps_nothing_else_from_being_aske
 def test_the_job_that_a_silent_sessions_runner_has_is_bound_to_it_though_no_delivery_told_of_it() -> None:
     world = World()
     silent = a_silent_session(world)
-    world.github.jobs["5"] = an_event("in_progress", job_id="5", runner_name=silent.runner_name)
+    world.github.jobs["5"] = an_event("in_progress", job_id="5", runner_name=silent.registration_name)
     world.github.jobs["6"] = an_event("in_progress", job_id="6", runner_name="another")
 
     assert inquiries(world).refresh(SET, [silent], urgent=True) == Refreshed(answered=True, news=True)
     assert (world.session.bound_job, job(world, "5").state) == ("5", JobState.IN_PROGRESS)
     assert world.records.job("6") is None, "whoever runs it"
-    assert world.journal.of("job.asked") == [{"job_id": "5", "state": "in_progress"}]
+    assert world.journal.of("job.state_fetched") == [{"job_id": "5", "state": "in_progress"}]
 
 
 def test_what_a_run_is_asked_about_tells_also_of_its_other_jobs() -> None:
@@ -158,17 +158,17 @@ def test_what_a_run_is_asked_about_tells_also_of_its_other_jobs() -> None:
     silent = a_silent_session(world)
     world.github.jobs["1"] = an_event("completed", conclusion="skipped")
 
-    assert inquiries(world).ask_run(SCOPE, "7", silent.runner_name) == 1
+    assert inquiries(world).ask_run(SCOPE, "7", silent.registration_name) == 1
     assert job(world).conclusion == "skipped"
-    assert world.journal.of("job.asked") == [{"job_id": "1", "state": "completed"}]
+    assert world.journal.of("job.state_fetched") == [{"job_id": "1", "state": "completed"}]
 
 
 def test_a_job_of_a_silent_sessions_runner_that_is_not_ours_by_its_labels_is_left_alone() -> None:
     world = World()
     silent = a_silent_session(world)
-    world.github.jobs["5"] = an_event("in_progress", job_id="5", runner_name=silent.runner_name, labels=("windows",))
+    world.github.jobs["5"] = an_event("in_progress", job_id="5", runner_name=silent.registration_name, labels=("windows",))
 
-    assert inquiries(world).ask_run(SCOPE, "7", silent.runner_name) == 0
+    assert inquiries(world).ask_run(SCOPE, "7", silent.registration_name) == 0
     assert world.records.job("5") is None and not world.session.bound_job
 
 
@@ -189,7 +189,7 @@ def test_a_job_is_given_up_when_it_is_due_and_not_before(due_s: float, state: Jo
 
     inquiries(world).close_unheard("1")
 
-    assert job(world).state is state and ("job.unheard" in world.journal.names) is (state is JobState.COMPLETED)
+    assert job(world).state is state and ("job.presumed_over" in world.journal.names) is (state is JobState.COMPLETED)
 
 
 def test_a_job_that_is_over_or_was_never_heard_of_is_not_given_up() -> None:

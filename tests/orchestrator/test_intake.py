@@ -43,7 +43,7 @@ def label_set(world: World) -> LabelSet:
 
 def a_runner(world: World, **changes: object) -> Session:
     """A session of the example's label set, whose runner GitHub may name."""
-    given: dict[str, object] = {"session_id": "s-aa", "runner_name": RUNNER, "expires_at": MORNING + 9000.0, **changes}
+    given: dict[str, object] = {"session_id": "s-aa", "registration_name": RUNNER, "expires_at": MORNING + 9000.0, **changes}
     return world.records.put(a_session(**given))
 
 
@@ -230,7 +230,7 @@ def test_a_refusal_is_said_at_once_on_the_commit_and_in_the_log_and_what_is_not_
     why = "cpu=64: at most 2 are allowed"
     assert world.github.notices == [f"`build` (runs-on: runs-fleet/cpu=64) gets no machine: {why}."]
     assert world.journal.of("job.refused") == [{"job_id": "1", "repository": "octo/widgets", "why": why}]
-    assert [told["job_id"] for told in world.journal.of("job.told")] == ["1", "2"]
+    assert [told["job_id"] for told in world.journal.of("job.updated")] == ["1", "2"]
 
 
 def test_a_failure_on_a_machine_that_was_taken_away_is_to_be_run_again_and_any_end_of_its_run_has_it_looked_for_soon() -> None:

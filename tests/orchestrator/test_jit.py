@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, write_config
 from agent.contract.secret import Secret
 from orchestrator.jobs.jit import without_update
-from orchestrator.store.naming import runner_name, session_of
+from orchestrator.store.naming import registration_name, session_of
 from simulation.examples import a_blob
 
 
@@ -31,7 +31,7 @@ def files_of(blob: str) -> dict[str, dict[str, object]]:
 def test_r3_a_runner_name_has_at_most_64_characters_and_leads_back_to_its_session(stack: str, number: int) -> None:
     session = f"s-0123456789abcdef-{number}"
 
-    name = runner_name(stack, session)
+    name = registration_name(stack, session)
 
     assert len(name) <= 64 and name.startswith(stack[:20])
     assert session_of(stack, name) == session

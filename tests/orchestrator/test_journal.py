@@ -36,22 +36,22 @@ def test_an_event_is_its_moment_its_name_and_its_fields_in_order() -> None:
 
 @pytest.mark.parametrize("text", ["two\nlines", "two\rlines", "two\u2028lines", "a\x1b[31mcolour", "nul\0", "\ud800"])
 def test_whatever_others_chose_stays_on_one_line_and_can_be_read_back(text: str) -> None:
-    (line,) = lines(("job.told", {"title": text, "id": "1"}))
+    (line,) = lines(("job.updated", {"title": text, "id": "1"}))
 
     assert f" title={text!r} id=1" in line and line.isprintable()
 
 
 def test_printable_text_is_written_as_it_is() -> None:
-    (line,) = lines(("job.told", {"title": "größer \\ 'so'"}))
+    (line,) = lines(("job.updated", {"title": "größer \\ 'so'"}))
 
     assert line.endswith(" title=größer \\ 'so'")
 
 
 def test_without_a_stream_of_its_own_it_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    TextJournal().event("job.told", job_id="1")
+    TextJournal().event("job.updated", job_id="1")
 
     told = capsys.readouterr()
-    assert told.err.endswith(" job.told job_id=1\n") and told.out == ""
+    assert told.err.endswith(" job.updated job_id=1\n") and told.out == ""
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("I/O on closed file")])
@@ -60,7 +60,7 @@ def test_s11_a_log_that_cannot_be_written_stops_no_work(error: Exception) -> Non
         def write(self, text: str) -> int:
             raise error
 
-    TextJournal(Broken()).event("job.told", job_id="1")
+    TextJournal(Broken()).event("job.updated", job_id="1")
 
 
 def test_a_log_that_cannot_be_flushed_stops_no_work_and_writes_again_when_it_can() -> None:
@@ -90,13 +90,13 @@ def test_lines_of_several_threads_are_not_mixed() -> None:
 
     stream = Slow()
     journal = TextJournal(stream)
-    threads = [threading.Thread(target=journal.event, args=("job.told",), kwargs={"by": n}) for n in range(8)]
+    threads = [threading.Thread(target=journal.event, args=("job.updated",), kwargs={"by": n}) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
 
-    assert sorted(line.partition(" ")[2] for line in stream.getvalue().splitlines()) == [f"job.told by={n}" for n in range(8)]
+    assert sorted(line.partition(" ")[2] for line in stream.getvalue().splitlines()) == [f"job.updated by={n}" for n in range(8)]
 
 
 def test_a_signals_handler_that_writes_in_the_middle_of_a_line_does_not_hang() -> None:

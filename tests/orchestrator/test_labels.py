@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.jobs.labels import ParsedLabels, is_ours, read_labels
+from orchestrator.jobs.labels import SEGMENTS, ParsedLabels, is_ours, read_labels
 from orchestrator.setting_values import Alias
 from orchestrator.store.request import Fallback, MachineRequest
 
@@ -139,3 +142,10 @@ def test_an_alias_asks_for_what_the_operator_says_and_a_real_marker_beats_it() -
 def test_no_label_whatever_raises(labels: list[str]) -> None:
     assert read_labels(tuple(labels)).request.cpu_min >= 1
     assert read_labels(tuple(f"runs-fleet/{label}" for label in labels)).request.cpu_max >= 1
+
+
+def test_every_segment_stands_in_the_table_of_the_page_and_no_other() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text("utf-8")
+    table = page.partition("## Labels")[2].partition("The table in code is `SEGMENTS`")[0]
+
+    assert {found for line in table.splitlines() for found in re.findall(r"^\| `(\w+)=", line)} == set(SEGMENTS)

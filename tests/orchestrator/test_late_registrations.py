@@ -92,7 +92,7 @@ def test_who_waited_long_for_a_registration_lays_it_down_only_if_the_session_is_
     (laid,) = world.configurations.values.values()
     assert session.state is SessionState.CONFIGURED
     assert read_config(laid, session.instance_id).attempt == session.attempt
-    assert [runner.name for runner in world.github.runners.values()] == [session.runner_name]
+    assert [runner.name for runner in world.github.runners.values()] == [session.registration_name]
 
 
 def test_who_wakes_too_late_takes_nothing_from_whoever_configured_the_session_meanwhile() -> None:

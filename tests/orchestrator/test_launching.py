@@ -28,7 +28,7 @@ def test_each_session_is_dealt_one_instance_and_its_configuration_is_its_own() -
 
     for session in world.sessions:
         config = read_config(world.configurations.values[session.instance_id])
-        assert (config.session_id, config.runner_name) == (session.session_id, session.runner_name)
+        assert (config.session_id, config.runner_name) == (session.session_id, session.registration_name)
     assert len({s.instance_id for s in world.sessions}) == 3
 
 
@@ -94,7 +94,7 @@ def test_what_ec2_refuses_altogether_stays_demand_and_is_asked_for_again_later()
 
     assert launch.state is LaunchState.CLOSED and "InsufficientInstanceCapacity" in launch.attempts[0].reasons[0]
     assert (asked, world.compute.launched) == (3, 1)
-    assert "label_set.refused" in world.journal.names and "label_set.held" in world.journal.names
+    assert "label_set.unfulfilled" in world.journal.names and "label_set.held" in world.journal.names
 
 
 def test_a_launch_that_ec2_will_never_give_does_not_count_as_supply_for_ever() -> None:
@@ -208,7 +208,7 @@ def test_a_session_knows_what_its_machine_really_is(full: set[str], market: str,
     size = next(one for one in shipped() if one.name == world.compute.kinds[session.instance_id])
     (launch,) = world.records.launches()
     assert (session.market, session.non_interruptible, session.resources) == (market, lasting, size.resources)
-    assert session.resources.vcpus < launch.each.vcpus and session.pool == launch.pools[session.instance_id] != ""
+    assert session.resources.vcpus < launch.each.vcpus and session.placement == launch.placements[session.instance_id] != ""
 
 
 def test_a_launch_that_somebody_else_took_over_is_left_to_them() -> None:
@@ -250,7 +250,7 @@ def test_who_waits_is_told_on_the_commit_after_some_refusals_in_a_row_and_not_be
     world.told(an_event(labels=("runs-fleet/fallback=wait",), head_sha="0f"))
 
     told = []
-    while len(refused := world.journal.of("label_set.refused")) <= REFUSALS:
+    while len(refused := world.journal.of("label_set.unfulfilled")) <= REFUSALS:
         told.append((len(refused), len(world.github.notices)))
         world.tick(5.0)
 

@@ -53,7 +53,7 @@ def test_each_instance_gets_the_configuration_of_its_own_session_and_nothing_is_
     told = {identity: read_config(toy.payload) for identity, toy in box.toys.items()}
     assert {identity: one.session_id for identity, one in told.items()} == {s.instance_id: s.session_id for s in world.sessions}
     assert [s.state for s in world.sessions] == [SessionState.CONFIGURED] * 3 and world.configurations.values == {}
-    assert {s.runner_id for s in world.sessions} == set(world.github.runners)
+    assert {s.registration_id for s in world.sessions} == set(world.github.runners)
 
 
 def test_what_an_unanswered_call_made_is_looked_for_and_not_registered_or_asked_for_again() -> None:
@@ -67,7 +67,7 @@ def test_what_an_unanswered_call_made_is_looked_for_and_not_registered_or_asked_
     world.ticks(until_s=world.settings.lease_s + 10.0)
 
     assert (toys.calls, len(box.toys), world.session.state) == (1, 1, SessionState.CONFIGURED)
-    assert {world.session.runner_id} == registered == set(world.github.runners)
+    assert {world.session.registration_id} == registered == set(world.github.runners)
 
 
 def test_what_an_unanswered_call_did_not_make_is_asked_for_by_another_launch_with_other_registrations() -> None:

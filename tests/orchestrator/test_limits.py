@@ -25,8 +25,8 @@ EC2 = World().turns.strategies.of("ec2")
 @pytest.mark.parametrize(
     ("settings", "machines", "why"),
     [
-        ({"launches_per_minute": 7.0}, 7, "the pace of launches"),
-        ({"max_sessions": 6}, 6, "the 6 machines that are allowed"),
+        ({"launches_per_minute": 7.0}, 7, "the launch rate, RUNS_FLEET_LAUNCHES_PER_MINUTE"),
+        ({"max_sessions": 6}, 6, "one of the 6 machines that RUNS_FLEET_MAX_SESSIONS allows"),
         ({"max_cpus": 21}, 5, "the 21 vCPUs that are allowed, of which 0 are in use"),
         ({"max_usd_per_hour": 0.65}, 3, "the 0.65 USD an hour that are allowed, of which 0.00 are spent"),
         ({"max_cpus": 3}, 0, "the 3 vCPUs that are allowed, of which 0 are in use"),
@@ -150,13 +150,13 @@ def test_no_more_machines_are_made_than_the_stack_may_have_and_the_rest_waits_fo
     at_first = world.compute.launched
 
     first = world.sessions[0]
-    world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.runner_name))
+    world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.registration_name))
     world.hear_the_end(session=first)
     world.compute.instances[first.instance_id] = "terminated"
     world.ticks(until_s=60.0)
 
     assert (at_first, world.compute.launched) == (3, 4)
-    assert any("the 3 machines that are allowed" in why for why in held(world))
+    assert any("one of the 3 machines that RUNS_FLEET_MAX_SESSIONS allows" in why for why in held(world))
 
 
 def test_no_more_machines_are_made_than_one_label_set_may_have_and_others_get_theirs() -> None:
@@ -202,7 +202,7 @@ def test_a_repository_has_its_own_number_whatever_its_labels_and_others_get_thei
 
     of = {name: sum(session.scope.repo == name for session in world.sessions) for name in ("widgets", "other")}
     assert of == {"widgets": 3, "other": 2}
-    assert "the 3 machines that octo/widgets may have" in held(world)
+    assert "one of the 3 machines that octo/widgets may have" in held(world)
 
 
 def test_one_that_ends_makes_room_for_the_next_of_its_repository() -> None:
@@ -210,9 +210,9 @@ def test_one_that_ends_makes_room_for_the_next_of_its_repository() -> None:
     queue(world, 2)
     world.reconcile()
     first = world.session
-    world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.runner_name))
+    world.told(an_event("in_progress", job_id=first.launched_for, runner_name=first.registration_name))
     assert world.compute.launched == 1
-    assert world.explanation("2").waits_for == "the 1 machines that octo/widgets may have; it is number 1 of octo/widgets"
+    assert world.explanation("2").waits_for == "one of the 1 machines that octo/widgets may have; it is number 1 of octo/widgets"
 
     world.hear_the_end(session=first)
     world.ticks(until_s=60.0)

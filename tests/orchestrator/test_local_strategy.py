@@ -194,7 +194,7 @@ def waits(until: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_local_body_begins_once_whoever_asks_and_however_often(tmp_path: Path) -> None:
+def test_a_local_instance_begins_once_whoever_asks_and_however_often(tmp_path: Path) -> None:
     """Two replicas of one machine, and an orchestrator that was killed in between, are other objects on the same directory."""
     script = "echo began >> $HOME/../count; exec sleep 300"
     strategies = [local_strategy(tmp_path, "sh", "-c", script) for _ in range(3)]
@@ -209,7 +209,7 @@ def test_a_local_body_begins_once_whoever_asks_and_however_often(tmp_path: Path)
     end(strategies[0])
 
 
-def test_a_local_body_gets_what_makes_it_itself_and_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_instance_gets_what_makes_it_itself_and_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNS_FLEET_GITHUB_WEBHOOK_SECRET", "hush")
     strategy = local_strategy(tmp_path, "env")
 
@@ -221,7 +221,7 @@ def test_a_local_body_gets_what_makes_it_itself_and_nothing_of_ours(tmp_path: Pa
     assert "hush" not in strategy.console_tail(handle) and not any("GITHUB" in name for name in told)
 
 
-def test_no_more_local_bodies_than_there_are_slots_and_that_is_no_outage(tmp_path: Path) -> None:
+def test_no_more_local_instances_than_there_are_slots_and_that_is_no_outage(tmp_path: Path) -> None:
     strategy = local_strategy(tmp_path, slots=3)
     first = started(strategy, count=2)
     plan = strategy.plan(some_wanted(None, 2, launch_id="l-2"))
@@ -235,7 +235,7 @@ def test_no_more_local_bodies_than_there_are_slots_and_that_is_no_outage(tmp_pat
     end(strategy)
 
 
-def test_a_local_body_that_does_not_go_when_asked_is_killed_by_somebody_who_needs_nobody(tmp_path: Path) -> None:
+def test_a_local_instance_that_does_not_go_when_asked_is_killed_by_somebody_who_needs_nobody(tmp_path: Path) -> None:
     strategy = local_strategy(tmp_path, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done", polite_s=0.5)
     (handle,) = started(strategy)
     waits(lambda: "up" in strategy.console_tail(handle))
@@ -246,7 +246,7 @@ def test_a_local_body_that_does_not_go_when_asked_is_killed_by_somebody_who_need
     assert is_gone(local_strategy(tmp_path), handle)
 
 
-def test_a_local_body_that_is_stopped_before_it_begins_never_does(tmp_path: Path) -> None:
+def test_a_local_instance_that_is_stopped_before_it_begins_never_does(tmp_path: Path) -> None:
     strategy = local_strategy(tmp_path)
     (handle,) = started(strategy)
     place = tmp_path / "instances" / handle.instance

@@ -23,7 +23,7 @@ def ran_unheard(world: World, run_id: str, *job_ids: str) -> None:
     """Short jobs whose `in_progress` and `completed` got lost; their agents have said everything."""
     sessions = [one for one in world.sessions if one.launched_for in job_ids]
     for session in sessions:
-        told = {"job_id": session.launched_for, "run_id": run_id, "runner_name": session.runner_name}
+        told = {"job_id": session.launched_for, "run_id": run_id, "runner_name": session.registration_name}
         world.github.jobs[session.launched_for] = an_event("completed", conclusion="success", at=world.clock.at + 30.0, **told)
         world.hear("started", session=session)
         world.hear("busy", session=world.records.session(session.session_id), ran_job="build", ran_run_id=run_id)

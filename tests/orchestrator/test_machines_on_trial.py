@@ -27,7 +27,7 @@ def test_after_machines_that_got_no_job_one_is_on_trial_until_a_job_takes_it() -
 
     trial = world.sessions[-1]
     world.hear("started", session=trial)
-    world.told(an_event("in_progress", job_id="3", runner_name=trial.runner_name))
+    world.told(an_event("in_progress", job_id="3", runner_name=trial.registration_name))
 
     label_set = world.records.label_set(SET)
     assert label_set is not None and (label_set.idle_exits, label_set.backoff_of) == ({}, "")

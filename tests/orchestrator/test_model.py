@@ -86,7 +86,7 @@ deliveries = st.lists(st.sampled_from(list(ORDER)), min_size=1, max_size=8)
 
 
 @given(deliveries)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_in_any_order_and_number_a_delivery_that_is_no_news_changes_nothing(actions: list[str]) -> None:
     world = World()
     furthest = -1
@@ -102,7 +102,7 @@ def test_in_any_order_and_number_a_delivery_that_is_no_news_changes_nothing(acti
 
 
 @given(deliveries)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_in_any_order_and_number_nothing_is_launched_but_for_a_job_that_is_queued(actions: list[str]) -> None:
     world = World()
     wanted = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.store.naming import (
@@ -14,9 +14,9 @@ from orchestrator.store.naming import (
     Scope,
     machine_kind,
     place_of,
+    registration_name,
     repository_key,
     repository_of,
-    runner_name,
     session_of,
     set_key,
 )
@@ -24,7 +24,6 @@ from orchestrator.store.naming import (
 SESSION = "s-0123456789abcdef-7"
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=8), max_size=5), st.randoms())
 def test_a_label_set_is_the_same_in_any_order_and_case(labels: list[str], chance: object) -> None:
     shuffled = sorted(labels, key=lambda _: chance.random())  # type: ignore[attr-defined]
@@ -69,7 +68,7 @@ def test_machines_count_apart_by_what_was_asked_for_and_by_their_image() -> None
 
 @pytest.mark.parametrize("stack", ["tests", "x", "a-s-b", "s" * 43, "s" * 44, "s" * 100])
 def test_a_long_stacks_name_is_shortened_and_the_sessions_never(stack: str) -> None:
-    name = runner_name(stack, SESSION)
+    name = registration_name(stack, SESSION)
 
     assert len(name) == min(NAME_LIMIT, len(stack) + 1 + len(SESSION))
     assert name.endswith(f"-{SESSION}") and stack.startswith(name.removesuffix(f"-{SESSION}"))
@@ -77,7 +76,7 @@ def test_a_long_stacks_name_is_shortened_and_the_sessions_never(stack: str) -> N
 
 @pytest.mark.parametrize("stack", ["tests", "a-s-b", "s" * 44, "s" * 100])
 def test_a_runners_name_leads_back_to_its_session_for_its_own_stack_alone(stack: str) -> None:
-    name = runner_name(stack, SESSION)
+    name = registration_name(stack, SESSION)
 
     assert session_of(stack, name) == SESSION
     assert [session_of(other, name) for other in ("other", "", f"x{stack}", stack.upper())] == [""] * 4

@@ -70,7 +70,7 @@ def test_what_follows_from_each_kind(kind: NoticeKind, interrupted: bool, reclai
     known, circuits = world.records.session(session.session_id), world.records.read(Circuits, "circuits")
     assert known is not None and known.state is SessionState.BUSY
     assert (known.interrupting_at is not None, known.gone_at is not None) == (interrupted, gone)
-    assert (circuits is not None and session.pool in circuits.faults) is (reclaims > 0)
+    assert (circuits is not None and session.placement in circuits.faults) is (reclaims > 0)
     assert world.compute.launched == 1 + interrupted, "one more for work that will be sent back"
 
 
@@ -85,6 +85,23 @@ def test_what_the_table_says_of_a_kind_is_what_follows(kind: NoticeKind) -> None
     assert known is not None and known.interrupting_at == MORNING and known.gone_at is None
     assert world.records.read(Circuits, "circuits") is None, "it does not steer"
     assert world.journal.of("tests.interrupts") == [{"session_id": session.session_id, "reason": "words"}]
+
+
+@pytest.mark.parametrize("interrupts", [False, True])
+@pytest.mark.parametrize("steers", [False, True])
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_each_column_of_the_table_acts_by_itself(interrupts: bool, steers: bool, is_gone: bool) -> None:
+    world = World()
+    session = world.at_work()
+    handling = NoticeHandling("tests.noticed", interrupts=interrupts, steers=steers, is_gone=is_gone)
+
+    noticed(world, NoticeKind.INTERRUPTION_RISK, handling=handling)
+
+    known, circuits = world.records.session(session.session_id), world.records.read(Circuits, "circuits")
+    assert known is not None and world.journal.of("tests.noticed") == [{"session_id": session.session_id, "reason": "words"}]
+    assert (known.interrupting_at is not None, known.gone_at is not None) == (interrupts, is_gone)
+    assert (circuits is not None and session.placement in circuits.faults) is steers
+    assert world.compute.launched == 1 + interrupts
 
 
 def test_a_machine_that_is_gone_gets_some_seconds_for_its_last_word_then_its_session_ends() -> None:

@@ -17,7 +17,7 @@ def test_a_machine_that_was_made_before_is_bound_however_its_repository_is_spelt
     world.reconcile()
 
     world.told(an_event())
-    world.told(an_event("in_progress", runner_name=world.session.runner_name))
+    world.told(an_event("in_progress", runner_name=world.session.registration_name))
 
     assert (world.session.bound_job, world.compute.launched) == ("1", 1)
 
@@ -29,7 +29,7 @@ def test_a_job_takes_a_machine_that_was_made_before_and_none_is_made_instead() -
     first, second = world.sessions
     for number, session in (("1", first), ("2", second)):
         world.told(an_event(job_id=number))
-        world.told(an_event("in_progress", job_id=number, runner_name=session.runner_name))
+        world.told(an_event("in_progress", job_id=number, runner_name=session.registration_name))
 
     world.ticks(until_s=120.0)
 

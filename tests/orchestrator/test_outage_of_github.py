@@ -66,7 +66,7 @@ def test_a_run_that_may_not_be_asked_about_now_keeps_nobody_from_asking_about_th
     world.hear("busy", session=session, ran_run_id="8")
 
     world.calls.fail("github.jobs_of", Throttled("github:GET", "BudgetSpent"), times=None)
-    world.github.jobs["1"] = an_event("in_progress", runner_name=session.runner_name)
+    world.github.jobs["1"] = an_event("in_progress", runner_name=session.registration_name)
     world.ticks(until_s=130.0)
 
     assert world.session.bound_job == "1" and world.compute.launched == 1
@@ -79,7 +79,7 @@ def test_where_a_whole_run_may_not_be_asked_about_its_oldest_job_is_asked_about_
     world.hear("busy", session=session, ran_run_id="8")
 
     world.calls.fail("github.jobs_of", Throttled("github:GET", "BudgetSpent"), times=None)
-    world.github.jobs["1"] = an_event("in_progress", runner_name=session.runner_name)
+    world.github.jobs["1"] = an_event("in_progress", runner_name=session.registration_name)
     world.ticks(until_s=130.0)
 
     bound = world.records.session(session.session_id)

@@ -91,7 +91,7 @@ def test_a_job_that_takes_its_machine_while_the_board_is_read_gets_no_second_one
     session = world.launched()
 
     def takes_it() -> None:
-        world.turns.on_job_event(an_event("in_progress", runner_name=session.runner_name))
+        world.turns.on_job_event(an_event("in_progress", runner_name=session.registration_name))
 
     world.replica(wakes=CollectedWakes(), tables=Torn(world, after, takes_it)).on_wake([SET])
     world.reconcile()
@@ -147,7 +147,7 @@ def reclaimed(world: World, number: int) -> list[Session]:
         world.turns.on_job_event(an_event(job_id=str(at)))
     world.reconcile()
     for session in world.sessions:
-        world.turns.on_job_event(an_event("in_progress", job_id=session.launched_for, runner_name=session.runner_name))
+        world.turns.on_job_event(an_event("in_progress", job_id=session.launched_for, runner_name=session.registration_name))
     return world.sessions
 
 
@@ -192,7 +192,7 @@ def test_machines_that_are_all_taken_at_once_are_all_heard_at_once() -> None:
 def test_breakers_that_cannot_be_written_keep_no_notice_from_being_heard() -> None:
     world = World()
     session = world.at_work()
-    world.records.put(changed(session, pool="m7i.large/zone-1/spot"))
+    world.records.put(changed(session, placement="m7i.large/zone-1/spot"))
 
     turns = world.replica(tables=Raced(world, "circuits", "circuits", times=99))
     body = f'{{"status":"interrupting","instance_id":"{session.instance_id}","job_id":"1","reason":"spot_notice"}}'

@@ -25,7 +25,7 @@ class StoppedTime(VirtualTime):
         self.pauses.append(seconds)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(most=st.integers(1, 6), number=st.integers(1, 14))
 def test_no_more_begin_within_the_time_however_many_come_at_once(most: int, number: int) -> None:
     clock, all_began = StoppedTime(), threading.Barrier(number)

@@ -13,7 +13,7 @@ from orchestrator.jobs.reruns import was_reclaimed
 from orchestrator.ports import Received
 from simulation.examples import a_job, a_session, an_event, an_instance_event, sender_of, some_settings
 from simulation.world import World
-from tests.orchestrator.rescues import RUN, ends, happens, is_taken_away, reruns, running
+from tests.orchestrator.reruns import RUN, ends, happens, is_taken_away, reruns, running
 
 WARNING = "EC2 Spot Instance Interruption Warning"
 
@@ -61,7 +61,7 @@ def test_a_job_that_was_red_on_its_own_is_not_run_again_for_a_warning(reason: st
     assert reruns(world) == []
 
 
-def test_a_late_word_that_the_job_was_red_on_its_own_withdraws_the_rescue() -> None:
+def test_a_late_word_that_the_job_was_red_on_its_own_withdraws_the_rerun() -> None:
     world = World()
     running(world, "build")
     session = world.session
@@ -105,7 +105,13 @@ def test_a_job_that_was_red_on_another_machine_is_not_run_again_for_the_first() 
     world.told(an_event(job_id="9"))
     second = next(one for one in world.sessions if not one.bound_job)
 
-    ended = {"job_id": "1", "name": "build", "runner_name": second.runner_name, "conclusion": "failure", "at": world.clock.at}
+    ended = {
+        "job_id": "1",
+        "name": "build",
+        "runner_name": second.registration_name,
+        "conclusion": "failure",
+        "at": world.clock.at,
+    }
     happens(world, an_event("completed", **ended))
     world.hear_the_end("interrupted", session=first, reason="spot_notice")
 

@@ -165,7 +165,7 @@ def test_r2_a_job_run_by_another_label_sets_machine_leaves_that_set_short_of_one
     first = world.session
     world.told(an_event(job_id="2", labels=("runs-fleet=7",)))
 
-    world.told(an_event("in_progress", job_id="2", labels=("runs-fleet=7",), runner_name=first.runner_name))
+    world.told(an_event("in_progress", job_id="2", labels=("runs-fleet=7",), runner_name=first.registration_name))
 
     mine = [s for s in world.sessions if s.set_key == SET]
     assert len(mine) == 2 and {s.bound_job for s in mine} == {"2", ""}

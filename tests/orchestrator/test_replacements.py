@@ -8,7 +8,7 @@ import pytest
 from orchestrator.store.states import SessionState
 from simulation.examples import an_event, some_settings
 from simulation.world import World
-from tests.orchestrator.rescues import ends, happens, is_taken_away, reruns, run_again, running
+from tests.orchestrator.reruns import ends, happens, is_taken_away, reruns, run_again, running
 
 
 def market(world: World, at: int = -1) -> str:
@@ -20,7 +20,7 @@ def test_r1_a_job_that_is_run_again_finds_a_runner_with_the_very_labels_that_it_
     world, labels = World(), ("runs-fleet=7/cpu=4", "Team-A")
     world.github.attempts["7"] = 1
     happens(world, an_event(name="build", labels=labels))
-    happens(world, an_event("in_progress", name="build", labels=labels, runner_name=world.session.runner_name))
+    happens(world, an_event("in_progress", name="build", labels=labels, runner_name=world.session.registration_name))
     world.hear("busy")
 
     world.hear("interrupting", reason="spot_notice")
@@ -31,7 +31,7 @@ def test_r1_a_job_that_is_run_again_finds_a_runner_with_the_very_labels_that_it_
     world.told(again)
 
     first, second = world.sessions
-    assert again.labels == first.labels == second.labels == world.github.runners[second.runner_id].labels == labels
+    assert again.labels == first.labels == second.labels == world.github.runners[second.registration_id].labels == labels
     assert (first.set_key, first.market, second.market, world.compute.launched) == (second.set_key, "spot", "on-demand", 2)
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_launched_for_a_job_that_will_not_be_run_again() -> None:
     again = run_again(world)
     happens(world, again)
     session = next(one for one in world.sessions if one.state is SessionState.CONFIGURED)
-    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.runner_name))
+    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.registration_name))
     world.hear("busy", session=session)
     before = world.compute.launched
 
@@ -105,7 +105,7 @@ def test_who_wants_spot_and_nothing_else_gets_nothing_else(label: str) -> None:
     world = World()
     world.github.attempts["7"] = 1
     world.told(an_event(labels=(label,)))
-    happens(world, an_event("in_progress", runner_name=world.session.runner_name, labels=(label,)))
+    happens(world, an_event("in_progress", runner_name=world.session.registration_name, labels=(label,)))
     world.hear("busy")
 
     world.hear("interrupting", reason="spot_notice")
@@ -146,7 +146,7 @@ def test_a_job_whose_end_is_told_while_its_machine_is_said_to_go_is_not_expected
     world = World()
     running(world, "build")
     world.hear("busy")
-    over = an_event("completed", name="build", conclusion="success", runner_name=world.session.runner_name)
+    over = an_event("completed", name="build", conclusion="success", runner_name=world.session.registration_name)
 
     world.calls.script("tables.write", before=lambda *_: world.replica().on_job_event(over))
     world.hear("interrupting", reason="spot_notice")
@@ -163,7 +163,7 @@ def test_where_everything_is_on_demand_a_rescued_job_beside_another_holds_nothin
     world = World(settings=some_settings(**settings))
     world.github.attempts["7"] = 1
     world.told(an_event(name="build", labels=(label,)))
-    happens(world, an_event("in_progress", name="build", runner_name=world.session.runner_name, labels=(label,)))
+    happens(world, an_event("in_progress", name="build", runner_name=world.session.registration_name, labels=(label,)))
     world.hear("busy")
     world.turns.on_job_event(an_event(job_id="11", labels=(label,)))
 
@@ -184,7 +184,7 @@ def test_a_job_that_is_back_is_expected_no_more_though_the_first_that_was_told_o
     again = next(job for job in world.github.jobs.values() if job.run_attempt == 2)
     spare = next(one for one in world.sessions if one.state is SessionState.CONFIGURED)
 
-    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=spare.runner_name))
+    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=spare.registration_name))
 
     label_set = world.records.label_set(spare.set_key)
     assert label_set is not None and label_set.expected == ()

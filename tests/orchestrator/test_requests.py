@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from orchestrator.adapters.processes import LocalProcesses
+from orchestrator.compute.dispatch import Strategies
+from orchestrator.compute.local import LocalStrategy
 from orchestrator.jobs.requests import JobRequests, LabelAliases
 from orchestrator.setting_values import Alias, Policy, Rule
 from orchestrator.store.request import MachineRequest
@@ -125,3 +130,33 @@ def test_an_objection_is_to_labels_that_are_not_ours_or_are_refused_whatever_the
     assert requests.objection("octo/widgets", ("windows-latest",)).startswith("no label is ours")
     assert "at most 32" in requests.objection("octo/widgets", ("runs-fleet/cpu=64",))
     assert [requests.objection("octo/widgets", (label,)) for label in ("runs-fleet", "ubuntu-latest")] == ["", ""]
+
+
+def two_strategies(*rules: Rule) -> JobRequests:
+    """By these rules, on a stack that offers `ec2` and `local`, in this order."""
+    local = LocalStrategy(LocalProcesses(Path("/nonexistent"), (), {}), architecture="amd64", stack_id="tests", slots=1)
+    return JobRequests(ALIASES, Policy(rules or (Rule(),)), Strategies([*World().turns.strategies, local]))
+
+
+def test_a_rule_says_which_strategies_its_labels_may_name_and_its_first_serves_those_that_name_none() -> None:
+    requests = two_strategies(Rule(repositories="octo/trusted", strategies=("local", "ec2")), Rule(strategies=("ec2",)))
+    name_local, name_none = ("runs-fleet/compute=local",), ("runs-fleet",)
+
+    assert why(requests, *name_local) == "compute=local: only ec2 are allowed"
+    assert why(requests, *name_local, repository="octo/trusted") == why(requests, *name_none) == ""
+    assert requests.request_of("octo/trusted", name_none).compute == "local"
+    assert requests.request_of("octo/widgets", name_none).compute == ""
+
+
+def test_without_such_a_rule_a_label_may_name_whatever_the_stack_offers() -> None:
+    requests = two_strategies()
+
+    assert why(requests, "runs-fleet/compute=local") == ""
+    assert requests.request_of("octo/widgets", ("runs-fleet/compute=local",)).compute == "local"
+
+
+def test_who_names_the_first_strategy_shares_launches_with_who_names_none() -> None:
+    requests = two_strategies()
+    named, unnamed = (requests.request_of("octo/widgets", (label,)) for label in ("runs-fleet/compute=ec2", "runs-fleet"))
+
+    assert named == unnamed and named.spec() == unnamed.spec()

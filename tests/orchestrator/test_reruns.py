@@ -10,7 +10,7 @@ from orchestrator.jobs.reruns import next_rerun
 from orchestrator.store.states import SessionState
 from simulation.examples import some_settings
 from simulation.world import World
-from tests.orchestrator.rescues import ends, happens, is_taken_away, reruns, run_again, running
+from tests.orchestrator.reruns import ends, happens, is_taken_away, reruns, run_again, running
 
 
 def test_nothing_is_run_again_while_the_run_still_runs() -> None:
@@ -58,7 +58,7 @@ def test_a_job_reclaimed_again_is_given_up_and_that_is_said() -> None:
     again = msgspec.structs.replace(again, head_sha="0f")
     world.told(again)
     session = next(s for s in world.sessions if s.state is SessionState.CONFIGURED)
-    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.runner_name))
+    happens(world, msgspec.structs.replace(again, action="in_progress", runner_name=session.registration_name))
     world.hear_the_end("interrupted", session=session, reason="spot_notice")
     ends(world, "build")
 

@@ -18,7 +18,7 @@ from simulation.calls import Calls, Crash
 from simulation.examples import an_event, final_fields, sender_of
 from simulation.world import World
 from tests.orchestrator.refusals import Refusal, refusing
-from tests.orchestrator.rescues import RUN, ends, happens, is_taken_away, reruns, running
+from tests.orchestrator.reruns import RUN, ends, happens, is_taken_away, reruns, running
 
 
 def test_deliveries_and_words_that_come_again_run_nothing_twice() -> None:
@@ -74,7 +74,9 @@ def rescue_of_one(calls: Calls, refusal: Refusal | None = None) -> World:
     world = World(calls)
     running(world, "build")
     (session,) = world.sessions
-    world.github.jobs["1"] = told = an_event("completed", name="build", runner_name=session.runner_name, conclusion="failure")
+    world.github.jobs["1"] = told = an_event(
+        "completed", name="build", runner_name=session.registration_name, conclusion="failure"
+    )
     word = json.dumps({**final_fields("interrupted"), "status": "interrupted", "reason": "spot_notice", "job_id": "1"})
     body = json.dumps({**json.loads(word), "instance_id": session.instance_id, "session_id": session.session_id})
     world.compute.instances[session.instance_id] = "terminated"

@@ -175,11 +175,11 @@ def test_a_busy_registration_keeps_the_session_open_until_github_lets_go() -> No
     session = world.at_work()
     world.hear_the_end("interrupted")
     world.becomes("terminated")
-    world.github.runners[session.runner_id].busy = True
+    world.github.runners[session.registration_id].busy = True
 
     world.tick(after_s=FIRST_LOOK_S)
     kept = world.session.state
-    world.github.runners[session.runner_id].busy = False
+    world.github.runners[session.registration_id].busy = False
     world.tick(after_s=LOOK_AGAIN_S)
 
     assert (kept, world.session.state, world.github.runners) == (SessionState.ENDED, SessionState.CLOSED, {})
@@ -212,7 +212,7 @@ def test_a_job_whose_machine_was_too_small_is_told_once_on_its_commit_what_to_as
 ) -> None:
     world = World()
     session = world.launched(head_sha="0f")
-    told = {"head_sha": "0f", "runner_name": session.runner_name}
+    told = {"head_sha": "0f", "runner_name": session.registration_name}
     world.told(an_event("in_progress", **told))
     turns: list[Callable[[], None]] = [
         lambda: world.hear_the_end("failure", **fields),
@@ -230,7 +230,7 @@ def test_a_job_whose_machine_was_too_small_is_told_once_on_its_commit_what_to_as
 def test_a_green_job_beside_which_the_kernel_killed_is_told_nothing() -> None:
     world = World()
     session = world.launched(head_sha="0f")
-    told = {"head_sha": "0f", "runner_name": session.runner_name}
+    told = {"head_sha": "0f", "runner_name": session.registration_name}
     world.told(an_event("in_progress", **told))
     world.hear_the_end(degraded=["out-of-memory: the kernel killed 3 processes"])
     world.told(an_event("completed", conclusion="success", **told))

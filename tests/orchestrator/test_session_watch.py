@@ -37,7 +37,7 @@ def died(world: World, console: str = "") -> None:
 def test_a_session_past_its_deadline_that_github_calls_busy_lives_on_as_one_at_work() -> None:
     world = World()
     session = world.launched()
-    world.github.runners[session.runner_id].busy = True
+    world.github.runners[session.registration_id].busy = True
 
     world.tick(after_s=BOOT_S)
 
@@ -59,7 +59,7 @@ def test_a_session_past_its_deadline_that_has_no_work_fails_and_its_machine_is_e
 def test_past_its_life_no_word_of_github_keeps_a_session() -> None:
     world = World()
     session = world.at_work()
-    world.github.runners[session.runner_id].busy = True
+    world.github.runners[session.registration_id].busy = True
     world.clock.at = session.expires_at
 
     world.tick()
@@ -72,7 +72,7 @@ def test_past_its_life_no_word_of_github_keeps_a_session() -> None:
 def test_a_machine_that_does_not_run_is_not_at_work_whatever_github_says(word: str | None) -> None:
     world = World()
     session = world.launched()
-    world.github.runners[session.runner_id].busy = True
+    world.github.runners[session.registration_id].busy = True
 
     ended = looked_after(world, changed(session, deadline=MORNING), word)
 
@@ -105,7 +105,7 @@ def test_a_console_that_cannot_be_had_keeps_nothing_from_ending() -> None:
     died(world)
 
     assert (world.session.reason, world.session.console) == ("instance_gone", "")
-    assert [told["session_id"] for told in world.journal.of("session.console_unread")] == [session.session_id]
+    assert [told["session_id"] for told in world.journal.of("session.console_read_failed")] == [session.session_id]
 
 
 @pytest.mark.parametrize(("word", "terminated"), [("terminated", 0), ("shutting-down", 0), ("stopped", 1)])

@@ -24,7 +24,7 @@ def test_r4_a_name_that_is_taken_is_our_own_lost_mint_and_is_minted_again() -> N
 
     world.ticks(until_s=70.0)
 
-    assert list(world.github.runners) == [world.session.runner_id] != [lost]
+    assert list(world.github.runners) == [world.session.registration_id] != [lost]
     assert world.session.state is SessionState.CONFIGURED
 
 
@@ -77,7 +77,7 @@ def test_a_configuration_that_was_written_before_the_answer_was_lost_is_left_as_
     world.ticks(until_s=70.0)
 
     assert (world.session.state, world.configurations.values) == (SessionState.CONFIGURED, written)
-    assert (world.calls.made.count("github.mint"), world.session.runner_id) == (1, *world.github.runners)
+    assert (world.calls.made.count("github.mint"), world.session.registration_id) == (1, *world.github.runners)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -142,12 +142,12 @@ def test_only_ends_of_which_nobody_here_is_the_cause_bring_a_backoff_nearer(reas
 def test_a_move_that_the_table_does_not_allow_writes_and_tells_nothing() -> None:
     world = World()
     session = world.at_work()
-    moved, writes = len(world.journal.of("session.moved")), world.calls.made.count("tables.write")
+    moved, writes = len(world.journal.of("session.state_changed")), world.calls.made.count("tables.write")
 
     same = world.turns.sessions.moved(session, SessionState.READY, ready_at=1.0)
 
     assert same is session
-    assert (len(world.journal.of("session.moved")), world.calls.made.count("tables.write")) == (moved, writes)
+    assert (len(world.journal.of("session.state_changed")), world.calls.made.count("tables.write")) == (moved, writes)
 
 
 @pytest.mark.parametrize("watch_s", [60.0, 1e6])
@@ -176,7 +176,7 @@ def test_a_machine_that_cannot_be_ended_is_said_to_be_tried_again_or_to_want_som
     with pytest.raises(type(error)):
         world.turns.sessions.stop(handle_of(session))
 
-    assert [told["grade"] for told in world.journal.of("machine.stop")] == [grade]
+    assert [told["grade"] for told in world.journal.of("machine.stop_failed")] == [grade]
 
 
 def test_a_machine_that_was_gone_already_is_no_failure() -> None:
@@ -186,7 +186,7 @@ def test_a_machine_that_was_gone_already_is_no_failure() -> None:
 
     world.turns.sessions.stop(handle_of(session))
 
-    assert [told["grade"] for told in world.journal.of("machine.stop")] == ["info"]
+    assert [told["grade"] for told in world.journal.of("machine.stop_failed")] == ["info"]
 
 
 @pytest.mark.parametrize(("how", "told"), [("bound", True), ("busy", False)])

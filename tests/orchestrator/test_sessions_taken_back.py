@@ -53,12 +53,12 @@ def test_p5_a_runner_that_github_calls_busy_is_taken_back_by_nobody_though_we_th
     world = World()
     session = world.launched()
     world.hear("started")
-    world.github.runners[session.runner_id].busy = True
+    world.github.runners[session.registration_id].busy = True
 
     is_taken_back(world, how)
 
     assert world.session.state is SessionState.READY
-    assert (world.compute.instances[session.instance_id], set(world.github.runners)) == ("running", {session.runner_id})
+    assert (world.compute.instances[session.instance_id], set(world.github.runners)) == ("running", {session.registration_id})
 
 
 @pytest.mark.parametrize("how", ["surplus", "drain"])
@@ -68,7 +68,7 @@ def test_p10_a_runner_that_gets_a_job_between_the_look_and_the_act_is_kept(how: 
     world.hear("started")
 
     def then_busy(scope: Scope, name: str) -> None:
-        world.github.runners[session.runner_id].busy = True
+        world.github.runners[session.registration_id].busy = True
 
     world.calls.script("github.find", times=None, after=then_busy)
     is_taken_back(world, how)

@@ -133,6 +133,19 @@ def test_the_old_name_of_the_strategy_still_works_with_a_warning_but_not_beside_
     assert read_settings({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_STRATEGY": "ec2"}).warnings != ()
 
 
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"STRATEGY": "ec2,local"}, "RUNS_FLEET_STRATEGY: expected one name, found 'ec2,local': use RUNS_FLEET_X for several"),
+        ({"X": " , "}, "RUNS_FLEET_X: expected names of strategies, separated by commas, found ','"),
+    ],
+)
+def test_strategies_that_cannot_be_read_are_named_by_the_variable_that_was_set(variables: dict[str, str], problem: str) -> None:
+    _, environment = found(read.strategies, variables.pop("X", ""), ("ec2",), **variables)
+
+    assert (environment.problems, environment.warnings) == ([problem], [])
+
+
 def test_apps_are_read_with_keys_of_both_kinds_and_none_is_none() -> None:
     value, environment = found(read.apps, '[{"id": 7, "private_key": "-----BEGIN KEY-----"}]')
 

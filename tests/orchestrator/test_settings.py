@@ -158,7 +158,7 @@ def test_wrong_apps_are_named_without_their_keys(raw: str) -> None:
     assert problem.startswith("RUNS_FLEET_GITHUB_APPS: expected JSON like") and "hush" not in problem
 
 
-def test_bodies_may_be_processes_of_this_machine() -> None:
+def test_instances_may_be_processes_of_this_machine() -> None:
     wanted = {
         "RUNS_FLEET_STRATEGY": "local", "RUNS_FLEET_SUBNET_IDS": "", "RUNS_FLEET_LOCAL_SLOTS": "3", "PATH": "/bin",
         "RUNS_FLEET_LOCAL_AGENT": "python -m agent", "AWS_REGION": "eu-west-1",

@@ -16,7 +16,13 @@ from simulation.examples import SET, a_job, a_label_set, a_session, an_event, so
 from simulation.github import Registration
 from simulation.world import World
 
-LOST = {"session_id": "s-aa", "bound_job": "1", "status": "interrupted", "reason": "spot_notice", "runner_name": "tests-s-aa"}
+LOST = {
+    "session_id": "s-aa",
+    "bound_job": "1",
+    "status": "interrupted",
+    "reason": "spot_notice",
+    "registration_name": "tests-s-aa",
+}
 """A session whose machine was taken away from under the example's job."""
 FAILED = {"state": JobState.COMPLETED, "conclusion": "failure", "runner_name": "tests-s-aa", "completed_at": MORNING}
 """The example's job after that."""
@@ -149,7 +155,7 @@ def test_github_is_asked_for_a_registration_only_if_no_end_of_its_job_says_that_
     world.records.put(a_job(state=state))
     world.github.runners[9] = Registration("tests-s-aa", (), busy=True)
 
-    gone = source(world).is_unregistered(a_session(runner_name="tests-s-aa", bound_job=bound_job))
+    gone = source(world).is_unregistered(a_session(registration_name="tests-s-aa", bound_job=bound_job))
 
     assert gone is not asked and ("github.find" in world.calls.made) is asked
 
@@ -222,7 +228,7 @@ def test_a_sessions_registration_is_found_by_its_name_and_none_is_nought(name: s
     world = World()
     world.github.runners[9] = Registration("tests-s-aa", ())
 
-    assert source(world).registration_of(a_session(runner_name=name)) == number
+    assert source(world).registration_of(a_session(registration_name=name)) == number
 
 
 def test_everything_of_jobs_that_is_due_is_attended_to_by_the_sweep() -> None:

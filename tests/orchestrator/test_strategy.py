@@ -95,7 +95,7 @@ def test_an_answer_names_the_pools_that_gave_and_of_those_that_did_not_only_the_
     started = strategy(world).start_sessions(REQUEST, {}, sent_before=False)
 
     assert shunned(world) == {f"m7i.large/subnet-{code}/spot" for code in BROKEN}
-    assert [(one.handle.instance, one.pool) for one in started.instances] == [
+    assert [(one.handle.instance, one.placement) for one in started.instances] == [
         (name, "m7i.xlarge/subnet-9/spot") for name in ("i-1", "i-2")
     ]
 
@@ -112,7 +112,7 @@ def test_a_pool_that_gives_again_is_no_longer_left_alone() -> None:
     assert (before, shunned(world)) == ({"m7i.large/subnet-1/spot"}, frozenset())
 
 
-def test_no_capacity_is_an_answer_without_bodies() -> None:
+def test_no_capacity_is_an_answer_without_instances() -> None:
     started = strategy(answering({"Instances": [], **ERRORS})).start_sessions(REQUEST, {}, sent_before=False)
 
     assert started.instances == () and len(started.reasons) == 2

@@ -79,7 +79,7 @@ def test_what_can_be_listed_is_attended_to_though_the_rest_cannot(sweepers: int)
 
     cannot_list(world, "sessions")
     world.replica(sweepers=pool).on_sweep()
-    assert "sweep.unattended" in world.journal.names
+    assert "sweep.item_failed" in world.journal.names
     assert SessionState.ENDED not in states(world, late), "they could not be listed"
 
     world.calls.unscript("tables.due")

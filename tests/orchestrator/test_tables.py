@@ -19,7 +19,7 @@ def test_what_is_empty_is_absent_from_an_item(field: str, empty: Any) -> None:
     assert field not in plain(a_session(**{field: empty}))
 
 
-@pytest.mark.parametrize(("field", "zero"), [("runner_id", 0), ("gone_at", 0.0), ("non_interruptible", False)])
+@pytest.mark.parametrize(("field", "zero"), [("registration_id", 0), ("gone_at", 0.0), ("non_interruptible", False)])
 def test_what_is_zero_or_false_is_not_empty(field: str, zero: Any) -> None:
     assert plain(a_session(**{field: zero}))[field] == zero
 

@@ -64,8 +64,8 @@ def test_r1_a_launched_session_has_a_configuration_its_agent_can_read() -> None:
     config = read_config(world.configurations.values[session.instance_id])
     assert session.state is SessionState.CONFIGURED
     assert world.configurations.stacks == {session.instance_id: "tests"}
-    assert (config.session_id, config.job_id, config.runner_name) == (session.session_id, "1", session.runner_name)
-    assert world.github.runners[session.runner_id].labels == session.labels
+    assert (config.session_id, config.job_id, config.runner_name) == (session.session_id, "1", session.registration_name)
+    assert world.github.runners[session.registration_id].labels == session.labels
 
 
 def test_a_runner_is_told_not_to_update_itself_in_the_very_configuration_that_is_laid_down() -> None:
@@ -95,13 +95,13 @@ def test_what_runs_a_job_is_told_by_github_and_not_by_the_session_launched_for_i
 
     job = world.records.job("1")
     assert job is not None and (job.runner_name, job.started_at) == ("somebody-else", MORNING + 9)
-    assert world.session.runner_name != "somebody-else" and world.session.bound_job == ""
+    assert world.session.registration_name != "somebody-else" and world.session.bound_job == ""
 
 
 def test_a_job_whose_end_overtook_its_start_was_taken_all_the_same() -> None:
     world = World()
     session = world.launched()
-    took = {"runner_name": session.runner_name, "taken_at": MORNING + 5}
+    took = {"runner_name": session.registration_name, "taken_at": MORNING + 5}
 
     world.told(an_event("completed", conclusion="success", at=MORNING + 9, **took))
     world.told(an_event("in_progress", at=MORNING + 5, **took))
@@ -113,9 +113,11 @@ def test_a_job_whose_end_overtook_its_start_was_taken_all_the_same() -> None:
 def test_a_job_that_no_runner_had_was_never_taken_and_a_start_that_was_told_stands() -> None:
     world = World()
     session = world.launched()
-    world.told(an_event("in_progress", at=MORNING + 4, runner_name=session.runner_name))
+    world.told(an_event("in_progress", at=MORNING + 4, runner_name=session.registration_name))
 
-    world.told(an_event("completed", conclusion="success", at=MORNING + 9, runner_name=session.runner_name, taken_at=MORNING + 5))
+    world.told(
+        an_event("completed", conclusion="success", at=MORNING + 9, runner_name=session.registration_name, taken_at=MORNING + 5)
+    )
     world.told(an_event("completed", job_id="2", conclusion="cancelled", at=MORNING + 9))
 
     first, second = world.records.job("1"), world.records.job("2")
@@ -128,7 +130,7 @@ def test_t7_the_job_that_github_names_binds_the_session_whatever_it_was_launched
     session = world.launched()
     world.told(an_event(job_id="2"))
 
-    world.told(an_event("in_progress", job_id="2", runner_name=session.runner_name))
+    world.told(an_event("in_progress", job_id="2", runner_name=session.registration_name))
 
     bound = world.records.session(session.session_id)
     assert bound is not None and (bound.launched_for, bound.bound_job, bound.state) == ("1", "2", SessionState.BUSY)
@@ -137,10 +139,10 @@ def test_t7_the_job_that_github_names_binds_the_session_whatever_it_was_launched
 def test_a_session_is_bound_once() -> None:
     world = World()
     session = world.launched()
-    world.told(an_event("in_progress", runner_name=session.runner_name))
+    world.told(an_event("in_progress", runner_name=session.registration_name))
     before = world.session
 
-    world.told(an_event("completed", runner_name=session.runner_name, conclusion="success"))
+    world.told(an_event("completed", runner_name=session.registration_name, conclusion="success"))
 
     assert world.session == before
 
@@ -150,7 +152,7 @@ def test_a_job_that_is_over_before_its_start_was_heard_still_binds_its_session()
     session = world.launched()
     world.hear_the_end()
 
-    world.told(an_event("completed", runner_name=session.runner_name, conclusion="success"))
+    world.told(an_event("completed", runner_name=session.registration_name, conclusion="success"))
 
     assert (world.session.bound_job, world.session.state, world.session.status) == ("1", SessionState.ENDED, "success")
 

@@ -47,7 +47,7 @@ def test_draining_takes_idle_machines_back_and_leaves_those_at_work() -> None:
     world = World(settings=some_settings(watch_s=60.0))
     world.told(an_event(job_id="1"))
     busy = world.session
-    world.told(an_event("in_progress", job_id="1", runner_name=busy.runner_name))
+    world.told(an_event("in_progress", job_id="1", runner_name=busy.registration_name))
     world.told(an_event(job_id="2"))
     world.turns.pause(paused=True)
 

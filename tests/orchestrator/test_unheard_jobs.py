@@ -95,7 +95,7 @@ def test_a_silent_runner_whose_job_was_never_told_is_found_by_the_run_that_it_na
     stolen = {"job_id": "2", "run_id": "8", "labels": ("runs-fleet=8/arch=amd64",)}
     world.github.jobs["1"] = an_event("completed", conclusion="cancelled")
     world.told(world.github.jobs["1"])
-    world.github.jobs["2"] = an_event("in_progress", runner_name=session.runner_name, **stolen)
+    world.github.jobs["2"] = an_event("in_progress", runner_name=session.registration_name, **stolen)
 
     world.ticks(until_s=130.0)
 

@@ -143,7 +143,7 @@ def test_work_of_another_source_gets_its_machine_with_the_registration_of_that_s
     session = the_machine_of_a_task(world)
 
     assert (session.source, session.state, session.launched_for) == ("tasks", SessionState.CONFIGURED, "t-1")
-    assert (session.runner_id, tasks.registered) == (100, {session.session_id: 100})
+    assert (session.registration_id, tasks.registered) == (100, {session.session_id: 100})
     assert world.configurations.values == {session.instance_id: "do t-1, attempt 1"}
     assert world.github.runners == {} and not any(call.startswith("github.") for call in world.calls.made)
 
@@ -209,7 +209,7 @@ def test_a_source_is_told_of_what_can_never_be_served_and_of_refusals_in_a_row()
     world.turns.on_wake([TASKS])
     world.ticks(until_s=300.0)
     waits = [words for words in tasks.told if words.startswith("t-1 waits: ")]
-    refused = len(world.journal.of("label_set.refused"))
+    refused = len(world.journal.of("label_set.unfulfilled"))
 
     world.compute.architectures = ()
     world.ticks(until_s=1000.0)

@@ -131,7 +131,7 @@ class ToyStrategy:
         """Toys print nothing."""
         return ""
 
-    def interrupted(self, pool: str) -> None:
+    def interrupted(self, placement: str) -> None:
         """Nobody takes toys back."""
 
     def classify(self, error: ServiceFailed) -> Failure:

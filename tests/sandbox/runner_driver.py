@@ -10,6 +10,7 @@ import queue
 import re
 import select
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -200,6 +201,18 @@ def gone(pid: int) -> bool:
         return bool(select.select([descriptor], [], [], PATIENCE_S)[0])
     finally:
         os.close(descriptor)
+
+
+def listening_on(port: int) -> set[str]:
+    """The addresses on which that port is listened at. Source: proc_net_tcp, kernel documentation."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text("ascii").splitlines()[1:]:
+            address, listening = line.split()[1], line.split()[3] == "0A"
+            host, _, number = address.partition(":")
+            if listening and int(number, 16) == port:
+                found.add(socket.inet_ntoa(bytes.fromhex(host)[::-1]) if len(host) == 8 else host)
+    return found
 
 
 def blob(files: dict[str, bytes]) -> str:

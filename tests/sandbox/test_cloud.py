@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,13 @@ from botocore.exceptions import ClientError
 
 from sandbox.cloud import Cloud
 from sandbox.instances import Instances
+from tests.sandbox.runner_driver import listening_on
 
 PATIENCE_S = 600.0
 
 
 class Garage:
-    """Bodies without processes: what was booted and ended, in order."""
+    """Instances without processes: what was booted and ended, in order."""
 
     def __init__(self) -> None:
         self.machines: dict[str, str] = {}
@@ -52,7 +52,7 @@ class Departures:
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """One for the module, with bodies that are only noted."""
+    """One for the module, with instances that are only noted."""
     up = Cloud(tmp_path_factory.mktemp("cloud"), Garage()).start()
     yield up
     up.stop()
@@ -208,18 +208,6 @@ def test_the_cloud_listens_on_loopback_alone(cloud: Cloud) -> None:
     assert listening_on(port) == {"127.0.0.1"}
 
 
-def listening_on(port: int) -> set[str]:
-    """The addresses on which that port is listened at. Source: proc_net_tcp, kernel documentation."""
-    found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text("ascii").splitlines()[1:]:
-            address, listening = line.split()[1], line.split()[3] == "0A"
-            host, _, number = address.partition(":")
-            if listening and int(number, 16) == port:
-                found.add(socket.inet_ntoa(bytes.fromhex(host)[::-1]) if len(host) == 8 else host)
-    return found
-
-
 # With real machines
 
 
@@ -227,8 +215,8 @@ def listening_on(port: int) -> set[str]:
 def housed(tmp_path: Path) -> Iterator[tuple[Cloud, Departures]]:
     """A cloud whose instances are processes; whoever waits hears when one has gone."""
     departures = Departures()
-    bodies = Instances(tmp_path / "instances", "us-east-1", lambda: up.url, departures)
-    up = Cloud(tmp_path, bodies)
+    instances = Instances(tmp_path / "instances", "us-east-1", lambda: up.url, departures)
+    up = Cloud(tmp_path, instances)
     departures.tell = up._powered_off
     yield up.start(), departures
     up.stop()

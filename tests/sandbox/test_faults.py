@@ -20,7 +20,7 @@ from sandbox.imds import Metadata
 from sandbox.rates import Rates
 
 
-class Bodies:
+class BareInstances:
     """Instances that have metadata and nothing else."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Bodies:
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    up = Cloud(tmp_path_factory.mktemp("cloud"), Bodies()).start()
+    up = Cloud(tmp_path_factory.mktemp("cloud"), BareInstances()).start()
     yield up
     up.stop()
 

@@ -20,8 +20,7 @@ import requests
 from sandbox import power
 from sandbox.imds import ROLE, Metadata
 from sandbox.instances import Instances, boot_scripts, user_data
-from tests.sandbox.runner_driver import PATIENCE_S, Gate, alive, gone
-from tests.sandbox.test_cloud import listening_on
+from tests.sandbox.runner_driver import PATIENCE_S, Gate, alive, gone, listening_on
 
 BOOT, WRAPPER = boot_scripts() / "runs-fleet.sh", boot_scripts() / "run-agent.sh"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,21 +29,16 @@ def fetching_world(root: Path, *, configured_after_s: float, release_takes_s: fl
     return world
 
 
-def test_six_hours_of_the_unmodified_life_take_less_than_fifty_milliseconds_and_no_thread(tmp_path: Path) -> None:
+def test_a_life_of_six_hours_is_simulated_to_its_end_and_leaves_no_thread(tmp_path: Path) -> None:
     threads_before = threading.active_count()
-    taken_s: list[float] = []
-    for attempt in range(3):
-        world = fetching_world(tmp_path / str(attempt), configured_after_s=40.0, release_takes_s=30.0)
-        world.processes.plan = busy_for_ever()
-        begun_s = time.perf_counter()
-        ended = world.live()
-        taken_s.append(time.perf_counter() - begun_s)
+    world = fetching_world(tmp_path, configured_after_s=40.0, release_takes_s=30.0)
+    world.processes.plan = busy_for_ever()
 
-        assert ended.age_s > SIX_HOURS_S
-        assert (ended.exit_code, ended.word.status) == (0, Status.TIMEOUT)
+    ended = world.live()
 
+    assert ended.age_s > SIX_HOURS_S
+    assert (ended.exit_code, ended.word.status) == (0, Status.TIMEOUT)
     assert threading.active_count() == threads_before
-    assert min(taken_s) < 0.050
 
 
 def test_no_thread_is_ever_started_not_even_a_short_one(tmp_path: Path) -> None:

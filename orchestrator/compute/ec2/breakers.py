@@ -132,7 +132,7 @@ class Breakers:
             except Conflict:
                 continue
             except ServiceFailed as error:
-                self._journal.event("circuits.unwritten", error=str(error))
+                self._journal.event("circuits.save_failed", error=str(error))
                 return
 
     def _read(self) -> Circuits:

@@ -47,7 +47,7 @@ def started_instances(
     return [
         ComputeInstance(
             handle=SessionHandle(strategy, identity), state=InstanceState.PENDING, market=str(group.get("Lifecycle", "")),
-            pool=pool_of(group), resources=resources_of(str(group.get("InstanceType", ""))),
+            placement=pool_of(group), resources=resources_of(str(group.get("InstanceType", ""))),
         )
         for group in answer.get("Instances", [])
         for identity in group.get("InstanceIds", [])
@@ -61,7 +61,7 @@ def described_instance(told: dict[str, Any], strategy: str, resources_of: Callab
     market, kind = str(told.get("InstanceLifecycle", "on-demand")), str(told.get("InstanceType", ""))
     return ComputeInstance(
         handle=SessionHandle(strategy, str(told["InstanceId"])), state=InstanceState(told["State"]["Name"]),
-        launch_id=tags.get("runs-fleet:launch-id", ""), pool=pool_name(kind, str(told.get("SubnetId", "")), market),
+        launch_id=tags.get("runs-fleet:launch-id", ""), placement=pool_name(kind, str(told.get("SubnetId", "")), market),
         market=market, resources=resources_of(kind), launched_at=launched.timestamp() if launched is not None else 0.0,
         expires_at=float(expires) if expires.isdigit() else None, ended_at=_ended_at(told),
     )  # fmt: skip

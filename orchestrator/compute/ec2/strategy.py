@@ -64,7 +64,7 @@ class Ec2Options:
 
 
 class Ec2Strategy:
-    """Compute (`compute/port.py`)."""
+    """The strategy `ec2` (compute/port.py)."""
 
     name = NAME
 
@@ -133,7 +133,7 @@ class Ec2Strategy:
         errors = answer.get("Errors", [])
         reasons = tuple(sorted({f"{error.get('ErrorCode')}: {error.get('ErrorMessage')}" for error in errors}))
         refused = sorted({pool_of(error) for error in errors if error.get("ErrorCode") in BROKEN} - {""})
-        self._breakers.answered(refused, [one.pool for one in instances if one.pool])
+        self._breakers.answered(refused, [one.placement for one in instances if one.placement])
         wanted = json.loads(request).get("TargetCapacitySpecification", {}).get("TotalTargetCapacity", 1)
         if not reasons and len(instances) >= wanted:
             return Started(instances=tuple(instances), reasons=reasons)
@@ -186,9 +186,9 @@ class Ec2Strategy:
             raise
         return "".join(c for c in printed if c.isprintable() or c == "\n")[-CONSOLE_CHARACTERS:]
 
-    def interrupted(self, pool: str) -> None:
-        """The breaker of this pool is told."""
-        self._breakers.reclaimed(pool)
+    def interrupted(self, placement: str) -> None:
+        """The breaker of this placement is told."""
+        self._breakers.reclaimed(placement)
 
     def classify(self, error: ServiceFailed) -> Failure:
         """The kind of a failure, by EC2's error code."""

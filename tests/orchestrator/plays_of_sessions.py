@@ -1,15 +1,11 @@
-"""Turns that hear of a session or its machine, cut short after each call: killed there, the answer lost, the call refused."""
+"""Turns that hear of a session or its machine, as plays to be cut short (test_cut_off)."""
 
 from __future__ import annotations
 
-import pytest
-
-from orchestrator.errors import Unanswered
 from orchestrator.store.states import SessionState
-from simulation.calls import Crash
 from simulation.examples import an_event, an_instance_event
 from simulation.world import World
-from tests.orchestrator.plays import Play, busy, idle, numbered, the_first_is_gone_and_its_job_has_another, unregistered
+from tests.orchestrator.plays import Play, busy, idle, the_first_is_gone_and_its_job_has_another, unregistered
 
 RUN = "octo/widgets/7"
 
@@ -53,7 +49,7 @@ def its_session_is_over(world: World) -> None:
 def too_small(world: World) -> None:
     session = world.at_work()
     world.hear("busy", session=session)
-    told = {"runner_name": session.runner_name, "head_sha": "0f", "conclusion": "failure"}
+    told = {"runner_name": session.registration_name, "head_sha": "0f", "conclusion": "failure"}
     world.told(an_event("completed", **told))
 
 
@@ -90,7 +86,7 @@ def inferred(world: World) -> None:
     world.hear("busy")
     world.compute.instances[session.instance_id] = "terminated"
     world.ticks(until_s=30.0)
-    failed = an_event("completed", conclusion="failure", runner_name=session.runner_name, at=world.clock.at)
+    failed = an_event("completed", conclusion="failure", runner_name=session.registration_name, at=world.clock.at)
     world.github.jobs["1"] = failed
     world.told(failed)
     assert world.session.reason == "instance_gone" and world.records.rerun(RUN).wanted == {"build": 1}  # type: ignore[union-attr]
@@ -118,21 +114,3 @@ PLAYS = {
     "a machine cannot boot": Play(configured, cannot_boot, it_could_not_boot_and_its_job_has_another, rounds=4),
     "a late word corrects an end": Play(inferred, says_after_all_how_it_went, it_is_corrected_and_nothing_is_run_again),
 }
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_a_turn_that_nothing_cuts_short_is_right_and_taken_twice_it_changes_nothing(name: str) -> None:
-    PLAYS[name].taken_once_and_twice()
-
-
-@pytest.mark.parametrize("failure", [Crash, Unanswered])
-@pytest.mark.parametrize(("name", "number", "call"), numbered(PLAYS))
-def test_cut_short_after_any_call_the_world_is_right_in_the_end(
-    name: str, number: int, call: str, failure: type[Exception]
-) -> None:
-    assert PLAYS[name].cut_short(number, failure) == call
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_with_any_call_refused_the_world_is_right_in_the_end(name: str) -> None:
-    assert PLAYS[name].refused_at_each_call() >= 1

@@ -19,7 +19,7 @@ def running(world: World, *names: str) -> None:
         told = {"job_id": str(number), "name": name}
         world.told(an_event(**told))
         session = next(s for s in world.sessions if not s.bound_job)
-        happens(world, an_event("in_progress", runner_name=session.runner_name, **told))
+        happens(world, an_event("in_progress", runner_name=session.registration_name, **told))
 
 
 def happens(world: World, event: JobEvent) -> None:

@@ -1,12 +1,8 @@
-"""What operators ask for, cut short after each of its calls: killed there, the answer lost, the call refused."""
+"""What operators ask for, as plays to be cut short (test_cut_off)."""
 
 from __future__ import annotations
 
-import pytest
-
-from orchestrator.errors import Unanswered
 from orchestrator.store.naming import set_key
-from simulation.calls import Crash
 from simulation.world import World
 from tests.orchestrator.plays import (
     Play,
@@ -14,7 +10,6 @@ from tests.orchestrator.plays import (
     deregistered,
     idle,
     nothing_is_left_of_the_only_one,
-    numbered,
     paused_with_a_job,
     unregistered,
 )
@@ -57,21 +52,3 @@ PLAYS = {
     "an operator drains": Play(idle, drains, nothing_is_left_of_the_only_one, after=deregistered),
     "an operator prepares": Play(lambda world: None, prepares, all_or_none_is_prepared, again=False),
 }
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_a_turn_that_nothing_cuts_short_is_right_and_taken_twice_it_changes_nothing(name: str) -> None:
-    PLAYS[name].taken_once_and_twice()
-
-
-@pytest.mark.parametrize("failure", [Crash, Unanswered])
-@pytest.mark.parametrize(("name", "number", "call"), numbered(PLAYS))
-def test_cut_short_after_any_call_the_world_is_right_in_the_end(
-    name: str, number: int, call: str, failure: type[Exception]
-) -> None:
-    assert PLAYS[name].cut_short(number, failure) == call
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_with_any_call_refused_the_world_is_right_in_the_end(name: str) -> None:
-    assert PLAYS[name].refused_at_each_call() >= 1

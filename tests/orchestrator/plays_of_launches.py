@@ -1,18 +1,15 @@
-"""Launches cut short after each of their calls: killed there, the answer lost, the call refused."""
+"""Launches, as plays to be cut short (test_cut_off)."""
 
 from __future__ import annotations
 
 import contextlib
 
-import pytest
-
 from orchestrator.errors import ServiceFailed, Unanswered
 from orchestrator.fleet.headroom import COUNTED_S
 from orchestrator.store.states import SessionState
-from simulation.calls import Crash
 from simulation.examples import an_event, some_settings
 from simulation.world import World
-from tests.orchestrator.plays import Play, busy, numbered, the_first_is_gone_and_its_job_has_another
+from tests.orchestrator.plays import Play, busy, the_first_is_gone_and_its_job_has_another
 
 
 def nothing_to_be_had(world: World) -> None:
@@ -114,8 +111,8 @@ def put_off(world: World) -> None:
 
 def the_other_ends(world: World) -> None:
     session = world.sessions[0]
-    world.told(an_event("completed", conclusion="success", runner_name=session.runner_name))
-    world.github.runners.pop(session.runner_id, None)  # as GitHub does with an ephemeral runner that had its job
+    world.told(an_event("completed", conclusion="success", runner_name=session.registration_name))
+    world.github.runners.pop(session.registration_id, None)  # as GitHub does with an ephemeral runner that had its job
     world.compute.instances[session.instance_id] = "terminated"
     world.hear_the_end(session=session)
     world.tick(after_s=COUNTED_S + 1.0)
@@ -139,21 +136,3 @@ PLAYS = {
     "a job would rather fail": Play(nothing_to_be_had, asks_to_fail, it_was_refused),
     "a label cannot be read": Play(lambda world: None, asks_nonsense, it_was_refused),
 }
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_a_turn_that_nothing_cuts_short_is_right_and_taken_twice_it_changes_nothing(name: str) -> None:
-    PLAYS[name].taken_once_and_twice()
-
-
-@pytest.mark.parametrize("failure", [Crash, Unanswered])
-@pytest.mark.parametrize(("name", "number", "call"), numbered(PLAYS))
-def test_cut_short_after_any_call_the_world_is_right_in_the_end(
-    name: str, number: int, call: str, failure: type[Exception]
-) -> None:
-    assert PLAYS[name].cut_short(number, failure) == call
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_with_any_call_refused_the_world_is_right_in_the_end(name: str) -> None:
-    assert PLAYS[name].refused_at_each_call() >= 1

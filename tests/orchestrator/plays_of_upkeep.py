@@ -1,20 +1,16 @@
-"""Schedules that come round, cut short after each of their calls: killed there, the answer lost, the call refused."""
+"""Schedules that come round, as plays to be cut short (test_cut_off)."""
 
 from __future__ import annotations
 
-import pytest
-
-from orchestrator.errors import Unanswered
 from orchestrator.fleet.garbage import SUSPECTED_S
 from orchestrator.jobs.intake import QUEUED_S, RUNNING_S
 from orchestrator.jobs.model import JobState
 from orchestrator.store.states import SessionState
-from simulation.calls import Crash
 from simulation.clock import MORNING
 from simulation.examples import an_event
 from simulation.github import Registration
 from simulation.world import World
-from tests.orchestrator.plays import Play, busy, deregistered, idle, nothing_is_left_of_the_only_one, numbered, paused_with_a_job
+from tests.orchestrator.plays import Play, busy, deregistered, idle, nothing_is_left_of_the_only_one, paused_with_a_job
 
 STRANGER = "i-0123456789abcdef0"
 LABELS = ("runs-fleet",)
@@ -94,7 +90,7 @@ def stolen(world: World) -> None:
     session = world.launched()
     world.hear("busy", session=session, ran_run_id="8")
     world.told(an_event("completed", conclusion="cancelled"))
-    taken = {"job_id": "2", "run_id": "8", "labels": ("runs-fleet=8",), "runner_name": session.runner_name}
+    taken = {"job_id": "2", "run_id": "8", "labels": ("runs-fleet=8",), "runner_name": session.registration_name}
     world.github.jobs["2"] = an_event("in_progress", **taken)
     world.clock.at += 121.0
 
@@ -114,7 +110,7 @@ def its_end_was_never_told(world: World) -> None:
     world.hear_the_end()
     world.compute.instances[session.instance_id] = "terminated"
     world.tick(after_s=2.0)
-    world.github.jobs["1"] = an_event("completed", conclusion="success", runner_name=session.runner_name)
+    world.github.jobs["1"] = an_event("completed", conclusion="success", runner_name=session.registration_name)
     world.clock.at += RUNNING_S
 
 
@@ -160,21 +156,3 @@ PLAYS = {
         cancelled_while_idle, time_passes, nothing_is_left_of_the_only_one, again=False, rounds=10, after=deregistered
     ),
 }
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_a_turn_that_nothing_cuts_short_is_right_and_taken_twice_it_changes_nothing(name: str) -> None:
-    PLAYS[name].taken_once_and_twice()
-
-
-@pytest.mark.parametrize("failure", [Crash, Unanswered])
-@pytest.mark.parametrize(("name", "number", "call"), numbered(PLAYS))
-def test_cut_short_after_any_call_the_world_is_right_in_the_end(
-    name: str, number: int, call: str, failure: type[Exception]
-) -> None:
-    assert PLAYS[name].cut_short(number, failure) == call
-
-
-@pytest.mark.parametrize("name", PLAYS)
-def test_with_any_call_refused_the_world_is_right_in_the_end(name: str) -> None:
-    assert PLAYS[name].refused_at_each_call() >= 1
