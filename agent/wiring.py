@@ -23,7 +23,7 @@ from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadWo
 from agent.components import Components
 from agent.contract.config import RunnerConfig
 from agent.executor import Executor
-from agent.hosts.ec2 import Ec2Machine
+from agent.hosts import HOSTS
 from agent.lifecycle import Life
 from agent.mailbox import Mailbox
 from agent.phases import Stopwatch
@@ -196,7 +196,7 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
         inbox=inbox,
         workers=workers,
         journal=journal,
-        machine=Ec2Machine(
+        machine=HOSTS["ec2"](
             metadata=metadata,
             ending=ending,
             processes=processes,

@@ -16,18 +16,19 @@ from orchestrator.errors import SettingsInvalid
 from orchestrator.fleet.sessions import handle_of
 from orchestrator.store.states import SessionState
 from orchestrator.strategies import BUILDERS, StrategyParts, build_strategies
+from simulation.compute import MemoryService
 from simulation.examples import an_event, some_settings
 from simulation.world import World
 from tests.orchestrator.conformance import Surroundings
 from tests.orchestrator.promises import PROMISES, Promise
-from tests.orchestrator.toys import ToyBox, ToyStrategy, called, fetched
+from tests.orchestrator.toys import ToyStrategy, called, fetched
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAYLOADS = [Payload.IN_CALL, Payload.FETCHED]
 NAMES = {Payload.IN_CALL: "toy-call", Payload.FETCHED: "toy-fetch"}
 
 
-def offered(world: World, box: ToyBox, *names: str) -> Strategies:
+def offered(world: World, box: MemoryService, *names: str) -> Strategies:
     """The toys beside what is shipped, by one line of the table each."""
     parts = StrategyParts(
         settings=some_settings(strategies=names), clients=cast("Clients", None), records=world.records, clock=world.clock,
@@ -42,9 +43,9 @@ def offered(world: World, box: ToyBox, *names: str) -> Strategies:
     return build_strategies(parts, table)
 
 
-def toy_world(*names: str) -> tuple[World, ToyBox]:
+def toy_world(*names: str) -> tuple[World, MemoryService]:
     """A stack that offers these strategies."""
-    world, box = World(), ToyBox()
+    world, box = World(), MemoryService()
     world.turns = world.replica(strategies=offered(world, box, *names))
     return world, box
 
@@ -64,7 +65,7 @@ def test_a_whole_job_on_a_new_strategy(payload: Payload) -> None:
     world, box = toy_world(NAMES[payload])
 
     session = world.launched(head_sha="abc")
-    (toy,) = box.toys.values()
+    (toy,) = box.instances.values()
     config = read_config(toy.payload or world.configurations.values[session.instance_id])
     assert (session.strategy, session.state) == (NAMES[payload], SessionState.CONFIGURED)
     assert (bool(toy.payload), config.session_id, config.blob is not None) == (
@@ -80,7 +81,7 @@ def test_a_whole_job_on_a_new_strategy(payload: Payload) -> None:
 
     assert (world.session.state, world.session.status) == (SessionState.CLOSED, "success")
     assert (toy.state, world.configurations.values) == (InstanceState.TERMINATED, {})
-    assert [len(box.toys), len(world.compute.instances)] == [1, 0]
+    assert [len(box.instances), len(world.compute.instances)] == [1, 0]
 
 
 def test_strategies_side_by_side_are_found_by_the_sessions_handle() -> None:
@@ -90,11 +91,11 @@ def test_strategies_side_by_side_are_found_by_the_sessions_handle() -> None:
         world.told(an_event(job_id=str(number), labels=(label,)))
 
     assert sorted(one.strategy for one in world.sessions) == ["ec2", "toy-call", "toy-fetch"]
-    assert [len(box.toys), len(world.compute.instances)] == [2, 1]
+    assert [len(box.instances), len(world.compute.instances)] == [2, 1]
     for session in world.sessions:
         world.turns.sessions.stop(handle_of(session))
     assert set(world.compute.instances.values()) == {"terminated"}
-    assert {toy.state for toy in box.toys.values()} == {InstanceState.TERMINATED}
+    assert {toy.state for toy in box.instances.values()} == {InstanceState.TERMINATED}
 
 
 def test_a_strategy_that_is_not_offered_is_refused_aloud_and_nothing_is_launched() -> None:
@@ -113,7 +114,7 @@ def test_an_unknown_name_in_the_settings_stops_the_start() -> None:
     world = World()
 
     with pytest.raises(SettingsInvalid, match="STRATEGIES: expected some of ec2, local, toy-call, toy-fetch, found lego"):
-        offered(world, ToyBox(), "lego")
+        offered(world, MemoryService(), "lego")
 
 
 TABLE, READERS = "orchestrator/strategies.py", "orchestrator/setting_readers.py"

@@ -15,10 +15,11 @@ from orchestrator.store.model import LabelSetView
 from orchestrator.store.request import MachineRequest
 from orchestrator.store.states import SessionState
 from orchestrator.turns import Turns
+from simulation.compute import MemoryService
 from simulation.examples import SET, an_event, some_settings
 from simulation.world import World
 from tests.orchestrator.fleets import arrives, held, offers, queue, settles
-from tests.orchestrator.toys import ToyBox, ToyStrategy
+from tests.orchestrator.toys import ToyStrategy
 
 PRICED = InstanceType(name="m7i.large", architecture="amd64", cpus=2, ram_gib=8.0, usd=0.10)
 UNPRICED = InstanceType(name="c7i.large", architecture="amd64", cpus=2, ram_gib=4.0)
@@ -200,7 +201,7 @@ def test_label_sets_of_one_launch_share_what_may_be_registered() -> None:
 
 
 def test_money_limits_nothing_where_nobody_bills_for_machines() -> None:
-    toys = ToyStrategy(ToyBox(), Payload.IN_CALL)
+    toys = ToyStrategy(MemoryService(), Payload.IN_CALL)
     toys.traits = replace(toys.traits, is_priced=False)
     world = World(settings=some_settings(max_usd_per_hour=0.001, per_label_set=Limits(usd_per_hour=0.001)))
     billed, free = (headrooms(turns) for turns in (world.turns, world.replica(strategies=Strategies([toys]))))
