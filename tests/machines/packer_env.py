@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -102,7 +103,9 @@ def cloud() -> Iterator[Moto]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{server.port}"
-    requests.post(f"{url}/moto-api/reset", timeout=30)
-    yield Moto(url)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "true")  # the images that packer begins with
+        requests.post(f"{url}/moto-api/reset", timeout=600)
+        yield Moto(url)
     server.shutdown()
     thread.join()
