@@ -84,9 +84,9 @@ class LocalProcesses:
             return
         for name in ("", "home", "work", "state"):
             (place / name).mkdir(exist_ok=True)
-        aside = place / ".tags"
-        aside.write_text(json.dumps(dict(tags)), encoding="utf-8")
-        aside.rename(place / "tags.json")
+        with tempfile.NamedTemporaryFile("w", dir=place, prefix=".tags", delete=False, encoding="utf-8") as aside:
+            aside.write(json.dumps(dict(tags)))
+        Path(aside.name).rename(place / "tags.json")
         if self._runner is not None and not (place / "runner").exists():
             copied = ["cp", "-a", "--reflink=auto", str(self._runner), str(place / "runner.new")]
             subprocess.run(copied, check=True, capture_output=True)

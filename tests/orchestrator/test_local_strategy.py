@@ -230,6 +230,7 @@ def test_no_more_local_instances_than_there_are_slots_and_that_is_no_outage(tmp_
     answer = strategy.start_sessions(plan.request, {}, sent_before=False)
 
     assert (len(answer.instances), answer.reasons) == (1, ("InsufficientSlots: this machine has 3",))
+    waits(lambda: strategy.poll_sessions([first[0]])[first[0]].state == "running")  # before that it may come once more
     strategy.stop_session(first[0])
     assert is_gone(strategy, first[0]) and len(started(strategy, launch_id="l-3")) == 1
     end(strategy)
