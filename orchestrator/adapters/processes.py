@@ -25,7 +25,7 @@ from orchestrator.errors import ServiceFailed
 
 BEGIN = 'exec 9>lock; flock -w 5 9 && [ ! -e begun ] && echo $$ > begun && [ ! -e stopped ] && exec "$@"'
 """Under a lock that ends with the last process of the agent; a second beginning finds the mark of the first."""
-END = 'for _ in $(seq "$2"); do flock -n lock true && exit; sleep 0.5; done; kill -s KILL -- "-$1"'
+END = 'for _ in $(seq "$2"); do flock -s -n lock true && exit; sleep 0.5; done; kill -s KILL -- "-$1"'
 """Whoever does not go when asked politely is killed; as long as the lock is held, the number is still its own."""
 POLITE_S = 150.0
 """For the runner's grace and the agent's last words."""
@@ -147,7 +147,7 @@ class LocalProcesses:
             return InstanceState.PENDING if waits else InstanceState.TERMINATED
         with (place / "lock").open("rb") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look are not each other's agent
             except OSError:
                 return InstanceState.SHUTTING_DOWN if (place / "stopped").exists() else InstanceState.RUNNING
         return InstanceState.TERMINATED
