@@ -25,8 +25,9 @@ from orchestrator.errors import ServiceFailed
 
 BEGIN = 'exec 9>lock; flock -w 5 9 && [ ! -e begun ] && echo $$ > begun && [ ! -e stopped ] && exec "$@"'
 """Under a lock that ends with the last process of the agent; a second beginning finds the mark of the first."""
-END = 'for _ in $(seq "$2"); do flock -s -n lock true && exit; sleep 0.5; done; kill -s KILL -- "-$1"'
-"""Whoever does not go when asked politely is killed; as long as the lock is held, the number is still its own."""
+END = 'for _ in $(seq "$2"); do [ -e lock ] || exit 0; flock -s -n lock true && exit; sleep 0.5; done; kill -s KILL -- "-$1"'
+"""An agent that does not go when asked politely is killed. As long as its lock is held, the number is still its own; where its
+directory is gone nobody can tell, and the number may be another's."""
 POLITE_S = 150.0
 """For the runner's grace and the agent's last words."""
 PENDING_S = 60.0

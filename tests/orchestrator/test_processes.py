@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.adapters.processes import PENDING_S, PRINTED, LocalProcesses
@@ -75,9 +77,11 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     """No process of it is left afterwards."""
     machine = Machine(tmp_path / "machine")
     yield machine
+    living = (InstanceState.RUNNING, InstanceState.SHUTTING_DOWN)  # the number of any other may be somebody else's by now
     for begun in machine.root.glob("instances/*/begun"):
         with suppress(OSError, ValueError):
-            os.killpg(int(begun.read_text()), signal.SIGKILL)
+            if machine.comes().state(begun.parent.name) in living:
+                os.killpg(int(begun.read_text()), signal.SIGKILL)
 
 
 def test_an_agent_runs_in_a_directory_and_a_session_of_its_own_and_carries_its_tags(machine: Machine) -> None:
@@ -298,3 +302,23 @@ def test_what_an_agent_says_on_either_stream_is_on_its_console(machine: Machine)
     instances.begin("i-1", {})
 
     assert becomes(instances, "i-1", InstanceState.TERMINATED) and instances.console("i-1") == "out\nerr\n"
+
+
+def test_whoever_kills_after_a_while_kills_nobody_once_the_directory_is_gone(machine: Machine) -> None:
+    """Its number may be another's by then."""
+    deaf = ("/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done")
+    instances = machine.comes(*deaf, polite_s=3.0)
+    instances.begin("i-1", {})
+    leader = machine.leader("i-1")
+    assert sooner_or_later(lambda: instances.console("i-1") == "deaf\n")
+
+    instances.stop("i-1")
+    shutil.rmtree(machine.place("i-1"))
+
+    def killers() -> list[psutil.Process]:
+        alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+        return [one for one in alive if "seq" in str(one.cmdline())]
+
+    assert sooner_or_later(lambda: killers() == [])
+    assert psutil.Process(leader).status() != psutil.STATUS_ZOMBIE
+    os.killpg(leader, signal.SIGKILL)
