@@ -23,7 +23,7 @@ NOT_THERE = frozenset({"ParameterNotFound", "NoSuchKey"})
 DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException"})
 """A tag-scoped policy denies what is not there yet, and S3 says no more to whoever may not list: so a denial is a "not yet" too.
 
-Source: seen with a policy on `ssm:resourceTag` (docs/design.md, "Facts that decide"); "Error responses" of the S3 API reference.
+Source: docs/design.md, "Facts that decide"; "Error responses" of the S3 API reference.
 """
 TOKEN_LIFE = timedelta(hours=1)
 """How long a registration token is good for. Source: GitHub REST, "Create a registration token"."""

@@ -49,5 +49,5 @@ class NoQueue:
     """Queue (ports) of a machine whose operator named none: nothing can be said, and trying again does not help."""
 
     def send(self, body: str) -> None:
-        """A client that cannot send yet. Raises: ServiceError, always."""
+        """Refuse the message. Raises: ServiceError, always."""
         raise ServiceError("sqs:SendMessage", "NoQueue", "RUNS_FLEET_TERMINATION_QUEUE_URL is not set")

@@ -134,9 +134,9 @@ def bucket_refilled(bucket: TokenBucket, limits: Limits, now: float) -> TokenBuc
 def stack_headroom(stack: Stack, settings: ServerSettings, own: Limits, each: Resources, strategy: Compute) -> Headroom:
     """Of the whole stack, for machines of this kind; `stack` as counted and refilled just now, `own`: its limits."""
     rate, most = strategy.traits.start_rate, settings.max_sessions
+    launches = min(int(stack.tokens), int(settings.launches_per_minute) - _within_a_minute(stack))
     found = [
-        Headroom(int(stack.tokens), "the launch rate, RUNS_FLEET_LAUNCHES_PER_MINUTE"),
-        Headroom(int(settings.launches_per_minute) - _within_a_minute(stack), "the launch rate, RUNS_FLEET_LAUNCHES_PER_MINUTE"),
+        Headroom(launches, "the launch rate, RUNS_FLEET_LAUNCHES_PER_MINUTE"),
         *([Headroom(int(stack.strategy_tokens.get(strategy.name, rate.burst)), rate.words)] if rate is not None else []),
         *scope_headrooms(own, each, stack.in_use, "are allowed"),
         Headroom(most - stack.in_use.machines, f"one of the {most} machines that RUNS_FLEET_MAX_SESSIONS allows"),
