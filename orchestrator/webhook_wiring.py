@@ -13,6 +13,7 @@ from orchestrator.jobs.requests import LabelAliases
 from orchestrator.jobs.webhook import Acceptance
 from orchestrator.ports import Journal, Queue
 from orchestrator.settings import ServerSettings
+from orchestrator.structs import read_annotations
 
 
 def acceptance_of(settings: ServerSettings, job_queue: Queue) -> Acceptance:
@@ -22,6 +23,7 @@ def acceptance_of(settings: ServerSettings, job_queue: Queue) -> Acceptance:
 
 def endpoints_of(settings: ServerSettings, acceptance: Acceptance, journal: Journal) -> Endpoints:
     """The HTTP side on what is handed in."""
+    read_annotations()
     previous = settings.webhook_secret_previous
     secrets = [settings.webhook_secret, *([previous] if previous is not None else [])]
     return Endpoints(secrets, acceptance.accept, journal)

@@ -74,6 +74,7 @@ class World:
         self._agent, self._visibility_s = agent, visibility_s
         self.stack: Stack | None = None
         self.server: subprocess.Popen[bytes] | None = None
+        self._restarting = False
 
     def start(self) -> World:
         """Everything but the orchestrator; the slow parts side by side."""
@@ -128,10 +129,19 @@ class World:
 
     def kill(self) -> None:
         """The orchestrator dies as under kill -9, and is started again."""
-        if self.server is not None:
-            self.server.kill()
-            self.server.wait()
-        self.serve()
+        self._restarting = True
+        try:
+            if self.server is not None:
+                self.server.kill()
+                self.server.wait()
+            self.serve()
+        finally:
+            self._restarting = False
+
+    def ended_by_itself(self) -> str:
+        """How the orchestrator ended that nobody has stopped; empty: it has not."""
+        status = None if self._restarting or self.server is None else self.server.poll()
+        return "" if status is None else f"the orchestrator has ended by itself, with status {status}"
 
     def rescuing(self) -> bool:
         """Whether a reclaimed job is still to be run again."""
@@ -195,7 +205,10 @@ def world(root: Path | None = None, **options: Any) -> Iterator[World]:
 
 
 def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lambda run: None) -> RunRecord:
-    """Run the workflow to its end: every job completed, every session closed. Raises: TimeoutError with what is stuck."""
+    """Run the workflow to its end: every job completed, every session closed.
+
+    Raises: TimeoutError with what is stuck, or as soon as the orchestrator has ended by itself.
+    """
     run = up.github.state.dispatch(workflow)
     still: tuple[str, ...] = ()
     closing_s, still_since_s = None, time.monotonic()
@@ -217,9 +230,11 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
                 return run  # asked last: a re-run may have begun while we looked
             if not sessions and all(job.conclusion in ("skipped", "cancelled") for job in run.jobs):
                 return run
-        if now_s > (closing_s or still_since_s + STALLED_S):
+        if now_s > (closing_s or still_since_s + STALLED_S) or up.ended_by_itself():
             stuck = ", ".join(f"{s.session_id} is {s.state.value}" for s in up.sessions() if s.state is not SessionState.CLOSED)
             log = (up.root / "orchestrator.log").read_text(encoding="utf-8")[-LOG_TAIL:]
             picture_now = ", ".join(f"{job.plan.name} {job.status}" for job in run.jobs)
-            raise TimeoutError(f"{stuck or NOT_BEGUN}; {picture_now}. The end of the orchestrator's log:\n{log}")
+            raise TimeoutError(
+                f"{up.ended_by_itself() or stuck or NOT_BEGUN}; {picture_now}. The end of the orchestrator's log:\n{log}"
+            )
         time.sleep(0.1)

@@ -117,6 +117,8 @@ class Scenario:
             if event.wait(0.1) and event is self.watch.killed:
                 event = threading.Event()
                 self.start(watched=False)
+            elif event is not self.watch.killed:
+                os.kill(self.pid, 0)  # ProcessLookupError: it has ended by itself, and there is nothing to wait for
 
     def over(self) -> bool:
         """All closed. Read only when the job is over: this process is the cloud as well, and every reading slows it."""
