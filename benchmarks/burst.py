@@ -121,7 +121,10 @@ def burst(number: int, *, sets: int = 1) -> dict[str, float]:
     """One burst of jobs, of one label set or of so many, with budgets for it."""
     calls = Slow()
     world = World(
-        calls, some_settings(launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, per_label_set=Limits(sessions=5000))
+        calls,
+        some_settings(
+            index_shards=16, launches_per_minute=1e6, watch_s=60.0, max_sessions=5000, per_label_set=Limits(sessions=5000)
+        ),
     )
     queue = MemoryQueue(calls)
     wake_queue, journal = WakeQueue(), MemoryJournal()
@@ -168,7 +171,7 @@ def _until(reached: Callable[[], bool], began_s: float) -> float:
 
 def paced(number: int) -> float:
     """Minutes until the last of so many is launched at the default pace, in virtual time."""
-    world = World(settings=some_settings(watch_s=60.0, max_sessions=5000, per_label_set=Limits(sessions=5000)))
+    world = World(settings=some_settings(index_shards=16, watch_s=60.0, max_sessions=5000, per_label_set=Limits(sessions=5000)))
     for n in range(number):
         world.turns.on_job_event(an_event(job_id=str(n)))
     world.reconcile()

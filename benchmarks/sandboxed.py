@@ -166,7 +166,7 @@ def turns(finished: int) -> list[dict[str, Any]]:
             counted["examined"] += parsed.get("ScannedCount", 0) + ("Item" in parsed)
 
         clients.get("dynamodb").meta.events.register("after-call.dynamodb", called)
-        twin = simulated.World(settings=examples.some_settings(watch_s=60.0))
+        twin = simulated.World(settings=examples.some_settings(watch_s=60.0, index_shards=16))
         tables = DynamoTables(clients, {JOBS: f"{STACK}-jobs", SESSIONS: f"{STACK}-sessions"})
         made = twin.replica(tables=tables, ids=SystemIds())
         found = []

@@ -28,6 +28,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from sandbox.aws_models import keep
 from sandbox.faults import SLOW, Faults
 from sandbox.front import Front, refusal
 from sandbox.imds import access_key
@@ -110,6 +111,7 @@ class Cloud:
 
     def start(self) -> Cloud:
         """Serve on a free port of loopback."""
+        keep()  # before moto: it makes sessions as it is imported
         from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT  # type: ignore[attr-defined]
         from moto.dynamodb.models import dynamodb_backends
         from moto.ec2.models import ec2_backends

@@ -35,6 +35,10 @@ class Step:
     """Makes another answer of the twin's own, after the effect."""
 
 
+NOTHING = Step()
+"""A call at which the twin answers by itself."""
+
+
 @dataclass
 class Calls:
     """Every call in order; after the `fatal` one (counted from 1) its effect stands and nothing else happens."""
@@ -67,9 +71,9 @@ class Calls:
 
     def step(self, name: str) -> Step:
         """What happens at the call that is made now."""
-        if self._steps[name]:
-            return self._steps[name].pop(0) or Step()
-        return self._always.get(name, Step())
+        if steps := self._steps.get(name):
+            return steps.pop(0) or NOTHING
+        return self._always.get(name, NOTHING)
 
     def record(self, name: str) -> None:
         """A call has taken effect, and its caller has not heard of it yet."""
@@ -85,6 +89,10 @@ def call(name: str) -> Callable[[Method], Method]:
         @functools.wraps(method)
         def called(twin: Any, *args: Any, **kwargs: Any) -> Any:
             step = twin._calls.step(name)
+            if step is NOTHING:
+                answer = method(twin, *args, **kwargs)
+                twin._calls.record(name)
+                return answer
             if step.before is not None:
                 step.before(*args, **kwargs)
             if step.answer is not None:

@@ -15,6 +15,7 @@ import pytest
 import requests
 from werkzeug.serving import make_server
 
+from sandbox import aws_models
 from simulation.clock import AgentClock
 from tests.agent import httpd
 
@@ -22,6 +23,7 @@ REGION = "us-east-1"
 hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("tests")
 """How long an example takes says how busy the machine is, and nothing else."""
+aws_models.keep()
 
 
 @dataclass(frozen=True)

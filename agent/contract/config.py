@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -102,10 +103,16 @@ def write_config(config: RunnerConfig) -> str:
     return text
 
 
+@cache
+def _fields() -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Of a configuration. Kept: msgspec compiles all annotations anew at each asking."""
+    return msgspec.structs.fields(RunnerConfig)
+
+
 def _converted(fields: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    for field in msgspec.structs.fields(RunnerConfig):
+    for field in _fields():
         raw = fields.get(field.encode_name)
         if raw is None or (raw == "" and field.required):
             if field.required:

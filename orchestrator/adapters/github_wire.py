@@ -11,7 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -37,6 +37,12 @@ APP = ""
 """The account of calls that the App makes as itself."""
 PAGE = 100
 """Of a list. Source: GitHub REST, "Using pagination": 100 at most."""
+
+
+@lru_cache(maxsize=16)
+def _signing_key(pem: str) -> Any:
+    """Read once for each App: reading a key checks its primes, which takes a hundred times as long as signing with it."""
+    return jwt.get_algorithm_by_name("RS256").prepare_key(pem)
 
 
 class GitHubWire:
@@ -171,12 +177,7 @@ class GitHubWire:
         """The App's own JWT, good for some minutes."""
         now = int(self._clock.now())
         claims = {"iss": self._app_id, "iat": now - BACKDATED_S, "exp": now - BACKDATED_S + JWT_S}
-        return jwt.encode(claims, self._signing_key, algorithm="RS256")
-
-    @cached_property
-    def _signing_key(self) -> Any:
-        """Read once: reading a key checks its primes, which takes a hundred times as long as signing with it."""
-        return jwt.get_algorithm_by_name("RS256").prepare_key(self._private_key.reveal())
+        return jwt.encode(claims, _signing_key(self._private_key.reveal()), algorithm="RS256")
 
     def exchange(self, method: str, url: str, bearer: str, account: str, need: Need, **extra: Any) -> tuple[int, Any]:
         """Status and content. Raises: Throttled, Unanswered."""

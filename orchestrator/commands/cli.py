@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from orchestrator.commands.explain import Explainer, gather, job_id_of
 from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -125,6 +124,8 @@ def sessions(
 
 def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
     """Say what happened to JOB, in order, and what it waits for."""
+    from orchestrator.commands.explain import Explainer, gather, job_id_of
+
     made = _orchestrator(records_only=True)
     identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/runs/1/job/2")
     known = made.records.job(identity) or sys.exit(
@@ -217,6 +218,7 @@ def logs(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")]) ->
     import boto3
 
     from agent.contract.names import log_stream_name
+    from orchestrator.commands.explain import job_id_of
 
     made = _orchestrator(records_only=True)
     group = made.settings.log_group or sys.exit("RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import queue
+import threading
 import uuid
+from functools import cache
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -19,8 +20,45 @@ from sandbox.github.records import JobRecord, Refusal
 from sandbox.github.state import GitHubState
 from sandbox.runner.release import Archive
 
-SPARE: queue.Queue[rsa.RSAPrivateKey] = queue.Queue(4)
-"""Keys of nobody yet: making one takes a while, and what one stand-in leaves the next one of this process may have."""
+
+class RunnerKeys:
+    """Private keys for registrations, one after the other in turn: GitHub makes one for each, which takes 100 ms of a processor."""
+
+    DIFFERENT = 4
+
+    def __init__(self) -> None:
+        self._made: list[rsa.RSAPrivateKey] = []
+        self._next, self._more = 0, threading.Condition()
+
+    def get(self) -> rsa.RSAPrivateKey:
+        """Another one than the last three times, as soon as there is one."""
+        with self._more:
+            self._next += 1
+            place = (self._next - 1) % self.DIFFERENT
+            self._more.wait_for(lambda: len(self._made) > place)
+            return self._made[place]
+
+    def make(self) -> None:
+        """All of them, unless there are."""
+        for _ in range(self.DIFFERENT - len(self._made)):
+            key = _new_key()
+            with self._more:
+                self._made.append(key)
+                self._more.notify_all()
+
+
+KEYS = RunnerKeys()
+"""For all stand-ins of this process."""
+
+
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@cache
+def _key_of_app(_: str) -> rsa.RSAPrivateKey:
+    """The same in all stand-ins of this process."""
+    return _new_key()
 
 
 class GitHubContext:
@@ -34,7 +72,7 @@ class GitHubContext:
         """`apps`: how many Apps are installed here; the first has the webhook."""
         self.webhook_secret = uuid.uuid4().hex
         self.app_id = "1"
-        self.app_keys = {str(n + 1): rsa.generate_private_key(public_exponent=65537, key_size=2048) for n in range(apps)}
+        self.app_keys = {app: _key_of_app(app) for app in map(str, range(1, apps + 1))}
         self.uninstalled: set[str] = set()
         """Apps that somebody took away again."""
         self.permissions = dict(views.PERMISSIONS)
@@ -43,7 +81,7 @@ class GitHubContext:
         self.state = GitHubState(owner, repo, self._on_change)
         self.archive, self.architecture = archive, architecture
         self.deliveries = Deliveries(self.webhook_secret)
-        self.keys = SPARE
+        self.keys = KEYS
 
     @property
     def app_private_key(self) -> str:
@@ -91,17 +129,6 @@ class GitHubContext:
         parameters = {n: base64.b64encode(v.to_bytes((v.bit_length() + 7) // 8, "big")).decode() for n, v in parts.items()}
         files = {".runner": runner, ".credentials": credentials, ".credentials_rsaparams": parameters}
         return {file: base64.b64encode(json.dumps(content).encode()).decode() for file, content in files.items()}
-
-    def make_keys(self) -> None:
-        """RSA keys take a while: a few are kept ready."""
-        while not self.state.closed:
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            while not self.state.closed:
-                try:
-                    self.keys.put(key, timeout=1.0)
-                    break
-                except queue.Full:
-                    continue
 
     def _on_change(self, action: str, job: JobRecord) -> None:
         run = self.state.runs.get(job.run_id)

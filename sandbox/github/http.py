@@ -66,6 +66,7 @@ def handler(answer: Callable[[str, Call], Reply]) -> type[BaseHTTPRequestHandler
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def _turn(self) -> None:
             parts = urlsplit(self.path)

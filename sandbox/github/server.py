@@ -32,7 +32,7 @@ class StandInGitHub(GitHubContext):
             for name, target in (
                 ("github", lambda: self._server.serve_forever(0.02)),
                 ("webhooks", self.deliveries.run),
-                ("keys", self.make_keys),
+                ("keys", self.keys.make),
             )
         ]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.local import EXAMPLE, KEPT, show
+from sandbox.local import EXAMPLE
+from sandbox.screen import KEPT, show
 from sandbox.stack import STACK
 from sandbox.workflow import read_workflow
 from sandbox.world import Leftovers, World, play, world
@@ -54,6 +55,21 @@ def test_the_example_runs_from_webhook_to_nothing_left(tmp_path: Path) -> None:
     assert rows == {"build": "success", "test": "success", "broken": "failure"}
     assert "build: skipped here, actions are not run: actions/checkout@v4" in shown.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_orchestrator_that_ends_by_itself_is_waited_for_no_longer(tmp_path: Path) -> None:
+    (tmp_path / "one.yml").write_text(ONE_JOB, "utf-8")
+    with world(tmp_path) as up:
+        up.serve()
+        assert up.server is not None and up.ended_by_itself() == ""
+        up.server.kill()
+        up.server.wait()
+
+        with pytest.raises(TimeoutError, match=r"the orchestrator has ended by itself, with status -9; one queued\."):
+            play(up, read_workflow(tmp_path / "one.yml"))
+
+        up.kill()
+        assert up.ended_by_itself() == ""
 
 
 def an_object(up: World) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.imds import ROLE_ID
-from sandbox.local import show
+from sandbox.screen import show
 from sandbox.stack import SERVER_KEY
 from sandbox.world import World
 

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ FIRST_S, RENEWED_S = 300.0, 86_400.0
 """When EC2 is first asked what it offers, and how often."""
 LEAST_RAM_GIB = 4.0
 """Unless the label asks for less: a runner and a checkout do not fit into 1 GiB."""
+FITTING_KEPT = 256
+"""Requests whose fitting types are remembered: labels can ask for any number of different machines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,8 @@ class Catalogue:
         self.types, self._named = types, {it.name: it for it in types}
         self.dearest_usd = max((it.usd / it.cpus for it in types), default=0.0)
         """The highest known price of a vCPU for an hour."""
+        self.fitting = lru_cache(maxsize=FITTING_KEPT)(lambda request, allowed: fitting(types, request, allowed))
+        """`fitting` of these types, remembered: every look at a label set that waits asks it anew."""
 
 
 def instance_type(row: Sequence[Any]) -> InstanceType:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.compute.ec2.breakers import Breakers
 from orchestrator.compute.ec2.calls import Ec2, described_instance, pool_of, started_instances
-from orchestrator.compute.ec2.catalogue import Catalogue, InstanceType, fitting
+from orchestrator.compute.ec2.catalogue import Catalogue, InstanceType
 from orchestrator.compute.ec2.error_codes import BROKEN, HINTS, classify, decisive, describe
 from orchestrator.compute.ec2.fleet_request import SPOT, LaunchSites, Step, all_shunned, launch_request, next_step, steps_for
 from orchestrator.compute.port import (
@@ -223,7 +223,7 @@ class Ec2Strategy:
         """The types that serve a request, the operator's own list respected; of known price where money is limited."""
         options = self._options
         own = options.arm_instance_types if request.architecture == "arm64" else options.instance_types
-        found = fitting(self._catalogue, request, frozenset(own))
+        found = self._catalogue.fitting(request, frozenset(own))
         priced = tuple(it for it in found if it.usd) if options.is_priced else ()
         return priced or found
 

@@ -1,0 +1,179 @@
+"""What `runs-fleet local` does and shows: a workflow from webhook to machines that no longer exist, on this machine alone."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.store.model import Session
+from sandbox.chaos import Chaos
+from sandbox.github.records import RunRecord
+from sandbox.workflow import Unsupported, read_workflow
+from sandbox.world import World, play, world
+
+EXPLAINED = (
+    "times after the first job was queued; to exec, running: the agent's own; log lines: the runner's and the agent's in CloudWatch"
+    " (what steps print goes to GitHub)"
+)
+GREEN, RED, DIM = "green", "red", "dim"
+KEPT = "what was written is kept: {}"
+
+
+def show(
+    path: Path, *, keep: bool = False, faults: frozenset[str] = frozenset(), config_source: str = "ssm",
+    before_proof: Callable[[World], None] = lambda up: None,
+) -> int:  # fmt: skip
+    """What `local` does; returns the exit code: 0 only if every job came to an end and nothing is left."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 132))
+    try:
+        workflow = read_workflow(path)
+    except Unsupported as error:
+        console.print(Text(str(error), style=RED), highlight=False)
+        return 2
+    root = Path(tempfile.mkdtemp(prefix="runs-fleet-"))
+    begun_s = time.monotonic()
+    console.print(f"[bold]{escape(workflow.name)}[/]: {len(workflow.jobs)} jobs, from webhook to gone machine", highlight=False)
+    with world(root, config_source=config_source) as up:
+        up.serve()
+        console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
+        raging = Chaos(up.cloud, up.github, up.kill, faults)
+        if faults:
+            raging.begin()
+        try:
+            with Live(console=console, refresh_per_second=8, transient=True) as live:
+                run = play(up, workflow, lambda run: live.update(_progress(up, run)))
+        except TimeoutError as error:
+            console.print(Text(str(error), style=RED))
+            console.print(KEPT.format(root), highlight=False, soft_wrap=True)
+            return 1
+        sessions = up.sessions()
+        if keep:
+            _wait_for_the_user(console, up)
+        up.stop_serving()
+        before_proof(up)
+        raging.end()
+        left = up.leftovers()
+        console.print(_summary(run, sessions))
+        if faults:
+            _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)
+        _show_skipped_steps(console, run)
+        _show_red_jobs(console, run)
+    ends = left.none and all(session.status for session in sessions)
+    ends = ends and (not faults or all(job.conclusion == "success" for job in run.jobs))
+    word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
+    console.print(
+        f"{word}: {left.instances} instances, {left.registrations} registrations, {left.configurations} configurations"
+        f" · {time.monotonic() - begun_s:.1f} s",
+        highlight=False,
+    )
+    if not ends:
+        console.print(KEPT.format(root), highlight=False, soft_wrap=True)
+        return 1
+    shutil.rmtree(root, ignore_errors=True)
+    return 0
+
+
+def _progress(up: World, run: RunRecord) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "state", "runner", "machines"):
+        table.add_column(column)
+    machines = list(up.cloud.instances.machines)
+    for at, job in enumerate(run.jobs):
+        colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", "yellow" if job.status == "in_progress" else DIM)
+        state = job.conclusion or job.status
+        table.add_row(escape(job.plan.name), f"[{colour}]{state}[/]", job.runner_name, machines[at] if at < len(machines) else "")
+    return table
+
+
+def _summary(run: RunRecord, sessions: list[Session]) -> Table:
+    """One row a job. The machine shown is the one that ran it; times are seconds since the job was queued."""
+    table = Table(caption=EXPLAINED, caption_justify="left")
+    for column in (
+        "job",
+        "result",
+        "queued",
+        "launched",
+        "started",
+        "ended",
+        "gone",
+        "to exec",
+        "running",
+        "log lines",
+        "machine",
+    ):
+        table.add_column(column, justify="left" if column in ("job", "result", "machine") else "right", no_wrap=True)
+    by_runner = {session.registration_name: session for session in sessions}
+    first_s = min(job.queued_at or job.completed_at or 0.0 for job in run.jobs)
+    for job in run.jobs:
+        session = by_runner.get(job.runner_name)
+        colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", DIM)
+        cells = [escape(job.plan.name), f"[{colour}]{job.conclusion}[/]", _after(job.queued_at or None, first_s)]
+        cells += [_after(at, first_s) for at in (session.launched_at if session else None, job.started_at, job.completed_at)]
+        cells.append(_after(session.closed_at if session else None, first_s))
+        phases = session.phases_ms if session else {}
+        cells += [f"{phases[name]} ms" if name in phases else "-" for name in ("to_exec", "running")]
+        cells += [str(session.log_lines) if session else "-", session.instance_id if session else "-"]
+        table.add_row(*cells)
+    return table
+
+
+def _show_skipped_steps(console: Console, run: RunRecord) -> None:
+    """Steps that use an action are not run here; whoever looks at a green job must see it."""
+    for job in run.jobs:
+        used = [step.get("uses") for step in job.plan.steps if step.get("uses") and job.conclusion != "skipped"]
+        if used:
+            console.print(f"[{DIM}]{escape(job.plan.name)}: skipped here, actions are not run: {escape(', '.join(map(str, used)))}[/]", highlight=False)  # fmt: skip
+
+
+def _show_storm(console: Console, raging: Chaos, run: RunRecord, sessions: list[Session], fleet_calls: int) -> None:
+    """What went wrong, and what it cost."""
+    green = sum(job.conclusion == "success" for job in run.jobs)
+    again = sum(job.attempt > 1 for job in run.jobs)
+    idle = sum(not session.bound_job for session in sessions)
+    console.print(f"[{DIM}]the storm: {raging.told()}[/]", highlight=False)
+    console.print(
+        f"{green} of {len(run.jobs)} jobs green, {again} of them run again; {len(sessions)} machines in {fleet_calls} fleet calls,"
+        f" {idle} of them without a job",
+        highlight=False,
+    )
+
+
+def _show_red_jobs(console: Console, run: RunRecord) -> None:
+    for job in run.jobs:
+        if job.conclusion == "failure":
+            lines = [line for step in job.steps for line in step["lines"]][-6:]
+            console.print(f"[{RED}]{escape(job.plan.name)}[/] ended red; its last lines:", highlight=False)
+            for line in lines:
+                console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _after(at: float | None, first_s: float) -> str:
+    return "-" if at is None else f"{max(0.0, at - first_s):.1f} s"
+
+
+def _wait_for_the_user(console: Console, up: World) -> None:
+    environment = up.stack.environment if up.stack else {}
+    console.print(
+        f"left running: cloud {up.cloud.url}, github {up.github.url}, orchestrator {up.stack.url if up.stack else ''}",
+        highlight=False,
+    )
+    names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    console.print(
+        "to look inside:  " + " ".join(f"{name}={environment[name]}" for name in names), highlight=False, soft_wrap=True
+    )
+    console.print("Ctrl-C ends it")
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
