@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-import jwt
 import msgspec
 import requests
 
@@ -42,6 +41,8 @@ PAGE = 100
 @lru_cache(maxsize=16)
 def _signing_key(pem: str) -> Any:
     """Read once for each App: reading a key checks its primes, which takes a hundred times as long as signing with it."""
+    import jwt
+
     return jwt.get_algorithm_by_name("RS256").prepare_key(pem)
 
 
@@ -174,7 +175,9 @@ class GitHubWire:
         return known
 
     def signed(self) -> str:
-        """The App's own JWT, good for some minutes."""
+        """The App's own JWT, good for some minutes. Imported here: the commands that only look at records sign nothing."""
+        import jwt
+
         now = int(self._clock.now())
         claims = {"iss": self._app_id, "iat": now - BACKDATED_S, "exp": now - BACKDATED_S + JWT_S}
         return jwt.encode(claims, _signing_key(self._private_key.reveal()), algorithm="RS256")

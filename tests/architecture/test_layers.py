@@ -75,33 +75,62 @@ def test_whatever_touches_the_world_is_on_the_list(module: str) -> None:
     assert f"\n    {module}\n" in contract
 
 
-@pytest.mark.parametrize(
-    ("module", "line", "broken"),
-    [
-        ("agent/lifecycle.py", "import time", PURITY),
-        ("agent/utils.py", "", "The agent's modules import downwards only"),
-        ("agent/errors.py", "import sandbox.imds", "The agent knows nobody else"),
-        ("agent/lifecycle.py", "import agent.wiring", "The agent's modules import downwards only"),
-        ("orchestrator/turns.py", "import sandbox.workflow", "The orchestrator knows neither the sandbox nor the simulation"),
-        ("orchestrator/turns.py", "import simulation.clock", "The orchestrator knows neither the sandbox nor the simulation"),
-        ("orchestrator/store/model.py", "import agent.lifecycle", "The orchestrator knows only the agent's contract"),
-        ("orchestrator/store/model.py", "import agent.reports.telemetry", "The orchestrator knows only the agent's contract"),
-        ("orchestrator/fleet/demand.py", "import orchestrator.jobs.model", "The fleet knows no source of work"),
-        ("orchestrator/fleet/demand.py", "import orchestrator.compute.ec2.calls", "The fleet knows no source of work"),
-        ("orchestrator/compute/local.py", "import orchestrator.compute.ec2.calls", "Strategies do not know each other"),
-        ("orchestrator/compute/made_tomorrow.py", "import orchestrator.compute.local", "Strategies do not know each other"),
-        ("orchestrator/compute/port.py", "import orchestrator.compute.local", "Strategies do not know each other"),
-        ("orchestrator/store/model.py", "import orchestrator.fleet.demand", "The orchestrator's packages import downwards only"),
-        ("sandbox/helpers.py", "", "The sandbox's modules import downwards only"),
-    ],
-)
-def test_a_module_that_breaks_the_layers_is_named(module: str, line: str, broken: str, tree: Path) -> None:
-    plant(tree / module, line)
+DOWNWARDS = "modules import downwards only"
+PLANTED = {
+    ("agent/supervision.py", "time"): PURITY,
+    ("agent/errors.py", "sandbox.imds"): "The agent knows nobody else",
+    ("agent/lifecycle.py", "agent.wiring"): f"The agent's {DOWNWARDS}",
+    ("orchestrator/turns.py", "sandbox.workflow"): "The orchestrator knows neither the sandbox nor the simulation",
+    ("orchestrator/turns.py", "simulation.clock"): "The orchestrator knows neither the sandbox nor the simulation",
+    ("orchestrator/store/model.py", "agent.lifecycle"): "The orchestrator knows only the agent's contract",
+    ("orchestrator/store/model.py", "agent.reports.telemetry"): "The orchestrator knows only the agent's contract",
+    ("orchestrator/fleet/demand.py", "orchestrator.jobs.model"): "The fleet knows no source of work",
+    ("orchestrator/fleet/demand.py", "orchestrator.compute.ec2.calls"): "The fleet knows no source of work",
+    ("orchestrator/compute/local.py", "orchestrator.compute.ec2.calls"): "Strategies do not know each other",
+    ("orchestrator/compute/made_tomorrow.py", "orchestrator.compute.local"): "Strategies do not know each other",
+    ("orchestrator/compute/port.py", "orchestrator.compute.local"): "Strategies do not know each other",
+    ("orchestrator/store/launch.py", "orchestrator.fleet.demand"): "The orchestrator's packages import downwards only",
+}
+"""Imports that are not allowed, each with the contract that says so."""
+
+
+def broken(told: str) -> dict[str, str]:
+    """What is said of each broken contract, by its name."""
+    parts = re.split(r"\n(.+)\n-{3,}\n", told.partition("Broken contracts")[2])
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_imports_that_break_the_layers_are_named_each_under_its_contract(tree: Path) -> None:
+    for module, imported in PLANTED:
+        plant(tree / module, f"import {imported}")
 
     told = linted(tree)
 
     assert told.returncode != 0
-    assert re.search(rf"{re.escape(broken)}.* BROKEN", told.stdout)
+    said = broken(told.stdout)
+    found = {
+        (module, imported): next(
+            (name for name, words in said.items() if name.startswith(contract) and line(module, imported) in words), None
+        )
+        for (module, imported), contract in PLANTED.items()
+    }
+    assert [planted for planted, name in found.items() if name is None] == [], told.stdout
+
+
+def line(module: str, imported: str) -> str:
+    """As import-linter names an import."""
+    return f"{module.removesuffix('.py').replace('/', '.')} -> {imported} "
+
+
+@pytest.mark.parametrize("package", ["agent", "sandbox"])
+def test_a_module_that_stands_in_no_layer_is_named(package: str, tree: Path) -> None:
+    plant(tree / package / "made_tomorrow.py", "")
+
+    told = linted(tree)
+
+    assert told.returncode != 0
+    said = [words for name, words in broken(told.stdout).items() if name.endswith(DOWNWARDS)]
+    assert [f"- {package}.made_tomorrow" in words for words in said] == [True]
 
 
 def test_a_new_strategy_needs_no_line_in_the_contracts_and_the_fleet_may_not_know_it(tree: Path) -> None:

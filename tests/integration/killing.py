@@ -96,7 +96,7 @@ class PuppetFleet:
                     ssm.get_parameter(Name=parameter_name(instance_id), WithDecryption=True)["Parameter"]["Value"]
                 )
             except ssm.exceptions.ParameterNotFound:
-                wait.wait(0.05)
+                wait.wait(0.2)
         if config is None:
             return
         common = {"instance_id": instance_id, "job_id": config.job_id, "session_id": config.session_id, "attempt": config.attempt}

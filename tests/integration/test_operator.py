@@ -15,6 +15,8 @@ import pytest
 from sandbox.workflow import read_workflow
 from sandbox.world import World, play, world
 
+pytestmark = pytest.mark.xdist_group("operator")
+"""One process, one world."""
 COMMAND = Path(sys.executable).with_name("runs-fleet")
 WORKFLOW = """
 on: push

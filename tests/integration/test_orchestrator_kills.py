@@ -114,7 +114,7 @@ class Scenario:
         until_s = time.monotonic() + ENDS_WITHIN_S
         event = self.watch.killed
         while not self.over() and time.monotonic() < until_s:
-            if event.wait(0.1) and event is self.watch.killed:
+            if event.wait(0.2) and event is self.watch.killed:
                 event = threading.Event()
                 self.start(watched=False)
             elif event is not self.watch.killed:

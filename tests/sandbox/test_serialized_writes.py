@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from sandbox.serialized_writes import SerializedWrites
 from tests.conftest import Moto
 
-AT_ONCE = 12
+AT_ONCE, ROUNDS = 12, 10
 PATIENCE_S = 600.0
 
 
@@ -47,7 +47,7 @@ def at_once(write: Callable[[int], Any]) -> list[str]:
 def test_one_object_is_written_by_one(moto: Moto, hasty: None) -> None:
     s3 = moto.client("s3")
     s3.create_bucket(Bucket="bucket")
-    for name in map(str, range(20)):
+    for name in map(str, range(ROUNDS)):
         said = at_once(lambda number, key=name: s3.put_object(Bucket="bucket", Key=key, Body=str(number), IfNoneMatch="*"))  # type: ignore[misc]
 
         winner = said.index("")
@@ -62,7 +62,7 @@ def test_one_item_is_put_by_one(moto: Moto, hasty: None) -> None:
         KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
     )  # fmt: skip
-    for name in map(str, range(20)):
+    for name in map(str, range(ROUNDS)):
         said = at_once(
             lambda number, key=name: tables.put_item(  # type: ignore[misc]
                 TableName="table",
@@ -77,7 +77,7 @@ def test_one_item_is_put_by_one(moto: Moto, hasty: None) -> None:
 
 def test_one_parameter_is_laid_down_by_one(moto: Moto, hasty: None) -> None:
     ssm = moto.client("ssm")
-    for name in map(str, range(20)):
+    for name in map(str, range(ROUNDS)):
         said = at_once(lambda number, at=name: ssm.put_parameter(Name=f"/{at}", Value=str(number), Type="String"))  # type: ignore[misc]
 
         assert sorted(said) == ["", *["ParameterAlreadyExists"] * (AT_ONCE - 1)]
