@@ -31,7 +31,6 @@ from orchestrator.jobs.source import JobSource
 from orchestrator.jobs.webhook import Acceptance
 from orchestrator.ports import Clock, Configurations, Ids, Journal, Queue, Wakes, WorkerPool
 from orchestrator.settings import ServerSettings
-from orchestrator.structs import read_annotations
 from orchestrator.turns import Turns
 
 
@@ -104,7 +103,6 @@ def _job_parts(
 
 def assemble(settings: ServerSettings, ports: Ports) -> Turns:
     """The turns on ports that are handed in."""
-    read_annotations()
     records, clock, journal = ports.records, ports.clock, ports.journal
     strategies, workers = ports.strategies, ports.workers
     aliases = LabelAliases(settings.aliases)

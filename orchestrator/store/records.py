@@ -31,6 +31,7 @@ from orchestrator.store.model import TRAIL, LabelSet, LabelSetView, Session, Sta
 from orchestrator.store.repositories import Repositories
 from orchestrator.store.tables import JOBS, KEPT_S, LABEL_SET_KEPT_S, SESSIONS, plain
 from orchestrator.store.waitlist import Waitlist
+from orchestrator.structs import read_annotations
 
 SHARDS = 16
 """Over how many keys the index of deadlines is spread. Source: 1,000 writes/s per partition key, DynamoDB quotas."""
@@ -48,6 +49,7 @@ class Records:
 
     def __init__(self, tables: Tables, shards: int = SHARDS) -> None:
         """`shards` may grow on a living stack, never shrink: entries under the higher ones would not be found."""
+        read_annotations()
         self._tables, self._shards = tables, shards
         self.leases, self.waitlist, self.repositories = Leases(tables), Waitlist(tables), Repositories(tables)
 

@@ -102,6 +102,18 @@ def test_it_is_asked_once_a_day_and_sooner_if_it_did_not_answer() -> None:
     assert tuple(catalogue) == CATALOGUE[:2]
 
 
+def test_which_types_fit_is_remembered_only_as_long_as_the_types_are() -> None:
+    request, nobodys = MachineRequest(), frozenset[str]()
+    few = fitting(CATALOGUE, request)[:2]
+    catalogue = Catalogue(few, lambda: CATALOGUE, at_once=True)
+    before = catalogue.fitting(request, nobodys)
+
+    assert catalogue.fitting(request, nobodys) is before == few
+    assert catalogue.fitting(request, frozenset({few[0].name})) == few[:1]
+    catalogue.renew(1000.0)
+    assert catalogue.fitting(request, nobodys) == fitting(CATALOGUE, request) != before
+
+
 def test_an_empty_answer_is_no_reason_to_serve_nobody() -> None:
     catalogue = Catalogue(CATALOGUE, tuple, renew_at=1.0)
 

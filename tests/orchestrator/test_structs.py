@@ -40,14 +40,16 @@ print(ends)
 RECORDS = """
 from functools import partial
 from orchestrator.store.kinds import HistoryEntry
+from orchestrator.jobs.records import JobRecords
 from orchestrator.store.records import read_item
 from orchestrator.store.tables import plain
 from simulation.examples import a_job, a_launch, a_session
-from simulation.world import World
+from simulation.clock import VirtualTime
+from simulation.tables import MemoryTables
 told = (HistoryEntry(at=1.0, what="said"),)
 RECORDS = (a_launch(failures=told), a_session(failures=told), a_job())
 USES = [partial(read_item, type(one), plain(one)) for one in RECORDS]
-World()
+JobRecords(MemoryTables(VirtualTime()))
 """
 DELIVERIES = """
 import json

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.github.context import RunnerKeys
 from sandbox.github.records import JobRecord, Refusal, RunnerRecord, RunRecord
 from sandbox.github.server import StandInGitHub
 from sandbox.github.state import GitHubState
@@ -628,3 +629,14 @@ def test_a_job_that_its_runner_never_takes_waits_again_for_another(github: Stand
 
     assert given is run.jobs[0] and github.state.next_job(other.session, PATIENCE_S) is given
     github.state.requeued_after_s = 60.0
+
+
+def test_registrations_one_after_the_other_have_different_keys() -> None:
+    keys = RunnerKeys()
+    keys.make()
+    keys.make()
+
+    given = [keys.get() for _ in range(2 * keys.DIFFERENT)]
+
+    assert len(set(map(id, given[: keys.DIFFERENT]))) == keys.DIFFERENT
+    assert given[keys.DIFFERENT :] == given[: keys.DIFFERENT]
