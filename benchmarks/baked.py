@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from benchmarks import release
+from benchmarks import peers, release
 from benchmarks.figures import Figure, in_turns
 from benchmarks.stage import TREE, Stage, Started, agent, final_word, peer, start
 
@@ -49,7 +49,7 @@ def measure(stage: Stage) -> tuple[list[Figure], dict[str, Any]]:
             with stage.fresh() as place:
                 script, environment = str(release.baked(place / "opt") / "run.sh"), stage.environment(place)
                 command = run(script)
-                life = start(command, place, environment) if command else peer("boto3_start", place, environment, script)
+                life = start(command, place, environment) if command else peer(peers.boto3_start, place, environment, script)
                 life.finish()
                 return 1_000 * (life.exec_at() - life.began_at)
 

@@ -138,7 +138,7 @@ def burst(number: int, *, sets: int = 1) -> dict[str, float]:
     )  # fmt: skip
     loops = Loops(journal, 1)
     loops.reconcile_woken("reconciler", wake_queue, turns.on_wake, RECONCILERS)
-    loops.consume("jobs", jobs, lambda m: turns.on_job_event(msgspec.json.decode(m.body, type=JobEvent)), CONSUMERS)  # type: ignore[arg-type]
+    loops.consume("jobs", jobs, lambda m: turns.on_job_event(msgspec.json.decode(m.body, type=JobEvent)), CONSUMERS)
     began_s = time.monotonic()
     senders = [threading.Thread(target=_deliver, args=(turns, range(at, number, 8), sets)) for at in range(8)]
     for sender in senders:
@@ -274,8 +274,8 @@ def section(found: dict[str, Any]) -> str:
     ]
     lines += _on_the_cloud(found)
     few, many = found["turns"]
-    head = [f"{told[0]['finished']:,} records: {what}" for told in (few, many) for what in ("calls", "items examined")]
-    lines += [f"| one turn beside | {' | '.join(head)} |", "|---|---|---|---|---|"]
+    columns = [f"{told[0]['finished']:,} records: {what}" for told in (few, many) for what in ("calls", "items examined")]
+    lines += [f"| one turn beside | {' | '.join(columns)} |", "|---|---|---|---|---|"]
     lines += [
         f"| {one['turn']} | {one['calls']} | **{one.get('examined', 0)}** | {other['calls']} | **{other.get('examined', 0)}** |"
         for one, other in zip(few, many, strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import children
+from benchmarks import children, peers
 from benchmarks.figures import Figure, in_turns, percentile
 from benchmarks.stage import Stage, agent, final_word, peer, start
 
@@ -79,7 +79,7 @@ def _shipped(stage: Stage) -> Figure:
             run = children.python(place / "opt", children.BURST, lines=SHIPPED_LINES)
             environment = stage.environment(place)
             before = _children_cpu_s()
-            life = agent(place, environment) if side == "agent" else peer("forward", place, environment, str(run))
+            life = agent(place, environment) if side == "agent" else peer(peers.forward, place, environment, str(run))
             life.finish()
             record = stage.record()
             batches = [batch for batch in record["batches"] if batch["stamps"]]
@@ -106,7 +106,7 @@ def _delayed(stage: Stage) -> list[Figure]:
                 home / "opt", children.PACED, quiet_s=2.0, flood_s=QUIET_FOR_S, lines=QUIET_LINES, ticks=QUIET_LINES
             )
             environment = stage.environment(home)
-            lives.append(agent(home, environment) if side == "agent" else peer("forward", home, environment, str(run)))
+            lives.append(agent(home, environment) if side == "agent" else peer(peers.forward, home, environment, str(run)))
         for life in lives:
             life.finish()
         # told apart by stream: the agent's is named after the instance

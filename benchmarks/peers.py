@@ -26,7 +26,7 @@ def forward(run: str) -> None:
     handler.close()
 
 
-def farewell(run: str) -> None:
+def shutdown(run: str) -> None:
     """As `forward`, then say so on the queue and terminate the instance, each with a boto3 client made when it is needed."""
     import boto3
 
@@ -79,7 +79,7 @@ def _read_lines(run: str, logger: Any) -> None:
             logger.info("%s", line.rstrip("\n"))
 
 
-PEERS: dict[str, Any] = {"boto3_start": boto3_start, "forward": forward, "farewell": farewell, "copy": copy, "clients": clients}
+PEERS: dict[str, Any] = {peer.__name__: peer for peer in (boto3_start, forward, shutdown, copy, clients)}
 
 if __name__ == "__main__":
     PEERS[sys.argv[1]](*sys.argv[2:])

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def turns(finished: int) -> list[dict[str, Any]]:
         tables = DynamoTables(clients, {JOBS: f"{STACK}-jobs", SESSIONS: f"{STACK}-sessions"})
         made = twin.replica(tables=tables, ids=SystemIds())
         found = []
-        acts = {
+        acts: dict[str, Callable[[], object]] = {
             "a delivery and its launch": lambda: made.on_wake([_key(made, examples.an_event(job_id="new"))]),
             "the sweep": made.on_sweep, "the tick": made.on_tick, "the backfill": made.on_backfill,
             "a pause and its end": lambda: [made.pause(paused=on) for on in (True, False)],

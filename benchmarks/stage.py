@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,9 +127,9 @@ def agent(place: Path, environment: dict[str, str]) -> Started:
     return start([sys.executable, "-m", "agent"], place, environment)
 
 
-def peer(which: str, place: Path, environment: dict[str, str], *words: str) -> Started:
+def peer(which: Callable[..., None], place: Path, environment: dict[str, str], *words: str) -> Started:
     """One of the alternatives in `benchmarks.peers`."""
-    return start([sys.executable, str(TREE / "benchmarks" / "peers.py"), which, *words], place, environment)
+    return start([sys.executable, str(TREE / "benchmarks" / "peers.py"), which.__name__, *words], place, environment)
 
 
 def final_word(record: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from statistics import median
 
 import psutil
 
-from benchmarks import children
+from benchmarks import children, peers
 from benchmarks.figures import Figure
 from benchmarks.stage import Stage, Started, agent, peer
 
@@ -35,8 +35,8 @@ def measure(stage: Stage) -> list[Figure]:
     """Agent, watchtower and a bare copy, in turns, over the same child."""
     sides: dict[str, Callable[[Path, dict[str, str], str], Started]] = {
         "agent": lambda place, environment, _: agent(place, environment),
-        WATCHTOWER: lambda place, environment, run: peer("forward", place, environment, run),
-        COPY: lambda place, environment, run: peer("copy", place, environment, run),
+        WATCHTOWER: lambda place, environment, run: peer(peers.forward, place, environment, run),
+        COPY: lambda place, environment, run: peer(peers.copy, place, environment, run),
     }
     idle: dict[str, list[float]] = {side: [] for side in sides}
     flood: dict[str, list[float]] = {side: [] for side in sides}
@@ -110,7 +110,7 @@ def _clients(stage: Stage) -> dict[tuple[str, ...], float]:
     taken: dict[tuple[str, ...], float] = {}
     for services in (("logs", "sqs"), ("logs", "sqs", "ec2")):
         with stage.fresh() as place:
-            peer("clients", place, stage.environment(place), *services).finish()
+            peer(peers.clients, place, stage.environment(place), *services).finish()
             taken[services] = round(float((place / "rss").read_text(encoding="ascii")) / 1024, 1)
     return taken
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from benchmarks import children
+from benchmarks import children, peers
 from benchmarks.figures import Figure, in_turns
 from benchmarks.stage import Stage, agent, peer
 
@@ -28,7 +28,7 @@ def measure(stage: Stage) -> list[Figure]:
         with stage.fresh() as place:
             run = children.shell(place / "opt", children.JOB, seconds=seconds)
             environment = stage.environment(place)
-            begun = agent(place, environment) if side == "agent" else peer("shutdown", place, environment, str(run))
+            begun = agent(place, environment) if side == "agent" else peer(peers.shutdown, place, environment, str(run))
             begun.finish()
             calls = stage.record()["calls"]
             arrived = next(at for at, action, detail in calls if action == "TerminateInstances" and detail != "dry")

@@ -102,7 +102,7 @@ class AgentHarness:
 
     def live(self, **extra: str | None) -> Agent:
         """One whole life."""
-        with self.agent(**extra) as agent:
+        with self.agent(None, **extra) as agent:
             agent.process.wait(600)
         return agent
 
