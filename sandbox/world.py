@@ -230,11 +230,10 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
                 return run  # asked last: a re-run may have begun while we looked
             if not sessions and all(job.conclusion in ("skipped", "cancelled") for job in run.jobs):
                 return run
-        if now_s > (closing_s or still_since_s + STALLED_S) or up.ended_by_itself():
+        ended = up.ended_by_itself()
+        if ended or now_s > (closing_s or still_since_s + STALLED_S):
             stuck = ", ".join(f"{s.session_id} is {s.state.value}" for s in up.sessions() if s.state is not SessionState.CLOSED)
             log = (up.root / "orchestrator.log").read_text(encoding="utf-8")[-LOG_TAIL:]
             picture_now = ", ".join(f"{job.plan.name} {job.status}" for job in run.jobs)
-            raise TimeoutError(
-                f"{up.ended_by_itself() or stuck or NOT_BEGUN}; {picture_now}. The end of the orchestrator's log:\n{log}"
-            )
+            raise TimeoutError(f"{ended or stuck or NOT_BEGUN}; {picture_now}. The end of the orchestrator's log:\n{log}")
         time.sleep(0.1)

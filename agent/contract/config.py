@@ -105,7 +105,7 @@ def write_config(config: RunnerConfig) -> str:
 
 @cache
 def _fields() -> tuple[msgspec.structs.FieldInfo, ...]:
-    """Of a configuration. Kept: msgspec compiles all annotations anew at each asking."""
+    """The fields of a configuration, asked for once: msgspec compiles all annotations anew at each asking."""
     return msgspec.structs.fields(RunnerConfig)
 
 

@@ -40,7 +40,7 @@ PAGE = 100
 
 @lru_cache(maxsize=16)
 def _signing_key(pem: str) -> Any:
-    """Read once for each App: reading a key checks its primes, which takes a hundred times as long as signing with it."""
+    """The key in `pem`, read once for each App: reading checks its primes, which takes a hundred times as long as signing."""
     import jwt
 
     return jwt.get_algorithm_by_name("RS256").prepare_key(pem)
@@ -175,8 +175,8 @@ class GitHubWire:
         return known
 
     def signed(self) -> str:
-        """The App's own JWT, good for some minutes. Imported here: the commands that only look at records sign nothing."""
-        import jwt
+        """The App's own JWT, good for some minutes."""
+        import jwt  # late: the commands that only look at records sign nothing, and cryptography takes a tenth of a second
 
         now = int(self._clock.now())
         claims = {"iss": self._app_id, "iat": now - BACKDATED_S, "exp": now - BACKDATED_S + JWT_S}
