@@ -68,7 +68,7 @@ class Clock(Protocol):
         """Seconds that only ever grow, also while the machine's wall clock is set."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
+        """The time of the wall clock, in UTC."""
 
     def pause(self, seconds: float) -> None:
         """Let that much time pass; for the pauses between tries of one background task only."""

@@ -76,7 +76,7 @@ class Bodies(Protocol):
         """An instance was terminated."""
 
     def stop(self) -> None:
-        """End all machines."""
+        """End all machines of this cloud."""
 
     def console(self, instance_id: str) -> str:
         """What the machine printed."""

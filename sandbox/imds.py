@@ -52,7 +52,7 @@ class Metadata:
         self.on = False
 
     def stop(self) -> None:
-        """Stop answering."""
+        """Stop the server: nothing is answered any more."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -60,7 +60,7 @@ class Metadata:
 def _handler(metadata: Metadata) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
-            """A session token."""
+            """A session token, as IMDSv2 gives it."""
             if not metadata.on:
                 return self._reply(403, "")
             if self.path != "/latest/api/token":

@@ -1,7 +1,8 @@
 """moto, quicker where a thousand machines are too many for it: the same answers, found without looking through everything.
 
-It looks through the tags of all resources for those of one, through its own folders for each call's service, sorts a table's
-every item for each query, and looks in each attribute of an item for each of the ten types under each spelling.
+It looks through the tags of all resources for those of one, through its own folders for each call's service, through its own
+classes for each call's method, sorts a table's every item for each query, and looks in each attribute of an item for each of the
+ten types under each spelling.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from moto.core import errors, responses, utils
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
@@ -23,6 +25,10 @@ from moto.server import DomainDispatcherApplication, create_backend_app  # type:
 
 os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
 """moto makes 1,300 images of Amazon's whenever its EC2 begins anew. Source: moto/settings.py."""
+_METHODS, _SPELLED = cache(utils.method_names_from_class), cache(utils.camelcase_to_underscores)
+_ERRORS = cache(errors.ErrorLookupFactory)
+"""What moto works out for each call though it is the same for each: a class's methods, an action's name as a method's, a
+service's errors."""
 _WILD = frozenset("*?[]\\")
 """Of an id that is a pattern: moto's own way answers it."""
 
@@ -32,6 +38,12 @@ class Dispatcher(DomainDispatcherApplication):
 
     def __init__(self) -> None:
         SERVICE_SPECIFIC_SERIALIZERS["dynamodb"] = {"json": AttributeSerializer}
+        for module, name, remembered in (
+            (responses, "method_names_from_class", _METHODS),
+            (responses, "camelcase_to_underscores", _SPELLED),
+            (errors, "ErrorLookupFactory", _ERRORS),
+        ):
+            setattr(module, name, remembered)
         super().__init__(create_backend_app)
         self._backend_of = cache(super().get_backend_for_host)
 
@@ -88,7 +100,7 @@ class _Tables:
         self._table.items = defaultdict(dict, {key: _with(keys, of) for key, of in there.items()})
 
     def get_table(self, _: str) -> Table:
-        """The table of that name."""
+        """The one table, whatever name is asked for."""
         return self._table
 
 

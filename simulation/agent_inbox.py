@@ -137,7 +137,7 @@ class VirtualJournal:
             plant()
 
     def hide(self, *secrets: Secret) -> None:
-        """Remember a secret."""
+        """Remember a secret that no line may show."""
         self._secrets += [secret.reveal() for secret in secrets]
 
     def cleaned(self, text: str) -> str:

@@ -108,7 +108,7 @@ class VirtualMachine:
         return self.switch_by_default
 
     def power_off(self, command: tuple[str, ...]) -> int:
-        """Power the machine off."""
+        """Keep that the machine was powered off, and how; the answer is scripted."""
         self.power_offs.append((self.clock.age_s, command))
         return self.switch.next()
 

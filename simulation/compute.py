@@ -88,7 +88,7 @@ class MemoryCompute:
         return self.name
 
     def plan(self, wanted: Wanted, *, after: int | None = None, failure: FailureKind | None = None) -> Plan | None:
-        """One step."""
+        """The plan of a launch, of one step."""
         if after is not None:
             return None
         told = {"token": wanted.launch_id, "launch": wanted.launch_id, "sessions": wanted.sessions, "stack": self._stack}
@@ -115,7 +115,7 @@ class MemoryCompute:
                 yield self._seen(identity)
 
     def stop_session(self, handle: SessionHandle) -> bool:
-        """Terminate it."""
+        """Terminate the instance of a session."""
         one = self._service.instances.get(handle.instance)
         if one is None or one.state is not InstanceState.RUNNING:
             return False

@@ -16,7 +16,7 @@ class MemoryJournal:
     events: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def event(self, name: str, **fields: object) -> None:
-        """Keep one event."""
+        """Keep one event of the journal."""
         self.events.append((name, fields))
 
     @property
@@ -49,7 +49,7 @@ class InlineWorkerPool:
         return contextlib.nullcontext()
 
     def run_all(self, tasks: Sequence[Callable[[], object]]) -> list[Exception]:
-        """All tasks, in order."""
+        """Run all tasks in their order, on this thread."""
         return [failure for failure in map(failure_of, tasks) if failure is not None]
 
 

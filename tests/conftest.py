@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ from werkzeug.serving import make_server
 from sandbox import aws_models
 from simulation.clock import AgentClock
 from tests.agent import httpd
+from tests.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 REGION = "us-east-1"
 hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
@@ -52,6 +54,11 @@ class Moto:
             aws_access_key_id="testing",
             aws_secret_access_key="testing-secret-key",
         )
+
+
+def pytest_collection_finish() -> None:
+    """What collecting made lives to the end: whoever looks for garbage need not look through it again and again."""
+    gc.freeze()
 
 
 def pytest_configure() -> None:

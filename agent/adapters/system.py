@@ -32,7 +32,7 @@ class SystemClock:
         return time.monotonic()
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
+        """The time of the wall clock, in UTC."""
         return datetime.now(UTC)
 
     def pause(self, seconds: float) -> None:
@@ -44,7 +44,7 @@ class SystemClock:
         return random.random()
 
     def new_id(self) -> str:
-        """A random UUID as text."""
+        """A random UUID (version 4) as text."""
         return str(uuid.uuid4())
 
 

@@ -27,7 +27,7 @@ class Ec2Api:
             yield from (i for reservation in page["Reservations"] for i in reservation["Instances"])
 
     def terminate(self, instance_id: str) -> None:
-        """Terminate one instance."""
+        """Terminate one instance, by its id."""
         with translated(f"ec2:TerminateInstances {instance_id}"):
             self._clients.get("ec2").terminate_instances(InstanceIds=[instance_id])
 

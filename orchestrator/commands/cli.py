@@ -183,7 +183,7 @@ def pause(json: Json = False) -> None:
 
 
 def resume(json: Json = False) -> None:
-    """Launch machines again."""
+    """Launch machines again, after `pause` or `drain`."""
     _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=False)}], json=json)
 
 

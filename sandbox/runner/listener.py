@@ -16,9 +16,9 @@ from typing import Any
 
 from sandbox.runner.configure import configure, options
 from sandbox.runner.files import diagnostics
+from sandbox.runner.report import RESULTS
 from sandbox.runner.terminal import Leave, interrupted, is_true, load_environment, say, settings, stamp, stamped
 from sandbox.runner.wire import Refused, Service
-from sandbox.runner.worker import RESULTS
 
 UNLOAD_S = 30.0
 """Seconds SIGTERM leaves for winding down. Source: actions/runner `ExitOnUnloadTimeout`."""

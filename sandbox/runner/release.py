@@ -5,9 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import py_compile
 import sys
 import tarfile
+import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -101,11 +105,30 @@ def install(directory: Path, version: str = VERSION) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(mode)
+    for name, content in _compiled().items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
     for name, target in links().items():
         if not (directory / name).is_symlink():
             (directory / name).symlink_to(target)
     (directory / ".runs-fleet-version").write_text(version, encoding="utf-8")
     return directory
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> dict[str, bytes]:
+    """The byte code of the stand-in for the Python that runs us: name -> content. An image has it; an archive's bytes must not
+    depend on the process that made them, and byte code's do."""
+    made: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for module in MODULES:
+            place = Path(scratch) / "compiled"
+            py_compile.compile(
+                str(HERE / module), str(place), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+            )
+            made[cache_from_source(f"bin/standin/sandbox/runner/{module}")] = place.read_bytes()
+    return made
 
 
 def _shim(module: str, arguments: str, python: str) -> bytes:

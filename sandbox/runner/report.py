@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.runner.wire import Refused, exchange
 
+RESULTS = {"Succeeded": 100, "SucceededWithIssues": 101, "Failed": 102, "Canceled": 103, "Skipped": 104, "Abandoned": 105}
+"""A job's result -> the worker's exit code."""
 
-@dataclass
+
 class Step:
     """One step and what became of it."""
 
-    number: int
-    spec: dict[str, Any]
-    conclusion: str = ""
-    started_at: str = ""
-    completed_at: str = ""
-    lines: list[str] = field(default_factory=list)
+    def __init__(self, number: int, spec: dict[str, Any], started_at: str = "") -> None:
+        self.number, self.spec = number, spec
+        self.conclusion, self.started_at, self.completed_at = "", started_at, ""
+        self.lines: list[str] = []
 
     @property
     def name(self) -> str:

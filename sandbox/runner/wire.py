@@ -6,8 +6,6 @@ Source: the V2 flow of actions/runner as far as a life of one job needs it.
 from __future__ import annotations
 
 import base64
-import hashlib
-import http.client
 import json
 import time
 from typing import Any
@@ -57,6 +55,8 @@ class Service:
 
 def exchange(method: str, url: str, body: bytes, headers: dict[str, str], timeout_s: float = 65.0) -> tuple[int, Any]:
     """One HTTP call with a JSON answer. Raises: Refused for 4xx and 5xx, OSError."""
+    import http.client  # here: a runner that plays a scenario file needs none, and it is half of a start
+
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
@@ -78,6 +78,8 @@ def exchange(method: str, url: str, body: bytes, headers: dict[str, str], timeou
 
 def signed_jwt(claims: dict[str, Any], key: dict[str, str]) -> str:
     """RS256 with the numbers of `.credentials_rsaparams`. Source: RFC 7515, RFC 8017 (PKCS #1 v1.5)."""
+    import hashlib
+
     modulus, exponent = (int.from_bytes(base64.b64decode(key[name]), "big") for name in ("modulus", "d"))
     signing_input = ".".join(_segment(json.dumps(part).encode()) for part in ({"alg": "RS256", "typ": "JWT"}, claims))
     digest = _PKCS1_SHA256 + hashlib.sha256(signing_input.encode()).digest()

@@ -16,9 +16,8 @@ from typing import Any
 
 from sandbox.runner import expressions
 from sandbox.runner.files import diagnostics, now, pairs, pids
-from sandbox.runner.report import Step, report
+from sandbox.runner.report import RESULTS, Step, report
 
-RESULTS = {"Succeeded": 100, "SucceededWithIssues": 101, "Failed": 102, "Canceled": 103, "Skipped": 104, "Abandoned": 105}
 INTERRUPT_S, TERMINATE_S = 7.5, 2.5
 """Seconds a cancelled step gets after SIGINT and after SIGTERM. Source: actions/runner `ProcessInvoker`."""
 OUTPUT_HELD_S = 5.0

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from sandbox.imds import Metadata
 from sandbox.runner import release
 from tests.conftest import Moto
 from tests.integration.agent_harness import BRIEF, CHECKOUT, KEY, STRIKE, AgentHarness, blob
+from tests.sandbox.runner_driver import alive
+from tests.waiting import sooner_or_later
 
 GROUP = "/runs-fleet/agent"
 WRAPPED = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
@@ -232,7 +233,7 @@ def test_whatever_a_job_leaves_running_is_killed_at_every_end(harness: AgentHarn
 
     pid = int(Path(mark).read_text("utf-8"))
     assert "work.leftovers_killed" in agent.log
-    assert not Path(f"/proc/{pid}").exists()
+    assert not alive(pid)
 
 
 def test_the_listener_killed_is_a_failure_and_its_worker_is_not_left(harness: AgentHarness) -> None:
@@ -336,9 +337,7 @@ def test_a10_diagnostic_logs_are_kept_also_when_the_runner_is_killed(harness: Ag
     harness.play(f"trap '' INT TERM; touch {deaf}; while :; do sleep 0.05; done")
 
     with harness.agent(RUNS_FLEET_GRACE_SECONDS="0.1", RUNS_FLEET_LOGS_BUCKET="diagnostics") as agent:
-        while not deaf.exists():
-            assert agent.process.poll() is None, agent.log
-            time.sleep(0.02)
+        assert sooner_or_later(lambda: deaf.exists() or agent.process.poll() is not None) and deaf.exists(), agent.log
         agent.process.send_signal(signal.SIGTERM)
         agent.process.wait(600)
 
@@ -537,4 +536,4 @@ def test_a_registration_that_is_interrupted_leaves_no_process(harness: AgentHarn
         agent.process.wait(600)
 
     assert harness.word().status is Status.INTERRUPTED
-    assert not Path(f"/proc/{mark.read_text('utf-8').strip()}").exists()
+    assert not alive(int(mark.read_text("utf-8")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import pytest
 
 from sandbox.workflow import read_workflow
 from sandbox.world import World, play, world
+from tests.integration.commands import Commands
+from tests.waiting import sooner_or_later
 
-pytestmark = pytest.mark.xdist_group("operator")
-"""One process, one world."""
 COMMAND = Path(sys.executable).with_name("runs-fleet")
 WORKFLOW = """
 on: push
@@ -27,36 +26,40 @@ jobs:
 """
 
 
+class Operator:
+    """A sandbox in which one job was played to its end, and somebody who types."""
+
+    def __init__(self, up: World, commands: Commands) -> None:
+        assert up.stack is not None
+        self.up, self.environment, self._commands = up, up.stack.environment, commands
+
+    def typed(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._commands.typed(environment or self.environment, *words)
+
+    def told(self, *words: str) -> Any:
+        shown = self.typed(*words, "--json")
+        assert shown.returncode == 0, shown.stderr
+        return json.loads(shown.stdout)
+
+    @property
+    def job(self) -> str:
+        return str(next(iter(self.up.github.state.runs.values())).jobs[0].id)
+
+
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A sandbox in which one job was played to its end."""
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     root = tmp_path_factory.mktemp("operator")
     (root / "one.yml").write_text(WORKFLOW, "utf-8")
+    commands = Commands()
     with world(root) as made:
         made.serve()
         play(made, read_workflow(root / "one.yml"))
-        yield made
+        yield Operator(made, commands)
+    commands.close()
 
 
-def typed(up: World, *words: str) -> subprocess.CompletedProcess[str]:
-    assert up.stack is not None
-    return subprocess.run(
-        [str(COMMAND), *words], env=up.stack.environment, capture_output=True, text=True, timeout=600, check=False
-    )
-
-
-def told(up: World, *words: str) -> Any:
-    shown = typed(up, *words, "--json")
-    assert shown.returncode == 0, shown.stderr
-    return json.loads(shown.stdout)
-
-
-def job_of(up: World) -> str:
-    return str(next(iter(up.github.state.runs.values())).jobs[0].id)
-
-
-def test_explain_tells_the_whole_life_of_a_job(up: World) -> None:
-    shown = typed(up, "explain", f"https://github.com/octo/sandbox/actions/runs/1/job/{job_of(up)}")
+def test_explain_tells_the_whole_life_of_a_job(operator: Operator) -> None:
+    shown = operator.typed("explain", f"https://github.com/octo/sandbox/actions/runs/1/job/{operator.job}")
 
     assert shown.returncode == 0, shown.stderr
     lines = [line.split("  ", 2)[-1] for line in shown.stdout.splitlines()[1:]]
@@ -65,49 +68,44 @@ def test_explain_tells_the_whole_life_of_a_job(up: World) -> None:
     assert "waits for" not in shown.stdout
 
 
-def test_explain_as_json_has_the_same_lines(up: World) -> None:
-    found = told(up, "explain", job_of(up))
+def test_explain_as_json_has_the_same_lines(operator: Operator) -> None:
+    found = operator.told("explain", operator.job)
 
     assert found["job"]["conclusion"] == "success" and found["waits_for"] == ""
     assert [line["at"] for line in found["lines"]] == sorted(line["at"] for line in found["lines"])
 
 
 @pytest.mark.parametrize(("job", "words"), [("999999", "no job 999999 is known"), ("build", "expected its id, or a URL")])
-def test_a_job_that_is_not_known_is_said_with_what_to_do(up: World, job: str, words: str) -> None:
-    shown = typed(up, "explain", job)
+def test_a_job_that_is_not_known_is_said_with_what_to_do(operator: Operator, job: str, words: str) -> None:
+    shown = operator.typed("explain", job)
 
     assert shown.returncode == 1 and words in shown.stderr
 
 
-def test_what_ran_is_listed(up: World) -> None:
-    (job,) = told(up, "jobs", "--all")
-    (session,) = told(up, "sessions", "--all")
+def test_what_ran_is_listed(operator: Operator) -> None:
+    (job,) = operator.told("jobs", "--all")
+    (session,) = operator.told("sessions", "--all")
 
-    assert (job["job"], job["conclusion"], session["job"], session["state"]) == (job_of(up), "success", job_of(up), "closed")
-    assert told(up, "sessions") == told(up, "jobs") == []
+    assert (job["job"], job["conclusion"], session["job"], session["state"]) == (operator.job, "success", operator.job, "closed")
+    assert operator.told("sessions") == operator.told("jobs") == []
 
 
-def test_machines_are_made_before_they_are_asked_for_and_ended_by_hand(up: World) -> None:
-    told(up, "launch", "octo/sandbox", "runs-fleet=2")
-    until_s = time.monotonic() + 600.0
-    while not up.cloud.instances.machines and time.monotonic() < until_s:
-        time.sleep(0.1)
-    told(up, "pause")
-    (session,) = told(up, "sessions")
+def test_machines_are_made_before_they_are_asked_for_and_ended_by_hand(operator: Operator) -> None:
+    operator.told("launch", "octo/sandbox", "runs-fleet=2")
+    assert sooner_or_later(lambda: operator.up.cloud.instances.machines)
+    operator.told("pause")
+    (session,) = operator.told("sessions")
 
-    (ended,) = told(up, "terminate", session["session"])
+    (ended,) = operator.told("terminate", session["session"])
 
     assert ended["status"] == "interrupted dismissed"
-    while up.cloud.instances.machines and time.monotonic() < until_s:
-        time.sleep(0.1)
-    assert not up.cloud.instances.machines
-    assert told(up, "drain") == [] and told(up, "resume") == [{"paused": False}]
+    assert sooner_or_later(lambda: not operator.up.cloud.instances.machines)
+    assert operator.told("drain") == [] and operator.told("resume") == [{"paused": False}]
 
 
-def test_the_auditor_runs_with_credentials_and_the_stacks_name_alone(up: World) -> None:
-    assert up.stack is not None
+def test_the_auditor_runs_with_credentials_and_the_stacks_name_alone(operator: Operator) -> None:
     named = ("PATH", "HOME", "RUNS_FLEET_STACK_ID")
-    few = {name: value for name, value in up.stack.environment.items() if name.startswith("AWS_") or name in named}
+    few = {name: value for name, value in operator.environment.items() if name.startswith("AWS_") or name in named}
 
     shown = subprocess.run([str(COMMAND), "audit"], env=few, capture_output=True, text=True, timeout=600, check=False)
 
@@ -124,11 +122,10 @@ SECRETS = (
 
 
 @pytest.mark.parametrize("word", ["jobs", "sessions"])
-def test_who_only_looks_needs_no_secret(up: World, word: str) -> None:
-    assert up.stack is not None
-    few = {name: value for name, value in up.stack.environment.items() if name not in SECRETS}
+def test_who_only_looks_needs_no_secret(operator: Operator, word: str) -> None:
+    few = {name: value for name, value in operator.environment.items() if name not in SECRETS}
 
-    shown = subprocess.run([str(COMMAND), word, "--all"], env=few, capture_output=True, text=True, timeout=600, check=False)
+    shown = operator.typed(word, "--all", **few)
 
     assert (shown.returncode, shown.stderr) == (0, "")
 
@@ -142,24 +139,23 @@ def test_who_only_looks_needs_no_secret(up: World, word: str) -> None:
         (["terminate", "s-nobody"], "no session s-nobody is open"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line_and_fails(up: World, words: list[str], expected: str) -> None:
-    shown = typed(up, *words)
+def test_what_cannot_be_done_is_said_in_one_line_and_fails(operator: Operator, words: list[str], expected: str) -> None:
+    shown = operator.typed(*words)
 
     assert shown.returncode == 1 and expected in shown.stderr
     assert len(shown.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("word", ["sessions", "audit"])
-def test_without_aws_one_line_says_what_is_missing(up: World, word: str, tmp_path: Path) -> None:
-    assert up.stack is not None
-    bare = {name: value for name, value in up.stack.environment.items() if not name.startswith("AWS_")}
+def test_without_aws_one_line_says_what_is_missing(operator: Operator, word: str, tmp_path: Path) -> None:
+    bare = {name: value for name, value in operator.environment.items() if not name.startswith("AWS_")}
     nowhere = {
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
         "AWS_CONFIG_FILE": str(tmp_path),
     }
 
-    shown = subprocess.run([str(COMMAND), word], env=bare | nowhere, capture_output=True, text=True, timeout=600, check=False)
+    shown = operator.typed(word, **bare, **nowhere)
 
     assert shown.returncode == 1 and "region" in shown.stderr
     assert len(shown.stderr.splitlines()) == 1

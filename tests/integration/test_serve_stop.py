@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import requests
 
 from sandbox.world import World, world
+from tests.waiting import sooner_or_later
 
 
 @pytest.fixture
@@ -43,9 +43,7 @@ def test_s10_it_is_not_ready_any_more_but_answers_until_nobody_sends_and_ends_by
     before = ready(up)
 
     up.server.send_signal(signal.SIGTERM)
-    until_s = time.monotonic() + 3
-    while ready(up) != 503 and time.monotonic() < until_s:
-        time.sleep(0.02)
+    sooner_or_later(lambda: ready(up) == 503)
     meanwhile = (ready(up), delivered(up))
     code = up.server.wait(600)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from sandbox.world import CloudClients
 from simulation.clock import MORNING
 from simulation.examples import some_settings
 from simulation.world import World
+from tests.waiting import sooner_or_later
 
 MOST_STEPS = 20
 """No fallback has more."""
@@ -100,12 +100,12 @@ def end(strategy: Compute) -> None:
 
 def is_gone(compute: Compute, handle: SessionHandle) -> bool:
     """Whether an instance goes soon, and the strategy says so."""
-    until_s = time.monotonic() + 600.0
-    while (found := compute.poll_sessions([handle]).get(handle)) and time.monotonic() < until_s:
-        if found.state == "terminated":
-            return True
-        time.sleep(0.01)
-    return found is None
+
+    def gone() -> bool:
+        found = compute.poll_sessions([handle]).get(handle)
+        return found is None or found.state == "terminated"
+
+    return sooner_or_later(gone)
 
 
 @dataclass(frozen=True)

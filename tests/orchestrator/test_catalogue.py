@@ -19,7 +19,6 @@ from orchestrator.compute.ec2.catalogue import (
     Catalogue,
     InstanceType,
     fitting,
-    instance_type,
     rows,
     snapshot,
 )
@@ -30,7 +29,6 @@ from orchestrator.store.request import MachineRequest
 from orchestrator.store.resources import Resources
 from simulation.examples import an_event, some_wanted
 from simulation.world import World
-from tests.conftest import Moto
 
 CATALOGUE = snapshot(SNAPSHOT.read_text("utf-8"))
 
@@ -58,13 +56,6 @@ def test_the_operators_own_list_bounds_the_choice() -> None:
     found = fitting(CATALOGUE, MachineRequest(), frozenset({"m7i.large", "m7i.48xlarge", "t3.large"}))
 
     assert [it.name for it in found] == ["m7i.large", "t3.large"]
-
-
-def test_a_catalogue_is_made_of_what_ec2_describes(moto: Moto) -> None:
-    pages = moto.client("ec2").get_paginator("describe_instance_types").paginate()
-    described = [one for page in pages for one in page["InstanceTypes"]]
-
-    assert [instance_type(row) for row in rows(described)] == list(CATALOGUE)
 
 
 @pytest.mark.parametrize(("step", "first"), [(0, "m7i.xlarge"), (2, "m6i.xlarge")])

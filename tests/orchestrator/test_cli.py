@@ -35,8 +35,8 @@ class Typist:
     """An operator of a stack. `records`: all that the stack remembers; `moto`: its AWS."""
 
     def __init__(self, moto: Moto) -> None:
-        self.moto, self.records = moto, JobRecords(dynamo())
-        self.environment = {**REQUIRED_ENVIRONMENT, **TABLES}
+        self.moto, self.records = moto, JobRecords(dynamo(), 3)
+        self.environment = {**REQUIRED_ENVIRONMENT, **TABLES, "RUNS_FLEET_INDEX_SHARDS": "3"}
 
     def types(self, *words: str, **environment: str | None) -> Result:
         """What the command says, and its exit code."""

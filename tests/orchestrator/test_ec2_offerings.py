@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.ec2_offerings import SOLD, Ec2Offerings
-from orchestrator.compute.ec2.catalogue import InstanceType, fitting, shipped_types
+from orchestrator.compute.ec2.catalogue import SNAPSHOT, InstanceType, fitting, instance_type, rows, shipped_types, snapshot
 from orchestrator.errors import ServiceFailed, Throttled
 from orchestrator.store.request import MachineRequest
 from tests.answering import Answering, Asked
@@ -25,11 +25,34 @@ ZONES = ("us-east-1a", "us-east-1b")
 
 
 class Patient(Clients):
-    """Clients that wait long: the list of all types is some megabytes, and a busy machine takes its time to make it."""
+    """Clients that wait long and ask EC2 once: its list of all types is some megabytes, which take their time."""
+
+    def __init__(self) -> None:
+        self.listed: dict[str, list[dict[str, Any]]] = {}
 
     def get(self, service: str, region: str | None = None) -> Any:
         """A client of its own for each call."""
-        return boto3.client(service, region_name=region, config=Config(read_timeout=300))
+        client = boto3.client(service, region_name=region, config=Config(read_timeout=300))
+        return client if service == "pricing" else Asking(client, self.listed)
+
+
+class Asking:
+    """A client whose lists are kept: list and what was wanted -> pages. When it was asked makes no difference."""
+
+    def __init__(self, client: Any, listed: dict[str, list[dict[str, Any]]]) -> None:
+        self._client, self._listed, self._name = client, listed, ""
+
+    def get_paginator(self, name: str) -> Asking:
+        """The list of this name."""
+        self._name = name
+        return self
+
+    def paginate(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Its pages."""
+        key = json.dumps([self._name, {name: value for name, value in wanted.items() if name != "StartTime"}])
+        if key not in self._listed:
+            self._listed[key] = list(self._client.get_paginator(self._name).paginate(**wanted))
+        return self._listed[key]
 
 
 def product(name: str, usd: str, unit: str = "Hrs") -> str:
@@ -67,31 +90,43 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> Iterator[Prices]:
 
 @dataclass(frozen=True)
 class Unpriced:
-    """What was told where money is not limited, and what the price list was asked meanwhile."""
+    """What was told where money is not limited, and what the price list was asked meanwhile. `clients` have EC2's lists."""
 
     types: tuple[InstanceType, ...]
     asked: list[dict[str, Any]]
+    clients: Patient
+
+    @property
+    def described(self) -> list[dict[str, Any]]:
+        """Each type as EC2 describes it."""
+        return [one for pages in self.clients.listed.values() for page in pages for one in page.get("InstanceTypes", ())]
 
 
 @pytest.fixture(scope="module")
 def unpriced(moto_server: str) -> Iterator[Unpriced]:
     """Asked for once: the list of all types is some megabytes."""
-    price_list = Prices()
+    price_list, clients = Prices(), Patient()
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {**Moto(moto_server).environment, "AWS_ENDPOINT_URL_PRICING": price_list.server.url}.items():
             environment.setenv(name, value)
-        yield Unpriced(Ec2Offerings(Patient(), "us-east-1", ZONES, priced=False).types(), price_list.asked)
+        yield Unpriced(Ec2Offerings(clients, "us-east-1", ZONES, priced=False).types(), price_list.asked, clients)
     price_list.server.stop()
 
 
-def test_types_come_with_the_zones_they_are_offered_in_and_with_their_price(moto: Moto, prices: Prices) -> None:
-    types = {it.name: it for it in Ec2Offerings(Patient(), "us-east-1", ZONES, priced=True).types()}
+def test_types_come_with_the_zones_they_are_offered_in_and_with_their_price(
+    moto: Moto, prices: Prices, unpriced: Unpriced
+) -> None:
+    types = {it.name: it for it in Ec2Offerings(unpriced.clients, "us-east-1", ZONES, priced=True).types()}
 
     assert (types["m7i.large"].cpus, types["m7i.large"].ram_gib, types["m7i.large"].usd) == (2, 8.0, 0.1008)
     assert (types["c7i.xlarge"].usd, types["c7i.large"].usd) == (0.1785, 0.0)
     assert all(it.zones and set(it.zones) <= set(ZONES) for it in types.values())
     told = {one["Field"]: one["Value"] for one in prices.asked[0]["Filters"]}
     assert told == {**SOLD, "regionCode": "us-east-1"} and len(prices.asked) == 2
+
+
+def test_a_catalogue_is_made_of_what_ec2_describes(unpriced: Unpriced) -> None:
+    assert [instance_type(row) for row in rows(unpriced.described)] == list(snapshot(SNAPSHOT.read_text("utf-8")))
 
 
 def test_spot_prices_are_those_of_the_cheapest_zone(unpriced: Unpriced) -> None:

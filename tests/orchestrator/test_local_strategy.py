@@ -18,6 +18,7 @@ from orchestrator.store.request import MachineRequest
 from orchestrator.store.resources import Resources
 from simulation.examples import some_wanted
 from tests.orchestrator.conformance import end, handles, is_gone, local_strategy
+from tests.waiting import sooner_or_later
 
 
 class ListedInstances:
@@ -186,14 +187,6 @@ def test_only_a_fault_of_ours_is_given_up_a_disk_may_be_mended(error: ServiceFai
     assert on_list(ListedInstances()).classify(error).kind is kind
 
 
-def waits(until: Callable[[], bool]) -> None:
-    """Until it has come to that; not for ever."""
-    until_s = time.monotonic() + 600.0
-    while not until():
-        assert time.monotonic() < until_s, "it never came to that"
-        time.sleep(0.01)
-
-
 def test_a_local_instance_begins_once_whoever_asks_and_however_often(tmp_path: Path) -> None:
     """Two replicas of one machine, and an orchestrator that was killed in between, are other objects on the same directory."""
     script = "echo began >> $HOME/../count; exec sleep 300"
@@ -203,7 +196,7 @@ def test_a_local_instance_begins_once_whoever_asks_and_however_often(tmp_path: P
 
     assert len({tuple(one) for one in found}) == 1
     count = tmp_path / "instances" / found[0][0].instance / "count"
-    waits(count.exists)
+    assert sooner_or_later(count.exists)
     time.sleep(0.2)
     assert count.read_text("ascii") == "began\n"
     end(strategies[0])
@@ -214,7 +207,7 @@ def test_a_local_instance_gets_what_makes_it_itself_and_nothing_of_ours(tmp_path
     strategy = local_strategy(tmp_path, "env")
 
     (handle,) = started(strategy)
-    waits(lambda: strategy.poll_sessions([handle])[handle].state == "terminated")
+    assert sooner_or_later(lambda: strategy.poll_sessions([handle])[handle].state == "terminated")
 
     told = dict(line.split("=", 1) for line in strategy.console_tail(handle).splitlines() if "=" in line)
     assert (told["RUNS_FLEET_INSTANCE_ID"], told["RUNS_FLEET_POWER_OFF"]) == (handle.instance, "true")
@@ -230,7 +223,8 @@ def test_no_more_local_instances_than_there_are_slots_and_that_is_no_outage(tmp_
     answer = strategy.start_sessions(plan.request, {}, sent_before=False)
 
     assert (len(answer.instances), answer.reasons) == (1, ("InsufficientSlots: this machine has 3",))
-    waits(lambda: strategy.poll_sessions([first[0]])[first[0]].state == "running")  # before that it may come once more
+    # before it runs it may come once more
+    assert sooner_or_later(lambda: strategy.poll_sessions([first[0]])[first[0]].state == "running")
     strategy.stop_session(first[0])
     assert is_gone(strategy, first[0]) and len(started(strategy, launch_id="l-3")) == 1
     end(strategy)
@@ -239,7 +233,7 @@ def test_no_more_local_instances_than_there_are_slots_and_that_is_no_outage(tmp_
 def test_a_local_instance_that_does_not_go_when_asked_is_killed_by_somebody_who_needs_nobody(tmp_path: Path) -> None:
     strategy = local_strategy(tmp_path, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done", polite_s=0.5)
     (handle,) = started(strategy)
-    waits(lambda: "up" in strategy.console_tail(handle))
+    assert sooner_or_later(lambda: "up" in strategy.console_tail(handle))
 
     strategy.stop_session(handle)
 
@@ -251,14 +245,14 @@ def test_a_local_instance_that_is_stopped_before_it_begins_never_does(tmp_path: 
     strategy = local_strategy(tmp_path)
     (handle,) = started(strategy)
     place = tmp_path / "instances" / handle.instance
-    waits((place / "begun").exists)
+    assert sooner_or_later((place / "begun").exists)
     strategy.stop_session(handle)
     assert is_gone(strategy, handle)
     (place / "begun").unlink()
 
     started(strategy, sent_before=True)
 
-    waits((place / "begun").exists)
+    assert sooner_or_later((place / "begun").exists)
     assert is_gone(strategy, handle)
 
 

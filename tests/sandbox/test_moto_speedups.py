@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core import DEFAULT_ACCOUNT_ID, errors, responses, utils
 from moto.core.serialize import JSONSerializer, XFormedAttributePicker, get_serializer_class
 from moto.core.utils import get_service_model
 from moto.dynamodb.models import dynamodb_backends
+from moto.dynamodb.responses import DynamoHandler
 from moto.ec2.models import EC2Backend
+from moto.ec2.responses import EC2Response
+from moto.sqs.responses import SQSResponse
 
 from sandbox.moto_speedups import AttributeSerializer, Dispatcher, quicken, quicken_queries
 
@@ -142,3 +145,19 @@ def test_dynamodb_is_asked_through_it() -> None:
     Dispatcher()
 
     assert get_serializer_class("dynamodb", "json") is AttributeSerializer
+
+
+def test_what_moto_works_out_for_each_call_is_worked_out_once_and_is_the_same() -> None:
+    Dispatcher()
+
+    for action in ("DescribeInstances", "CreateFleet", "TransactWriteItems", "GetBucketACL"):
+        assert responses.camelcase_to_underscores(action) == utils.camelcase_to_underscores(action)  # type: ignore[attr-defined]
+    for made in (EC2Response, DynamoHandler, SQSResponse):
+        first = responses.method_names_from_class(made)  # type: ignore[attr-defined]
+        assert first is responses.method_names_from_class(made)  # type: ignore[attr-defined]
+        assert first == utils.method_names_from_class(made)
+    sqs, dynamodb = get_service_model("sqs"), get_service_model("dynamodb")
+    remembered = [errors.ErrorLookupFactory().for_service(model) for model in (sqs, dynamodb, sqs)]
+    assert remembered[0] is remembered[2] is not remembered[1]
+    for found, code in ((remembered[0], "QueueDoesNotExist"), (remembered[1], "ConditionalCheckFailedException")):
+        assert found.from_code(code) is not None and remembered[0].from_code("NoSuchCode") is None
