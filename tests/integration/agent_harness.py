@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from agent.contract.messages import FinalWord, Message
 from agent.contract.names import parameter_name
@@ -105,6 +108,14 @@ class AgentHarness:
         with self.agent(None, **extra) as agent:
             agent.process.wait(600)
         return agent
+
+    def kill_what_is_left(self) -> bool:
+        """SIGKILL for all that was started here and is still there; whether there was any. A real machine would be off by now."""
+        left = [one for one in psutil.process_iter(["cmdline"]) if str(self.root) in " ".join(one.info["cmdline"] or ())]
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        return bool(left)
 
     def messages(self) -> list[Message]:
         return received(self.moto.client("sqs"), self.queue_url)

@@ -30,8 +30,10 @@ WRAPPED = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "a
 
 
 @pytest.fixture
-def harness(moto: Moto, tmp_path: Path) -> AgentHarness:
-    return AgentHarness(moto, tmp_path)
+def harness(moto: Moto, tmp_path: Path) -> Iterator[AgentHarness]:
+    made = AgentHarness(moto, tmp_path)
+    yield made
+    assert sooner_or_later(lambda: not made.kill_what_is_left()), "what an agent started outlives SIGKILL"
 
 
 @pytest.fixture
@@ -391,7 +393,6 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(harness: AgentHar
         agent.process.wait(600)
 
     assert harness.off.exists()
-    subprocess.run(["pkill", "-9", "-f", str(harness.runner_dir)], check=False)
 
 
 @pytest.mark.parametrize("phase", BRIEF)
