@@ -20,7 +20,7 @@ run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… 
 test boot-test: export PYTHONDONTWRITEBYTECODE =
 # The tests start some thousand processes: each would compile what it imports anew.
 test: $(READY)         ## every test that needs no root
-	$(BIN)/python -m pytest -n 5 --dist loadfile -m "not root"
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not root"
 
 boot-test: $(READY)    ## machines that really boot, as root: systemd, cloud-init, units, firewall (needs mmdebstrap, systemd-nspawn, nft, qemu)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m root $(ONLY)
