@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -50,12 +51,10 @@ class Operator:
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     root = tmp_path_factory.mktemp("operator")
     (root / "one.yml").write_text(WORKFLOW, "utf-8")
-    commands = Commands()
-    with world(root) as made:
+    with contextlib.closing(Commands()) as commands, world(root) as made:
         made.serve()
         play(made, read_workflow(root / "one.yml"))
         yield Operator(made, commands)
-    commands.close()
 
 
 def test_explain_tells_the_whole_life_of_a_job(operator: Operator) -> None:
