@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 PATIENCE_S = 600.0
+"""Seconds after which something counts as never happening; nothing takes longer when it works."""
 LOOK_S = 0.01
 
 

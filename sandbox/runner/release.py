@@ -10,7 +10,7 @@ import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.util import cache_from_source
 from pathlib import Path
 
@@ -100,15 +100,11 @@ def archive(version: str = VERSION, extra: dict[str, bytes] | None = None, pytho
 
 def install(directory: Path, version: str = VERSION) -> Path:
     """The release unpacked, as an image would have it baked in."""
-    for name, (content, mode) in files(version).items():
+    for name, (content, mode) in (files(version) | _compiled()).items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         path.chmod(mode)
-    for name, content in _compiled().items():
-        path = directory / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
     for name, target in links().items():
         if not (directory / name).is_symlink():
             (directory / name).symlink_to(target)
@@ -116,18 +112,18 @@ def install(directory: Path, version: str = VERSION) -> Path:
     return directory
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> dict[str, bytes]:
-    """The byte code of the stand-in for the Python that runs us: name -> content. An image has it; an archive's bytes must not
+@cache
+def _compiled() -> dict[str, tuple[bytes, int]]:
+    """The byte code of the stand-in for the Python that runs us: name -> (content, mode). An image has it; an archive's bytes must not
     depend on the process that made them, and byte code's do."""
-    made: dict[str, bytes] = {}
+    made: dict[str, tuple[bytes, int]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for module in MODULES:
             place = Path(scratch) / "compiled"
             py_compile.compile(
                 str(HERE / module), str(place), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
             )
-            made[cache_from_source(f"bin/standin/sandbox/runner/{module}")] = place.read_bytes()
+            made[cache_from_source(f"bin/standin/sandbox/runner/{module}")] = place.read_bytes(), 0o644
     return made
 
 

@@ -21,7 +21,6 @@ from orchestrator.compute.port import InstanceState
 from orchestrator.errors import ServiceFailed
 from tests.waiting import PATIENCE_S, sooner_or_later
 
-"""Seconds after which something counts as never happening; nothing here takes longer when it works."""
 PATH = {"PATH": os.environ["PATH"]}
 WAITS = ("sleep", "300")
 """An agent that goes when it is asked."""
