@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from agent.calls.error_codes import PASSING, Meaning, meaning_of
+from agent.calls.polling import Pace
 from agent.contract.config import RunnerConfig, read_config
 from agent.contract.errors import ContractError
 from agent.contract.jit import secrets_within
@@ -17,10 +19,8 @@ from agent.errors import (
 )
 from agent.mailbox import Mailbox, Overdue
 from agent.ports import Clock, Journal, Parameters
-from agent.retries import PASSING, RetryPolicy, retry
 
-NOT_THERE = frozenset({"ParameterNotFound", "NoSuchKey"})
-DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidSignatureException"})
+NOT_YET = PASSING | {Meaning.ABSENT, Meaning.DENIED}
 """A tag-scoped policy denies what is not there yet, and S3 says no more to whoever may not list: so a denial is a "not yet" too.
 
 Source: docs/design.md, "Facts that decide"; "Error responses" of the S3 API reference.
@@ -29,8 +29,6 @@ TOKEN_LIFE = timedelta(hours=1)
 """How long a registration token is good for. Source: GitHub REST, "Create a registration token"."""
 FIRST_LOOK_S = 15.0
 """Seconds for the first look, and for an answer that comes after the timeout."""
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 5.0
-"""A configuration usually follows its machine within seconds; a fleet that waits long must not hammer SSM (40 reads/s)."""
 
 
 class Configuration:
@@ -40,6 +38,7 @@ class Configuration:
         self._parameters, self._name, self._timeout_s = parameters, name, timeout_s
         self._clock, self._journal = clock, journal
         self._last = ""
+        self._pace = Pace()
 
     def now(self) -> RunnerConfig | None:
         """The configuration if it is there already, else None; one call.
@@ -49,9 +48,10 @@ class Configuration:
         try:
             return self._accepted(self._parameters.read(self._name))
         except ServiceError as error:
-            if not _not_yet(error):
-                raise self._failure(error) from error
             self._note(error)
+            if meaning_of(error.code) not in NOT_YET:
+                raise self._failure(error, 0.0) from error
+            self._pace = self._pace.after(meaning_of(error.code))
             return None
 
     def obtain(self, mailbox: Mailbox, meanwhile: Callable[[], None]) -> RunnerConfig:
@@ -75,23 +75,25 @@ class Configuration:
         return end.value  # type: ignore[no-any-return]
 
     def wait(self) -> RunnerConfig:
-        """The configuration, as soon as it can be read.
+        """The configuration, as soon as it can be read; `now` has looked before.
 
         Raises: ConfigurationMissing or ConfigurationDenied after the timeout; ConfigurationMalformed, ConfigurationExpired.
         """
-        policy = RetryPolicy(self._timeout_s, FIRST_WAIT_S, LONGEST_WAIT_S, jitter=0.2)
-        try:
-            text = retry(self._read, _not_yet, policy, self._clock)
-        except ServiceError as error:
-            raise self._failure(error) from error
+        begun_s = self._clock.monotonic_s()
+        while True:
+            wait_s = self._pace.wait_s(self._clock.fraction())
+            left_s = begun_s + self._timeout_s - self._clock.monotonic_s()
+            self._clock.pause(max(0.0, min(wait_s, left_s)))
+            try:
+                text = self._parameters.read(self._name)
+                break
+            except ServiceError as error:
+                self._note(error)
+                waited_s = self._clock.monotonic_s() - begun_s
+                if waited_s >= self._timeout_s or meaning_of(error.code) not in NOT_YET:
+                    raise self._failure(error, waited_s) from error
+                self._pace = self._pace.after(meaning_of(error.code))
         return self._accepted(text)
-
-    def _read(self) -> str:
-        try:
-            return self._parameters.read(self._name)
-        except ServiceError as error:
-            self._note(error)
-            raise
 
     def _note(self, error: ServiceError) -> None:
         if error.code != self._last:
@@ -112,22 +114,30 @@ class Configuration:
             raise refusal
         return config
 
-    def _failure(self, error: ServiceError) -> ConfigurationDenied | ConfigurationMissing:
-        waited = f"within {self._timeout_s:g} s"
-        if error.code in DENIED:
+    def _failure(self, error: ServiceError, waited_s: float) -> ConfigurationDenied | ConfigurationMissing:
+        meaning = meaning_of(error.code)
+        waited = f"for {waited_s:.0f} s" if waited_s >= 1.0 else "at once"
+        if meaning is Meaning.DENIED:
             return ConfigurationDenied(
                 f"{error.action} was denied {waited}: {error.detail or error.code}."
                 " Allow it for the instance's role (in SSM, check that the parameter carries the tag the policy asks for)"
                 " and check that the orchestrator writes to where it is read from"
             )
-        if error.code in NOT_THERE:
+        if meaning is Meaning.ABSENT:
             return ConfigurationMissing(
                 f"{self._name} did not appear {waited} ({error.action} answered {error.code}):"
                 " is the orchestrator running, and do RUNS_FLEET_CONFIG_SOURCE and RUNS_FLEET_SSM_PARAMETER name what it writes?"
             )
-        return ConfigurationMissing(
-            f"{self._name} could not be read {waited}: {error}. Check the network, the region and the role"
-        )
+        remedy = _REMEDIES.get(meaning, "Asking again would not help: check the name, the network, the region and the role")
+        return ConfigurationMissing(f"{self._name} could not be read {waited}: {error}. {remedy}")
+
+
+_REMEDIES = {
+    Meaning.THROTTLED: "The account's quota of reads is used up: raise it, or set RUNS_FLEET_CONFIG_SOURCE=s3",
+    Meaning.UNAVAILABLE: "Check the network, the proxy and the region",
+    Meaning.NO_CREDENTIALS: "Check the instance's profile and its role",
+    Meaning.CLOCK: "Check the machine's clock and time service, and the credentials",
+}
 
 
 def expired(config: RunnerConfig, now: datetime) -> str | None:
@@ -138,7 +148,3 @@ def expired(config: RunnerConfig, now: datetime) -> str | None:
     if on_token_path and config.issued_at is not None and now - config.issued_at > TOKEN_LIFE:
         return f"its registration token was issued at {config.issued_at.isoformat()} (issued_at) and lives one hour"
     return None
-
-
-def _not_yet(error: BaseException) -> bool:
-    return isinstance(error, ServiceError) and error.code in NOT_THERE | DENIED | PASSING

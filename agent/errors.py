@@ -112,6 +112,13 @@ class MetadataExposed(AgentError):
     reason = "metadata_exposed"
 
 
+class QueueUnusable(AgentError):
+    """The termination queue cannot be asked: nobody would hear how the job ended, so it is not started."""
+
+    reason = "queue_unusable"
+    exit_code = Exit.UNDELIVERED
+
+
 class ServiceError(Exception):
     """A remote service answered with an error; `code` is its own word, the only thing decisions look at."""
 
@@ -120,11 +127,15 @@ class ServiceError(Exception):
         super().__init__(f"{action} answered {code}" + (f": {detail}" if detail else ""))
 
 
+UNREACHABLE = "Unreachable"
+"""The code of calls that got no answer."""
+
+
 class Unreachable(ServiceError):
     """No answer: refused, hung past its timeout, or cut off. Whether the call took effect is unknown."""
 
     def __init__(self, action: str, detail: str = "") -> None:
-        super().__init__(action, "Unreachable", detail)
+        super().__init__(action, UNREACHABLE, detail)
 
 
 class NoCredentials(ServiceError):

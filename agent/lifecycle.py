@@ -98,6 +98,7 @@ class Life:
                 )
         if complaints:
             raise SettingsError(tuple(complaints))
+        self._components.telemetry.begin_check()
         self._components.machine.watch_notices()
 
     def _configured(self) -> RunnerConfig:
@@ -154,6 +155,7 @@ class Life:
             settings.grace_s,
             settings.idle_timeout_s,
         )
+        components.telemetry.finish_check()
         if settings.strict_metadata:
             self._close_metadata(limits)
         process = components.executor.start(launch)

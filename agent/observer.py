@@ -28,7 +28,9 @@ class RunObserver:
     def __init__(self, components: Components, report: LifeReport, config: RunnerConfig) -> None:
         self._components, self._report = components, report
         self._envelope = Envelope(report.instance_id or "", config.job_id, config.session_id, config.attempt, config.traceparent)
-        self._reported_hazards: frozenset[Hazard] = frozenset()
+        self._places = [components.settings.work_dir]
+        """Directories on every volume that the work writes to."""
+        self._is_stopped_for_disk = False
         self._is_over = False
         self._oom_kills: int | None = None
         """The kernel's count at our first look: what it killed before is not this job's."""
@@ -36,21 +38,21 @@ class RunObserver:
     def started(self, prepared: Prepared) -> None:
         """The work was started: say so, and begin what may run beside it."""
         components = self._components
+        self._places += prepared.writes_to
         components.log_stream.event("work.started", prepared.fields)
         instance_id = self._envelope.instance_id
         components.telemetry.notify("started", self._started, lambda: components.machine.may_terminate(instance_id))
         self._report.cache_outcome = components.work.started(prepared)
 
     def checked(self, now_s: float) -> float:
-        """Look at disk and memory; returns when to look next."""
-        reading = self._read()
-        for hazard in hazards(reading, self._components.thresholds):
-            fields = {"disk_free": reading.disk_free_bytes, "memory_available": reading.memory_available_bytes}
-            self._components.journal.event(f"safety.{hazard.value}", **fields)
-            self._components.log_stream.event(f"safety.{hazard.value}", fields)
-            if hazard is Hazard.DISK_CRITICAL and hazard not in self._reported_hazards:
+        """Look at volumes and memory; returns when to look next."""
+        for found in hazards(self._read(), self._components.thresholds):
+            self._components.journal.event(f"safety.{found.hazard.value}", **found.fields)
+            self._components.log_stream.event(f"safety.{found.hazard.value}", found.fields)
+            if found.hazard is Hazard.DISK_CRITICAL and not self._is_stopped_for_disk:
+                self._is_stopped_for_disk = True
+                self._report.degraded.append(f"disk full: {found.fields['path']}")
                 ask(self._components.mailbox, StopRequested(Stop.DISK))
-            self._reported_hazards |= {hazard}
         return now_s + CHECK_EVERY_S
 
     def happened(self, event: Event) -> None:
@@ -78,7 +80,7 @@ class RunObserver:
         return self._components.work.identity()
 
     def _read(self) -> Reading:
-        reading = self._components.meters.read(self._components.settings.work_dir)
+        reading = self._components.meters.read(self._places)
         if self._oom_kills is None:
             self._oom_kills = reading.oom_kills
         return reading

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -239,8 +239,8 @@ class Processes(Protocol):
 class Meters(Protocol):
     """The machine's own gauges."""
 
-    def read(self, path: Path) -> Reading:
-        """Free disk below `path` and available memory; None for what cannot be read."""
+    def read(self, paths: Sequence[Path]) -> Reading:
+        """The volumes on which `paths` lie, available memory and tasks; what cannot be read is left out, or None."""
 
 
 @dataclass(frozen=True)

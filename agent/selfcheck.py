@@ -63,6 +63,8 @@ class Observed:
     job_sudo: str = ""
     secrets: tuple[str, ...] = ()
     """Where something that looks like a secret lies: `environment of pid 7`, a path; never the secret."""
+    searched: str = ""
+    """How many files were looked at for that, and where the search ended if that was before their end."""
     modes: Mapping[str, int] = field(default_factory=dict)
     """Permission bits of the paths that are only root's."""
     now: str = ""
@@ -177,7 +179,8 @@ def _rights(seen: Observed) -> Finding:
 
 def _secrets(seen: Observed) -> Finding:
     told = f"something that looks like a secret lies in: {', '.join(seen.secrets[:5])}"
-    return Finding("secrets", True, not seen.secrets, told if seen.secrets else "none in environments, command lines, files")
+    none = f"none in environments, command lines, {seen.searched or 'files'}"
+    return Finding("secrets", True, not seen.secrets, told if seen.secrets else none)
 
 
 def _files(seen: Observed) -> Finding:

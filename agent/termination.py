@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.errors import ServiceError, caught
+from agent.calls.retries import RetryPolicy, is_passing, retry
+from agent.errors import caught
 from agent.mailbox import Mailbox
 from agent.ports import Clock, Journal, Machine
-from agent.retries import THROTTLED, RetryPolicy, is_passing, retry
 
-ASKING = RetryPolicy(within_s=6.0, first_s=0.3, longest_s=2.0, tries=4)
-ASKING_WITHIN_S = 9.0
+ASKING = RetryPolicy(within_s=8.0, first_s=0.3, longest_s=2.0)
+"""Some six seconds, also of a throttled account: a fleet ends in bursts, and power-off ends an instance only where its launch
+template says so (instance-initiated shutdown = terminate); elsewhere it stops the instance, whose disk is paid for."""
+ASKING_WITHIN_S = 11.0
 """Seconds for asking EC2, a hung last try included; after that the power is switched off."""
 POWER_OFF_WITHIN_S = 30.0
 """Seconds for the command to come back; it has done its part by running."""
@@ -55,7 +57,7 @@ class Termination:
         return "" if asked.error is None else str(asked.error) or repr(asked.error)
 
     def _ask(self, instance_id: str) -> None:
-        retry(lambda: self._machine.terminate(instance_id), _worth_repeating, ASKING, self._clock)
+        retry(lambda: self._machine.terminate(instance_id), is_passing, ASKING, self._clock)
 
     def _powered_off(self) -> int | None:
         command = self._power_off or self._machine.power_off_by_default()
@@ -69,8 +71,3 @@ class Termination:
             return None
         self._journal.event("power_off.ran", command=command[0], code=ran.value)
         return ran.value
-
-
-def _worth_repeating(error: BaseException) -> bool:
-    """Passing faults are; a throttled account is not: other machines wait too, and the power switch needs no permission."""
-    return is_passing(error) and isinstance(error, ServiceError) and error.code not in THROTTLED

@@ -5,23 +5,27 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from agent.adapters.aws import lazy
 from agent.adapters.aws.clients import Clients
 from agent.adapters.aws.ec2 import SelfTermination
 from agent.adapters.aws.objects import S3Configurations
 from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
+from agent.adapters.aws.sqs import QueueProbe
 from agent.adapters.aws.ssm import SsmParameters
 from agent.adapters.http import MetadataService
-from agent.adapters.late import LateConfiguration, LateLogStream, NoQueue
-from agent.adapters.machine import PosixMeters, homes, is_amazon_ec2
+from agent.adapters.late import LateConfiguration, LateLogStream
+from agent.adapters.machine import CGROUPS, PosixMeters, homes, is_amazon_ec2, shared_places
+from agent.adapters.network import Network
 from agent.adapters.output import DiskSpool, Output
 from agent.adapters.posix import PosixProcesses, listen_for_signals
 from agent.adapters.system import QueueInbox, SystemClock, TextJournal, ThreadWorkers, goes_to_the_journal, hide_environment
 from agent.components import Components
 from agent.contract.config import RunnerConfig
+from agent.contract.secret import Secret
 from agent.executor import Executor
 from agent.hosts import HOSTS
 from agent.lifecycle import Life
@@ -42,7 +46,7 @@ from agent.ports import (
     Workers,
 )
 from agent.reports.last_will import LastWill
-from agent.reports.log_stream import CloudWatchLogStream, DisabledLogStream, LogService, Spool
+from agent.reports.log_stream import CloudWatchLogStream, DisabledLogStream, Spool
 from agent.reports.telemetry import Telemetry
 from agent.runner import announcements, diagnostics
 from agent.runner.cache import ReleaseCache, Upload
@@ -75,12 +79,15 @@ class World:
     """Makes the log_stream of this instance id."""
     queue: Callable[[str], Queue]
     """Makes the termination queue for this sender."""
+    queue_probe: Callable[[], None]
+    """Asks whether the termination queue can be reached. Raises: ServiceError."""
     objects: Callable[[str], Objects]
     """Makes the bucket of that name."""
     web: Callable[[], Web]
     architecture: str
     homes: frozenset[Path]
     born_s: float
+    shared_places: tuple[Path, ...] = ()
 
 
 def assemble(world: World) -> Life:
@@ -96,7 +103,9 @@ def assemble(world: World) -> Life:
     report.degraded += _absent(settings)
     log_stream = LateLogStream(lambda: world.log_stream(own_id()))
     last_will = LastWill(settings.state_dir)
-    telemetry = Telemetry(lambda: world.queue(own_id()), mailbox, clock, journal)
+    telemetry = Telemetry(
+        queue=lambda: world.queue(own_id()), probe=world.queue_probe, mailbox=mailbox, clock=clock, journal=journal
+    )
     termination = Termination(world.machine, settings.power_off, mailbox, clock, journal)
     work = _github_runner(world, mailbox, stopwatch)
     shutdown = Shutdown(
@@ -158,21 +167,29 @@ def _github_runner(world: World, mailbox: Mailbox, stopwatch: Stopwatch) -> GitH
         stopwatch=stopwatch,
         work_dir=settings.work_dir,
         homes=world.homes,
+        shared_places=world.shared_places,
     )
 
 
 def real_world(settings: Settings, environment: Mapping[str, str], born_s: float) -> World:
     """The machine we run on. Nothing is connected to, and boto3 is not imported, before it is needed."""
     clock, inbox, journal = SystemClock(), QueueInbox(), TextJournal(beacons=goes_to_the_journal(environment))
+    network = Network(environment)
+    settings = replace(settings, complaints=(*settings.complaints, *network.complaints()))
     hide_environment(journal, environment)
+    journal.hide(*map(Secret, network.secrets()))
     listen_for_signals(inbox)
     workers = ThreadWorkers(inbox)
     metadata = MetadataService(environment)
     credentials, region = CredentialChain(environment, metadata), Region(environment, metadata)
-    clients = Clients(region, credentials.current if settings.strict_metadata else None)
+    clients = Clients(region, credentials, network)
+
+    def signed_calls(service: str) -> SignedCalls:
+        return SignedCalls(service, environment, credentials, region, clock.now, network)
+
     spool = _spool(settings)
     processes = _processes(settings, inbox, spool)
-    ending = SelfTermination(SignedCalls("ec2", environment, credentials, region, clock.now), credentials)
+    ending = SelfTermination(signed_calls("ec2"), credentials)
 
     def log_stream(instance_id: str) -> LogStream:
         if spool is None or settings.log_group is None:
@@ -181,7 +198,7 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
             group=settings.log_group,
             instance_id=instance_id,
             spool=spool,
-            service=cache(partial(_log_service, clients)),
+            service=cache(partial(lazy.log_service, clients)),
             workers=workers,
             clock=clock,
             journal=journal,
@@ -206,15 +223,17 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
             certainly_ec2=is_amazon_ec2,
             path=environment.get("PATH") or os.defpath,
         ),
-        meters=PosixMeters(),
+        meters=PosixMeters(job_group=CGROUPS / f"{settings.job_unit}.service" if settings.job_unit else None),
         processes=processes,
-        parameters=_parameters(settings, lambda service: SignedCalls(service, environment, credentials, region, clock.now)),
+        parameters=_parameters(settings, signed_calls),
         log_stream=log_stream,
-        queue=cache(partial(_queue, clients, settings.termination_queue_url)),
-        objects=cache(partial(_objects, clients)),
-        web=cache(_web),
+        queue=cache(partial(lazy.queue, clients, settings.termination_queue_url)),
+        queue_probe=QueueProbe(signed_calls("sqs"), settings.termination_queue_url).check,
+        objects=cache(partial(lazy.objects, clients)),
+        web=cache(partial(lazy.web, network)),
         architecture=ARCHITECTURES.get(platform.machine(), platform.machine()),
         homes=homes(),
+        shared_places=shared_places(settings.runner_user),
         born_s=born_s,
     )
 
@@ -265,32 +284,6 @@ def _spool(settings: Settings) -> DiskSpool | None:
         return DiskSpool(settings.work_dir / "spool")
     except OSError:
         return None
-
-
-def _log_service(clients: Clients) -> LogService:
-    from agent.adapters.aws.cloudwatch import CloudWatchLogs
-
-    return CloudWatchLogs(clients)
-
-
-def _queue(clients: Clients, url: str, sender: str) -> Queue:
-    if not url:
-        return NoQueue()
-    from agent.adapters.aws.sqs import SqsQueue
-
-    return SqsQueue(clients, url, sender)
-
-
-def _objects(clients: Clients, bucket: str) -> Objects:
-    from agent.adapters.aws.s3 import S3Objects
-
-    return S3Objects(clients, bucket)
-
-
-def _web() -> Web:
-    from agent.adapters.http import RequestsWeb
-
-    return RequestsWeb()
 
 
 __all__ = ["Spool", "World", "assemble", "real_world"]

@@ -77,6 +77,8 @@ class Prepared:
     """What the release cache did for this machine so far; the final message's `cache_outcome`."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Fields of the log event `work.started`."""
+    writes_to: tuple[Path, ...] = ()
+    """Directories that the work writes to, wherever they are mounted: their volumes are watched."""
 
 
 class Work(Protocol):

@@ -45,6 +45,7 @@ def written(machine: Mapping[str, Any], figures: Mapping[str, list[Figure]], sta
         boot=_apart("boot"),
         packaging=_apart("packaging"),
         burst=_apart("burst"),
+        late=_apart("late"),
     )
 
 

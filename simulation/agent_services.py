@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.ports import LogReport, NoticeCame, StoredObject
-from agent.safety import Reading
+from agent.safety import Reading, Volume
 from simulation.agent_inbox import Script, VirtualInbox, refused
 from simulation.clock import BIRTH_S, AgentClock
 
@@ -27,10 +27,12 @@ class VirtualParameters:
     answers: list[tuple[float, str | BaseException]] = field(default_factory=list)
     took_s: float = 0.02
     names: list[str] = field(default_factory=list)
+    looks_s: list[float] = field(default_factory=list)
 
     def read(self, name: str) -> str:
         """The next scripted answer, or the content."""
         self.names.append(name)
+        self.looks_s.append(self.clock.age_s)
         self.clock.pause(self.took_s)
         answer = [answer for since_s, answer in self.answers if since_s <= self.clock.age_s][-1]
         if isinstance(answer, BaseException):
@@ -47,6 +49,12 @@ class VirtualQueue:
     took_s: float = 0.05
     bodies: list[tuple[float, str]] = field(default_factory=list)
     tries: int = 0
+    probes: Script[None] = field(default_factory=lambda: Script(None))
+
+    def probe(self) -> None:
+        """The first question whether it can be reached; answers by script."""
+        self.clock.pause(self.took_s)
+        self.probes.next()
 
     def send(self, body: str) -> None:
         """Keep the message, unless another answer is scripted."""
@@ -113,17 +121,26 @@ class VirtualMachine:
         return self.switch.next()
 
 
+def measured(disk_free: int | None, memory: int | None, oom_kills: int | None = None, *, path: str = "/") -> Reading:
+    """A reading of a machine with one volume of 100 GiB; None: that could not be measured."""
+    volumes = () if disk_free is None else (Volume(path, disk_free, 100 * GIGABYTE, 1_000_000, 1_000_000),)
+    return Reading(volumes, memory, oom_kills)
+
+
 @dataclass
 class VirtualMeters:
     """Meters (ports): readings that count from their moment (age in seconds) on."""
 
     clock: AgentClock
-    readings: list[tuple[float, Reading]] = field(default_factory=lambda: [(0.0, Reading(20 * GIGABYTE, 4 * GIGABYTE))])
+    readings: list[tuple[float, Reading]] = field(default_factory=lambda: [(0.0, measured(20 * GIGABYTE, 4 * GIGABYTE))])
     looks: list[float] = field(default_factory=list)
+    places: tuple[Path, ...] = ()
+    """Which directories were asked for last."""
 
-    def read(self, path: Path) -> Reading:
-        """The next scripted answer, or the content."""
+    def read(self, paths: Sequence[Path]) -> Reading:
+        """The last reading that has come into force."""
         self.looks.append(self.clock.age_s)
+        self.places = tuple(paths)
         return [reading for since_s, reading in self.readings if since_s <= self.clock.age_s][-1]
 
 

@@ -91,6 +91,7 @@ class VirtualWorld:
         self.log_stream = VirtualLogStream(self.clock)
         self.objects = VirtualObjects(self.clock)
         self.web = VirtualWeb(self.clock)
+        self.shared_places = (root / "home", root / "docker")
         bake(self.runner_dir)
 
     @property
@@ -139,11 +140,13 @@ class VirtualWorld:
             parameters=self.parameters,
             log_stream=lambda _instance_id: self.log_stream,
             queue=lambda _sender: self.queue,
+            queue_probe=self.queue.probe,
             objects=lambda _bucket: self.objects,
             web=lambda: self.web,
             architecture="x64",
             homes=frozenset({Path("/root"), Path("/home/runner")}),
             born_s=BIRTH_S,
+            shared_places=self.shared_places,
         )
 
 

@@ -19,19 +19,22 @@ class Asked:
 
 
 class Answering:
-    """Serves from the constructor to `stop`: `answer` gives status and content, from any thread."""
+    """Serves from the constructor to `stop`: `answer` gives status, content and perhaps headers, from any thread."""
 
-    def __init__(self, answer: Callable[[Asked], tuple[int, bytes]]) -> None:
+    def __init__(self, answer: Callable[[Asked], tuple[int, bytes] | tuple[int, bytes, dict[str, str]]]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def _turn(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, content = answer(Asked(self.command, self.path, dict(self.headers), body))
+                status, content, *more = answer(Asked(self.command, self.path, dict(self.headers), body))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
+                for name, value in (more[0] if more else {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                if self.command != "HEAD":
+                    self.wfile.write(content)
 
-            do_GET = do_POST = _turn
+            do_GET = do_POST = do_HEAD = _turn
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""

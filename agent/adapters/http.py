@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from agent.adapters.network import Network
 from agent.errors import ServiceError, Unreachable
 from agent.ports import Body
 
@@ -24,13 +25,13 @@ TOKEN_TTL_S = 21_600
 
 
 class RequestsWeb:
-    """A Web (ports) by requests; proxies and certificates as its environment variables say."""
+    """A Web (ports) by requests; proxies and authorities as `network` decides."""
 
-    def __init__(self, session: requests.Session | None = None) -> None:
+    def __init__(self, network: Network, session: requests.Session | None = None) -> None:
         import requests
 
         self._requests = requests
-        self._session = session or requests.Session()
+        self._session = session or _session(network)
         self._session.headers["User-Agent"] = "runs-fleet-agent"
 
     def get_json(self, url: str) -> Any:
@@ -62,6 +63,27 @@ class RequestsWeb:
         if answer.status_code == 200:
             body.skip(offset)
         return body
+
+
+def _session(network: Network) -> requests.Session:
+    """A session that reads no variable and no ~/.netrc: requests' rules for them are not those of the other stacks."""
+    import requests
+
+    class DecidedSession(requests.Session):
+        """Each address, also one that a redirect names, is asked for through the proxy decided for it."""
+
+        def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+            """Called by requests for every request, redirects included."""
+            return super().send(request, **{**kwargs, "proxies": _proxies(network, request.url or ""), "verify": network.bundle})
+
+    session = DecidedSession()
+    session.trust_env = False
+    return session
+
+
+def _proxies(network: Network, url: str) -> dict[str, str]:
+    proxy = network.proxy(url)
+    return {urlsplit(url).scheme: proxy} if proxy else {}
 
 
 class HttpBody:

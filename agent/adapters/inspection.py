@@ -11,8 +11,10 @@ import platform
 import pwd
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,14 @@ JOB_USER = "runner"
 RUNNER = Path("/opt/actions-runner")
 IMAGE = Path("/etc/runs-fleet/runs-fleet-image.json")
 OWN = ("/var/lib/runs-fleet", "/etc/runs-fleet/agent.env")
-SEARCHED = ("/etc/runs-fleet", "/var/lib/runs-fleet", "/var/lib/cloud/instance/user-data.txt", "/opt/runs-fleet", "/tmp")  # noqa: S108 - looked through, not written
+SEARCHED = (
+    "/etc/runs-fleet", "/etc/environment", "/var/lib/runs-fleet", "/var/lib/cloud/instance/", "/root/.aws", "/root/.docker",
+    "/root/.netrc", "/root/.bash_history", "/home/runner", "/opt/runs-fleet", "/var/log/cloud-init-output.log", "/tmp",  # noqa: S108 - looked through, not written
+)  # fmt: skip
+"""Where a secret could lie: ours, the boot's, root's and the job user's own, temporary files last."""
 LARGEST_SEARCHED = 1 << 20
+MOST_FILES, MOST_SEARCH_S = 20_000, 10.0
+"""Of one search: an image has a few hundred such files, a developer's machine hundreds of thousands in /tmp alone."""
 LIST = Path("/etc/runs-fleet/runner.sha256")
 """The baked release, as `sha256sum` lists it, written by packer/scripts/seal.sh."""
 NO_ANSWER = (6, 7, 28)
@@ -37,11 +45,15 @@ UNITS = (
 )
 
 
-def look(*, image: bool, version: str) -> Observed:
-    """Everything; `image`: the machine is being baked, so what only a booted machine has is not looked for."""
+def look(*, image: bool, version: str, search: Search | None = None) -> Observed:
+    """Everything; `image`: the machine is being baked, so what only a booted machine has is not looked for.
+
+    `search`: the files that are searched for secrets; None: those of SEARCHED.
+    """
     booted = not image and Path("/run/systemd/system").is_dir()
     baked = _image()
     job, listed = _job_user(), _listed()
+    search = search or Search()
     return Observed(
         versions={
             "agent": version,
@@ -61,7 +73,8 @@ def look(*, image: bool, version: str) -> Observed:
         job_uid=job.pw_uid if job else None,
         job_groups=_groups(job) if job else (),
         job_sudo=_sudo() if job else "",
-        secrets=tuple(_secrets(job)),
+        secrets=tuple(_secrets(job, search)),
+        searched=search.told(),
         modes={path: Path(path).stat().st_mode & 0o777 for path in OWN if Path(path).exists()},
         now=datetime.now(UTC).isoformat(timespec="seconds"),
         built_at=str(baked.get("baked_at", "")),
@@ -181,7 +194,7 @@ def _reached(address: str, job: pwd.struct_passwd | None) -> bool | None:
     return told.returncode == 0 and bytes(told.stdout) != b"403"
 
 
-def _secrets(job: pwd.struct_passwd | None, searched: Sequence[str] = SEARCHED) -> Iterator[str]:
+def _secrets(job: pwd.struct_passwd | None, search: Search) -> Iterator[str]:
     """Ours and the job's processes left out: by contract the runner gets its JIT config in its environment."""
     own, theirs = {os.getpid(), os.getppid()}, job.pw_uid if job else -1
     for entry in os.scandir("/proc"):
@@ -193,20 +206,38 @@ def _secrets(job: pwd.struct_passwd | None, searched: Sequence[str] = SEARCHED) 
             for what in ("environ", "cmdline"):
                 if SECRETS.search(Path(entry.path, what).read_bytes()):
                     yield f"{'environment' if what == 'environ' else 'command line'} of pid {entry.name}"
-    for path in _files(searched):
+    for path in search.files():
         with contextlib.suppress(OSError):
             small = path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_SEARCHED
             if small and SECRETS.search(path.read_bytes()):
                 yield str(path)
 
 
-def _files(searched: Sequence[str]) -> Iterator[Path]:
-    """Everything below these places; what vanishes meanwhile is passed over."""
-    for top in map(Path, searched):
-        if top.is_file():
-            yield top
-        for directory, _, names in os.walk(top):
-            yield from (Path(directory, name) for name in names)
+class Search:
+    """Every file below some places, up to a number of files and seconds."""
+
+    def __init__(self, places: Sequence[str] = SEARCHED, most: int = MOST_FILES, within_s: float = MOST_SEARCH_S) -> None:
+        self._places, self._most, self._until_s = places, most, time.monotonic() + within_s
+        self._seen = 0
+        self._stopped_at = ""
+
+    def files(self) -> Iterator[Path]:
+        """One after the other; what vanishes meanwhile is passed over."""
+        for place in map(Path, self._places):
+            within = chain(
+                [place] if place.is_file() else [], (Path(top, name) for top, _, names in os.walk(place) for name in names)
+            )
+            for path in within:
+                if self._seen >= self._most or time.monotonic() >= self._until_s:
+                    self._stopped_at = str(path)
+                    return
+                self._seen += 1
+                yield path
+
+    def told(self) -> str:
+        """What was looked at, and where it ended if that was before the end."""
+        left = f", stopped at {self._stopped_at}: what comes after it was not looked at" if self._stopped_at else ""
+        return f"{self._seen} files{left}"
 
 
 def _said(*words: str) -> str:

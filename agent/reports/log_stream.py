@@ -15,10 +15,10 @@ from typing import Protocol
 
 import msgspec
 
+from agent.calls.retries import is_passing
 from agent.contract.names import log_stream_name
 from agent.errors import ServiceError, caught
 from agent.ports import Clock, Journal, LogReport, Workers
-from agent.retries import PASSING
 
 BATCH_EVENTS = 10_000
 BATCH_BYTES = 1_048_576
@@ -242,7 +242,7 @@ class CloudWatchLogStream:
                 return True
             except ServiceError as error:
                 self._note(error)
-                if self.sealing and error.code not in PASSING:
+                if self.sealing and not is_passing(error):
                     self.gave_up = True
             if self.done or self.gave_up:
                 return False

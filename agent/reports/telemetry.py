@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.calls.error_codes import Meaning, meaning_of
+from agent.calls.retries import RetryPolicy, is_passing, retry
 from agent.contract.messages import Message, write_message
-from agent.errors import caught
+from agent.errors import UNREACHABLE, QueueUnusable, ServiceError, caught
 from agent.mailbox import Mailbox
 from agent.ports import Clock, Journal, Queue
-from agent.retries import RetryPolicy, is_passing, retry
 
 NOTICE_RETRIES = RetryPolicy(within_s=60.0, first_s=1.0, longest_s=10.0)
 FINAL_RETRIES = RetryPolicy(within_s=14.0, first_s=0.5, longest_s=4.0)
@@ -22,6 +23,11 @@ FINAL_WITHIN_S = 18.0
 """Seconds for the final word, a hung last try included."""
 IN_FLIGHT_S = 3.0
 """Seconds a notice that is just being sent may still take before the final word goes out."""
+CHECK_RETRIES = RetryPolicy(within_s=10.0, first_s=0.25, longest_s=2.0)
+CHECK_WITHIN_S = 15.0
+"""Seconds for the queue's first answer, a hung last try included."""
+CHECKING = "queue check"
+_REMEDY = "check RUNS_FLEET_TERMINATION_QUEUE_URL, the network, the proxy and the authorities it needs, and the clock"
 GATHERING, SENDING = "notice lookup", "notice"
 """The background tasks of a notice."""
 
@@ -46,11 +52,13 @@ class _Notice:
     gather: Callable[[], Any] | None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Telemetry:
     """Sends messages one after the other. A notice that still waits when the life ends is dropped, and the log says so."""
 
     queue: Callable[[], Queue]
+    probe: Callable[[], None]
+    """Asks whether the queue can be reached. Raises: ServiceError."""
     mailbox: Mailbox
     clock: Clock
     journal: Journal
@@ -58,6 +66,22 @@ class Telemetry:
     _current: _Notice | None = None
     _task: str = ""
     """The background task that the current notice waits for."""
+
+    def begin_check(self) -> None:
+        """Find out in the background whether messages can be delivered."""
+        self.mailbox.begin(CHECKING, lambda: retry(self.probe, is_passing, CHECK_RETRIES, self.clock))
+
+    def finish_check(self) -> None:
+        """Wait for the result of `begin_check`; a service that is merely overloaded is no reason to lose the job.
+
+        Raises: QueueUnusable where nobody could be told how the job ended; StoppedEarly.
+        """
+        end = self.mailbox.ended_by(CHECKING, self.clock.monotonic_s() + CHECK_WITHIN_S)
+        if end is None:
+            raise QueueUnusable(f"the termination queue did not answer within {CHECK_WITHIN_S:g} s; {_REMEDY}")
+        if end.error is None or (is_passing(end.error) and not _is_of_our_side(end.error)):
+            return
+        raise QueueUnusable(f"the termination queue cannot be used: {end.error}. {_REMEDY}") from end.error
 
     def notify(self, kind: str, compose: Callable[[Any], Message], gather: Callable[[], Any] | None = None) -> None:
         """Send a notice when its turn comes.
@@ -128,3 +152,9 @@ class Telemetry:
         body = self.journal.cleaned(write_message(message))
         queue = self.queue()
         retry(lambda: queue.send(body), is_passing, policy, self.clock)
+
+
+def _is_of_our_side(error: BaseException) -> bool:
+    """Whether what keeps us from the queue is this machine's: its network, its clock, its credentials."""
+    ours = (Meaning.CLOCK, Meaning.NO_CREDENTIALS)
+    return isinstance(error, ServiceError) and (error.code == UNREACHABLE or meaning_of(error.code) in ours)

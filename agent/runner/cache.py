@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.calls.retries import RetryPolicy, is_passing, retry
 from agent.contract.names import release_key
 from agent.errors import ServiceError
 from agent.ports import Body, Clock, Objects
-from agent.retries import RetryPolicy, is_passing, retry
 
 DIGEST_FIELD = "sha256"
 """The object metadata in which the uploader records the digest it verified."""

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from agent.calls.retries import RetryPolicy, is_passing
 from agent.errors import DigestMismatch, ReleaseUnavailable, ServiceError
 from agent.ports import Body, Clock
-from agent.retries import PASSING, RetryPolicy
 
 CHUNK_BYTES = 1 << 17
 """Bytes asked for at once: large enough to leave the interpreter alone, small enough to keep memory flat."""
@@ -62,7 +62,7 @@ class Download:
                 yield from self._until_it_breaks()
                 return
             except ServiceError as error:
-                if error.code not in PASSING:
+                if not is_passing(error):
                     raise
                 breaks = 1 if self.received > before else breaks + 1
                 wait_s = BREAKS.wait_s(breaks, self._clock.fraction())

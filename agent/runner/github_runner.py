@@ -44,6 +44,8 @@ class GitHubRunner:
     stopwatch: Stopwatch
     work_dir: Path
     homes: frozenset[Path]
+    shared_places: tuple[Path, ...] = ()
+    """Where a job writes beside the runner's directory: temporary files, its user's home, containers."""
     register_within_s: float = WITHIN_S
     _is_fetching: bool = False
     _release: Release | None = None
@@ -73,7 +75,8 @@ class GitHubRunner:
         release: Release = end.value
         self._release = release
         fields = {"version": release.version, "source": release.source, "digest": release.digest}
-        return Prepared(release.directory, release.digest, _cache_outcome(release), fields)
+        own = (release.directory, release.directory / "_work", release.directory / "_diag")
+        return Prepared(release.directory, release.digest, _cache_outcome(release), fields, (*own, *self.shared_places))
 
     def register(self, config: RunnerConfig, prepared: Prepared, instance_id: str) -> Launch:
         """The command that starts the runner, registered if its configuration brought no JIT config."""

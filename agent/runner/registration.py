@@ -7,15 +7,16 @@ recognised by its announcement and reported.
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from agent.calls.retries import RetryPolicy
 from agent.contract.config import RunnerConfig
 from agent.contract.names import RUNNER_NAME_LIMIT, runner_name
 from agent.errors import RegistrationFailed, RunnerUnstartable
 from agent.ports import Clock, Journal, Launch, Processes
-from agent.retries import RetryPolicy
 from agent.settings import Settings
 
 CONFIG_S = 60.0
@@ -53,6 +54,8 @@ PASSED_ON = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "RUNNER_TOOL_CACHE",
@@ -62,6 +65,7 @@ PASSED_ON = (
     "RUNNER_UPDATE_CA_CERTS",
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
     "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT",
     "ACTIONS_RUNNER_HOOK_JOB_COMPLETED",
     "ACTIONS_RUNNER_ACTION_ARCHIVE_CACHE",
@@ -72,6 +76,7 @@ PASSED_ON = (
     "GITHUB_ACTIONS_RUNNER_CHANNEL_TIMEOUT",
 )
 """Everything of the agent's environment a job may see. A name that is not here is not handed on."""
+JIT_CONFIG = "ACTIONS_RUNNER_INPUT_JITCONFIG"
 STARTED_HOOK = "ACTIONS_RUNNER_HOOK_JOB_STARTED"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOOK = """#!/bin/bash
@@ -81,6 +86,16 @@ _HOOK = """#!/bin/bash
 }} 2>/dev/null
 {then}
 """
+_THEN = {
+    ".sh": 'shell=$(command -v bash || command -v sh); exec "$shell" -e {path}',
+    ".ps1": 'shell=$(command -v pwsh || command -v powershell); exec "$shell" -command {dotted}',
+    ".js": "exec {node} {path}",
+}
+"""How a hook of the operator's is run, by its extension: as the runner itself would, so that neither mode nor first line counts.
+
+Source: actions/runner, `ScriptHandlerHelpers` and `ScriptHandler` ("Running scripts before or after a job", GitHub docs).
+"""
+_NO_SCRIPT = "echo {told}; exit 1"
 
 
 class Registration:
@@ -100,12 +115,12 @@ class Registration:
         Raises: RegistrationFailed, RunnerUnstartable.
         """
         try:
-            environment = self._job_environment(config)
+            environment = self._job_environment(config, directory)
             self._processes.own(directory, self._settings.runner_user)
         except (OSError, LookupError) as error:
             raise RunnerUnstartable(f"the runner in {directory} cannot be made ready: {error}") from error
         if (blob := config.blob()) is not None:
-            environment["ACTIONS_RUNNER_INPUT_JITCONFIG"] = blob.reveal()
+            environment[JIT_CONFIG] = blob.reveal()
         else:
             self._configure(config, instance_id, directory, environment)
         return Launch((str(directory / "run.sh"),), directory, environment, self._settings.runner_user)
@@ -150,7 +165,7 @@ class Registration:
             words += ["--runnergroup", config.runner_group]
         return tuple(words)
 
-    def _job_environment(self, config: RunnerConfig) -> dict[str, str]:
+    def _job_environment(self, config: RunnerConfig, directory: Path) -> dict[str, str]:
         environment = {name: self._environment[name] for name in PASSED_ON if name in self._environment}
         environment.setdefault("PATH", DEFAULT_PATH)
         environment["HOME"] = str(self._processes.user_home(self._settings.runner_user))
@@ -159,21 +174,49 @@ class Registration:
         if self._settings.s3_cache_endpoint:
             environment["RUNS_FLEET_S3_CACHE_ENDPOINT"] = self._settings.s3_cache_endpoint
             environment["ACTIONS_CACHE_URL"] = self._settings.s3_cache_endpoint
-        environment[STARTED_HOOK] = str(self._hook())
+        set_by_us = (*ALWAYS, STARTED_HOOK, JIT_CONFIG, "HOME", "RUNS_FLEET_ATTEMPT")
+        baked = self._taken_from_dot_env(directory, set_by_us)
+        environment[STARTED_HOOK] = str(self._hook(baked.get(STARTED_HOOK) or self._environment.get(STARTED_HOOK), directory))
         return environment
 
-    def _hook(self) -> Path:
-        """The started hook; one that the image brought along runs after ours."""
+    def _hook(self, other: str | None, directory: Path) -> Path:
+        """The started hook; the one at `other`, which the image or the operator brought along, runs after ours."""
         hook = self._settings.work_dir / "hooks" / "job-started.sh"
         hook.parent.mkdir(parents=True, exist_ok=True)
         self.job_note.parent.mkdir(parents=True, exist_ok=True)
         self.job_note.unlink(missing_ok=True)
         self._processes.own(self.job_note.parent, self._settings.runner_user)
-        other = self._environment.get(STARTED_HOOK)
-        then = f"exec {shlex.quote(other)}" if other else "exit 0"
+        then = _run_as_the_runner_would(other, directory) if other else "exit 0"
         hook.write_text(_HOOK.format(note=shlex.quote(str(self.job_note)), then=then), encoding="utf-8")
         hook.chmod(0o755)
         return hook
+
+    def _taken_from_dot_env(self, directory: Path, ours: Collection[str]) -> dict[str, str]:
+        """What the release's `.env` says about names that we set; those lines are taken out, because the listener lets them win.
+
+        Source: actions/runner, `Program.LoadAndSetEnv`.
+        """
+        path = directory / ".env"
+        if not path.is_file():
+            return {}
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = {name: value for name, there, value in (line.partition("=") for line in lines) if there and name in ours}
+        if found:
+            kept = [line for line in lines if line.partition("=")[0] not in found]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            self._journal.event("runner.dot_env_overruled", names=",".join(sorted(found)), path=path)
+        return found
+
+
+def _run_as_the_runner_would(hook: str, directory: Path) -> str:
+    """Shell that becomes the hook."""
+    then = _THEN.get(Path(hook).suffix)
+    if then is None:
+        told = f"{hook} is not a valid path to a script. Make sure it ends in '.sh', '.ps1' or '.js'."
+        return _NO_SCRIPT.format(told=shlex.quote(told))
+    nodes = sorted(directory.glob("externals/node[0-9]*/bin/node"), key=lambda node: int(re.sub(r"\D", "", node.parts[-3]) or 0))
+    node = str(nodes[-1]) if nodes else "node"
+    return then.format(path=shlex.quote(hook), dotted=shlex.quote(f". '{hook}'"), node=shlex.quote(node))
 
 
 def _name(config: RunnerConfig, instance_id: str) -> str:

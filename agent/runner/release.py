@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.calls.retries import RetryPolicy, is_passing, retry
 from agent.contract.names import release_asset
 from agent.errors import DigestMismatch, ReleaseRefused, ReleaseUnavailable, ServiceError
 from agent.ports import Body, Clock, Journal, Launch, Processes, Web, Workers
-from agent.retries import RetryPolicy, is_passing, retry
 from agent.runner.cache import CachedRelease, ReleaseCache
 from agent.runner.downloader import Download
 from agent.runner.unpack import holds_runner, unpack

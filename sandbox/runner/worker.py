@@ -233,6 +233,8 @@ class Worker:
             return True
         step = Step(len(steps) + 1, {"name": title}, started_at=now())
         files = self._files()
+        if Path(path).suffix != ".sh":  # .ps1 and .js need shells that are not here
+            raise SystemExit(f"the stand-in runner runs hooks that end in .sh, not {path}")
         done = subprocess.run(
             ["bash", "-e", path], cwd=self._workspace, env=self._step_environment(step, self._contexts(step), files), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,

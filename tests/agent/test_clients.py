@@ -5,24 +5,36 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from agent.adapters.aws.clients import Clients, translated
-from agent.adapters.aws.signing import Credentials, Region
+from agent.adapters.aws.signing import CredentialChain, Credentials, Region
 from agent.adapters.http import MetadataService
 from agent.errors import NoCredentials, ServiceError, Unreachable
 from tests.agent.httpd import Site
 from tests.conftest import Moto
 
-OF_ROLE = Credentials("ASIAROLE", "role-secret", "role-token")
+
+def in_minutes(minutes: float) -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=minutes)
 
 
-def clients_of(environment: Mapping[str, str], credentials: Credentials | None = None) -> Clients:
-    return Clients(
-        Region({"AWS_REGION": "us-east-1", **environment}, MetadataService({})), (lambda: credentials) if credentials else None
-    )
+def clients_of(environment: Mapping[str, str]) -> Clients:
+    return Clients(Region({"AWS_REGION": "us-east-1", **environment}, MetadataService({})))
+
+
+class RoleChain(CredentialChain):
+    """The chain of an instance whose role's credentials a test decides."""
+
+    def __init__(self, *found: Credentials) -> None:
+        super().__init__({}, MetadataService({}))
+        self.found = list(found)
+
+    def current(self) -> Credentials:
+        return self.found.pop(0) if len(self.found) > 1 else self.found[0]
 
 
 def test_a_client_is_made_once_however_many_threads_ask_for_it(moto: Moto) -> None:
@@ -49,24 +61,55 @@ def test_an_endpoint_of_the_services_own_goes_before_the_common_one(moto: Moto) 
     assert clients.client("sqs", read_s=5.0).meta.endpoint_url == moto.url
 
 
-def test_a_call_is_signed_with_the_credentials_that_were_handed_in(moto: Moto, site: Site) -> None:
-    clients = clients_of({"AWS_ENDPOINT_URL_S3": site.url}, OF_ROLE)
+def signed_with(site: Site, chain: CredentialChain, calls: int = 1) -> list[Mapping[str, str]]:
+    """The headers of so many calls by one client."""
+    environment = {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_S3": site.url}
+    client = Clients(Region(environment, MetadataService({})), chain).client("s3", read_s=5.0)
+    for _ in range(calls):
+        with pytest.raises(ServiceError), translated("s3:GetObject"):
+            client.get_object(Bucket="b", Key="k")
+    return [request.headers for request in site.requests]
 
-    with pytest.raises(ServiceError), translated("s3:GetObject"):
-        clients.client("s3", read_s=5.0).get_object(Bucket="b", Key="k")
 
-    (request,) = site.requests
-    assert f"Credential={OF_ROLE.key_id}/" in request.headers["Authorization"]
-    assert request.headers["X-Amz-Security-Token"] == OF_ROLE.token
+def test_a_call_is_signed_with_the_credentials_of_the_agents_own_chain(moto: Moto, site: Site) -> None:
+    (headers,) = signed_with(site, RoleChain(Credentials("ASIAROLE", "secret", "role-token", in_minutes(360))))
+
+    assert "Credential=ASIAROLE/" in headers["Authorization"]
+    assert headers["X-Amz-Security-Token"] == "role-token"
+
+
+def test_credentials_that_end_soon_are_asked_of_the_chain_again(moto: Moto, site: Site) -> None:
+    old, new = Credentials("ASIAOLD", "s", "t", in_minutes(5)), Credentials("ASIANEW", "s", "t", in_minutes(360))
+
+    headers = signed_with(site, RoleChain(old, new, new), calls=2)
+
+    assert "Credential=ASIANEW/" in headers[-1]["Authorization"]
 
 
 def test_credentials_without_a_token_are_signed_without_one(moto: Moto, site: Site) -> None:
-    clients = clients_of({"AWS_ENDPOINT_URL_S3": site.url}, Credentials("AKIASTATIC", "secret"))
+    (headers,) = signed_with(site, RoleChain(Credentials("AKIASTATIC", "secret")))
 
-    with pytest.raises(ServiceError), translated("s3:GetObject"):
-        clients.client("s3", read_s=5.0).get_object(Bucket="b", Key="k")
+    assert "X-Amz-Security-Token" not in headers
 
-    assert "X-Amz-Security-Token" not in site.requests[0].headers
+
+def test_a_role_that_has_no_credentials_yet_is_told_as_such(moto: Moto) -> None:
+    class Bare(RoleChain):
+        def current(self) -> Credentials:
+            raise NoCredentials("the credential chain", "the instance has no role yet")
+
+    clients = Clients(Region({"AWS_REGION": "us-east-1"}, MetadataService({})), Bare())
+
+    with pytest.raises(NoCredentials):
+        clients.client("s3", read_s=5.0)
+
+
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_WEB_IDENTITY_TOKEN_FILE"])
+def test_where_the_environment_asks_for_other_credentials_boto3_finds_them(moto: Moto, site: Site, name: str) -> None:
+    chain = CredentialChain({name: "x"}, MetadataService({}))
+
+    (headers,) = signed_with(site, chain)
+
+    assert f"Credential={moto.environment['AWS_ACCESS_KEY_ID']}/" in headers["Authorization"]
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.http import RequestsWeb
+from agent.adapters.network import Network
 from agent.errors import DigestMismatch, ReleaseUnavailable, ServiceError
 from agent.runner.downloader import BREAKS, CHUNK_BYTES, Download
 from tests.agent.httpd import Site
@@ -19,7 +20,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def download_of(url: str, clock: AgentClock, copy_to: Path | None = None) -> Download:
-    web = RequestsWeb()
+    web = RequestsWeb(Network({}))
     return Download(lambda offset: web.open(url, offset), clock, copy_to)
 
 

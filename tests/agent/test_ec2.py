@@ -15,6 +15,7 @@ import pytest
 from agent.adapters.aws.ec2 import SelfTermination
 from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
 from agent.adapters.http import MetadataService
+from agent.adapters.network import Network
 from agent.errors import ServiceError
 from agent.hosts.ec2 import CLOSED_WITHIN_S, POLL_S, SILENT_AFTER, SILENT_POLL_S, SWITCH, Ec2Machine
 from agent.ports import Finished, Launch, NoticeCame
@@ -248,7 +249,8 @@ def self_termination() -> SelfTermination:
     metadata = MetadataService(environment)
     chain = CredentialChain(environment, metadata)
     return SelfTermination(
-        SignedCalls("ec2", environment, chain, Region(environment, metadata), lambda: datetime.now(UTC)), chain
+        SignedCalls("ec2", environment, chain, Region(environment, metadata), lambda: datetime.now(UTC), Network(environment)),
+        chain,
     )
 
 

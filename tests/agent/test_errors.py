@@ -19,6 +19,7 @@ from agent.errors import (
     MetadataExposed,
     NoCredentials,
     Outcome,
+    QueueUnusable,
     RegistrationFailed,
     ReleaseRefused,
     ReleaseUnavailable,
@@ -42,6 +43,7 @@ MEANINGS: dict[type[AgentError], tuple[str, int]] = {
     RegistrationFailed: ("registration_failed", os.EX_SOFTWARE),
     RunnerUnstartable: ("runner_unstartable", os.EX_SOFTWARE),
     MetadataExposed: ("metadata_exposed", os.EX_SOFTWARE),
+    QueueUnusable: ("queue_unusable", os.EX_UNAVAILABLE),
 }
 """The reason and the exit code of each failure. The reasons are part of the final message: orchestrators read them."""
 

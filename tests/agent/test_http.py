@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from agent.adapters.http import HttpBody, MetadataService, RequestsWeb
+from agent.adapters.network import Network
 from agent.errors import ServiceError, Unreachable
 from agent.ports import Body
 from sandbox.imds import Metadata
@@ -45,7 +46,7 @@ def metadata_at(url: str, **environment: str) -> MetadataService:
 def test_a_document_is_decoded_and_the_server_is_told_who_asks_for_what(site: Site) -> None:
     url = site.serve_json("/latest", {"tag_name": "v2.336.0"})
 
-    assert RequestsWeb().get_json(url) == {"tag_name": "v2.336.0"}
+    assert RequestsWeb(Network({})).get_json(url) == {"tag_name": "v2.336.0"}
     (request,) = site.requests
     assert (request.headers["User-Agent"], request.headers["Accept"]) == ("runs-fleet-agent", "application/vnd.github+json")
 
@@ -67,7 +68,7 @@ def test_a_refusal_has_the_status_as_its_code_unless_it_is_only_about_pace(
     site: Site, call: str, status: int, headers: dict[str, str], code: str
 ) -> None:
     url = site.serve("/latest", b"words", status=status, headers=headers)
-    web = RequestsWeb()
+    web = RequestsWeb(Network({}))
 
     with pytest.raises(ServiceError) as refused:
         web.get_json(url) if call == "get_json" else web.open(url, 0)
@@ -78,14 +79,14 @@ def test_a_refusal_has_the_status_as_its_code_unless_it_is_only_about_pace(
 
 def test_an_answer_that_is_no_json_is_quoted(site: Site) -> None:
     with pytest.raises(ServiceError, match="NotJson: <html>") as refused:
-        RequestsWeb().get_json(site.serve("/latest", b"<html>" + b"x" * 500))
+        RequestsWeb(Network({})).get_json(site.serve("/latest", b"<html>" + b"x" * 500))
 
     assert len(refused.value.detail) == 100
 
 
 @pytest.mark.parametrize("call", ["get_json", "open"])
 def test_nobody_there_is_no_answer(nowhere: str, call: str) -> None:
-    web = RequestsWeb()
+    web = RequestsWeb(Network({}))
 
     with pytest.raises(Unreachable):
         web.get_json(nowhere) if call == "get_json" else web.open(nowhere, 0)
@@ -95,8 +96,8 @@ def test_a_session_of_ones_own_is_used_for_every_call(site: Site) -> None:
     session = requests.Session()
     session.headers["X-Ours"] = "yes"
 
-    RequestsWeb(session).get_json(site.serve_json("/latest", {}))
-    RequestsWeb(session).open(site.serve("/file", b"x"), 0)
+    RequestsWeb(Network({}), session).get_json(site.serve_json("/latest", {}))
+    RequestsWeb(Network({}), session).open(site.serve("/file", b"x"), 0)
 
     assert [request.headers["X-Ours"] for request in site.requests] == ["yes", "yes"]
 
@@ -104,26 +105,26 @@ def test_a_session_of_ones_own_is_used_for_every_call(site: Site) -> None:
 @pytest.mark.parametrize("ranges", [True, False], ids=["Range", "no Range"])
 @pytest.mark.parametrize("offset", [0, 1, 70_000, len(CONTENT) - 1])
 def test_a_file_is_given_from_any_byte_on_whether_the_server_knows_ranges_or_not(site: Site, offset: int, ranges: bool) -> None:
-    body = RequestsWeb().open(site.serve("/file", CONTENT, ranges=ranges), offset)
+    body = RequestsWeb(Network({})).open(site.serve("/file", CONTENT, ranges=ranges), offset)
 
     assert (body.size, all_of(body)) == (len(CONTENT), CONTENT[offset:])
 
 
 def test_bytes_are_asked_for_as_they_are(site: Site) -> None:
-    RequestsWeb().open(site.serve("/file", CONTENT), 7)
+    RequestsWeb(Network({})).open(site.serve("/file", CONTENT), 7)
 
     (request,) = site.requests
     assert (request.headers["Accept-Encoding"], request.headers["Range"]) == ("identity", "bytes=7-")
 
 
 def test_a_size_that_nobody_says_is_unknown(site: Site) -> None:
-    body = RequestsWeb().open(site.serve("/file", CONTENT, says_length=False), 0)
+    body = RequestsWeb(Network({})).open(site.serve("/file", CONTENT, says_length=False), 0)
 
     assert (body.size, all_of(body)) == (None, CONTENT)
 
 
 def test_a_transfer_that_is_cut_off_is_no_end(site: Site) -> None:
-    body = RequestsWeb().open(site.serve("/file", CONTENT, cuts=[100_000]), 0)
+    body = RequestsWeb(Network({})).open(site.serve("/file", CONTENT, cuts=[100_000]), 0)
 
     with pytest.raises(Unreachable, match="GET http"):
         all_of(body)
@@ -131,16 +132,16 @@ def test_a_transfer_that_is_cut_off_is_no_end(site: Site) -> None:
 
 def test_what_is_closed_early_is_not_transferred(site: Site) -> None:
     large = b"x" * (64 << 20)
-    body = RequestsWeb().open(site.serve("/file", large), 0)
+    body = RequestsWeb(Network({})).open(site.serve("/file", large), 0)
     body.read(1)
     body.close()
 
-    RequestsWeb().get_json(site.serve_json("/next", {}))
+    RequestsWeb(Network({})).get_json(site.serve_json("/next", {}))
     assert site.bytes_served < len(large)
 
 
 def test_skipping_stops_at_the_end_of_what_there_is(site: Site) -> None:
-    body: Any = RequestsWeb().open(site.serve("/file", b"short"), 0)
+    body: Any = RequestsWeb(Network({})).open(site.serve("/file", b"short"), 0)
     assert isinstance(body, HttpBody)
 
     body.skip(10_000)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.inspection import LARGEST_SEARCHED
+from agent.adapters.inspection import LARGEST_SEARCHED, Search
 from tests.agent.apart import ROOT as CHECKOUT
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may make the namespaces in which a machine is laid out")
@@ -28,7 +28,7 @@ def test_processes_and_files_that_vanish_while_they_are_looked_at_are_passed_ove
         "        with tempfile.TemporaryDirectory(dir=sys.argv[1]) as there:\n"
         "            for name in range(50): open(f'{there}/{name}', 'w').close()\n"
         "for _ in range(3): threading.Thread(target=churn, daemon=True).start()\n"
-        "for _ in range(30): list(inspection._secrets(None, [sys.argv[1]]))\n"
+        "for _ in range(30): list(inspection._secrets(None, inspection.Search([sys.argv[1]])))\n"
     )
 
     told = subprocess.run(
@@ -124,3 +124,21 @@ def test_what_the_jobs_own_processes_hold_is_theirs() -> None:
 @pytest.mark.parametrize(("size", "found"), [(LARGEST_SEARCHED, ["/tmp/file"]), (LARGEST_SEARCHED + 1, [])])
 def test_a_file_is_searched_up_to_a_size(size: int, found: list[str]) -> None:
     assert seen(f"echo {KEY} > /tmp/file && truncate -s {size} /tmp/file")["secrets"] == found
+
+
+def test_the_search_ends_at_its_bound_and_says_where(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02}").touch()
+
+    by_files, by_time = Search([str(tmp_path)], most=10), Search([str(tmp_path)], within_s=0.0)
+
+    assert (len(list(by_files.files())), len(list(by_time.files()))) == (10, 0)
+    assert "10 files, stopped at " in by_files.told() and "0 files, stopped at " in by_time.told()
+
+
+def test_a_search_that_came_to_its_end_says_how_much_it_saw(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "file").touch()
+    search = Search([str(tmp_path), str(tmp_path / "below" / "file"), "/nowhere"])
+
+    assert (len(list(search.files())), search.told()) == (2, "2 files")

@@ -8,11 +8,10 @@ from pathlib import Path
 from agent.contract.messages import Busy, Interrupting, Interruption, Started, Status
 from agent.observer import JOB_NOTE_S
 from agent.ports import NoticeCame
-from agent.safety import Reading
 from agent.supervision import NoticeKind
 from simulation.agent_inbox import Script
 from simulation.agent_runner import RunnerPlan, busy_for_ever, job, says
-from simulation.agent_services import GIGABYTE
+from simulation.agent_services import GIGABYTE, measured
 from simulation.agent_world import Ended, VirtualWorld
 from simulation.clock import BIRTHDAY
 
@@ -93,7 +92,7 @@ def test_a_metadata_service_that_will_not_tell_of_notices_is_reported_and_surviv
 
 def test_a_full_disk_stops_the_job_as_a_failure_with_that_reason(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.meters.readings.append((40.0, Reading(60 * MEGABYTE, GIGABYTE)))
+    world.meters.readings.append((40.0, measured(60 * MEGABYTE, GIGABYTE)))
     world.processes.plan = busy_for_ever()
 
     ended = world.live()
@@ -102,9 +101,26 @@ def test_a_full_disk_stops_the_job_as_a_failure_with_that_reason(tmp_path: Path)
     assert ended.age_s < 75.0
 
 
+def test_every_volume_that_the_job_writes_to_is_measured(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+
+    world.live()
+
+    runner = world.runner_dir
+    assert set(world.meters.places) >= {world.work_dir, runner, runner / "_work", runner / "_diag", *world.shared_places}
+
+
+def test_the_final_message_names_the_volume_that_was_full(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.meters.readings.append((40.0, measured(60 * MEGABYTE, GIGABYTE, path="/opt/actions-runner/_work")))
+    world.processes.plan = busy_for_ever()
+
+    assert "disk full: /opt/actions-runner/_work" in world.live().word.degraded
+
+
 def test_a_disk_that_is_full_from_the_start_stops_the_runner_at_once(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(0, GIGABYTE))]
+    world.meters.readings = [(0.0, measured(0, GIGABYTE))]
     world.processes.plan = RunnerPlan()
 
     assert world.live().word.duration_seconds <= 3
@@ -112,7 +128,7 @@ def test_a_disk_that_is_full_from_the_start_stops_the_runner_at_once(tmp_path: P
 
 def test_low_disk_and_memory_are_warned_of_every_thirty_seconds_and_stop_nothing(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(499 * MEGABYTE, 199 * MEGABYTE))]
+    world.meters.readings = [(0.0, measured(499 * MEGABYTE, 199 * MEGABYTE))]
     world.processes.plan = job(lasts_s=120.0)
 
     word = world.live().word
@@ -123,7 +139,7 @@ def test_low_disk_and_memory_are_warned_of_every_thirty_seconds_and_stop_nothing
 
 def test_a_job_beside_which_the_kernel_killed_for_want_of_memory_says_so(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    before, after = (Reading(20 * GIGABYTE, 4 * GIGABYTE, kills) for kills in (2, 5))
+    before, after = (measured(20 * GIGABYTE, 4 * GIGABYTE, kills) for kills in (2, 5))
     world.meters.readings = [(0.0, before), (60.0, after)]
     world.processes.plan = job(lasts_s=120.0)
 
@@ -132,7 +148,7 @@ def test_a_job_beside_which_the_kernel_killed_for_want_of_memory_says_so(tmp_pat
 
 def test_what_the_kernel_killed_before_is_not_this_jobs(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(20 * GIGABYTE, 4 * GIGABYTE, 2))]
+    world.meters.readings = [(0.0, measured(20 * GIGABYTE, 4 * GIGABYTE, 2))]
     world.processes.plan = job(lasts_s=120.0)
 
     assert not any("out-of-memory" in part for part in world.live().word.degraded)
@@ -175,7 +191,7 @@ def test_a_second_job_line_is_not_told_again(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_told_at_each_look_and_asks_for_the_stop_once(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path, GRACE_SECONDS="80")
-    world.meters.readings.append((40.0, Reading(60 * MEGABYTE, GIGABYTE)))
+    world.meters.readings.append((40.0, measured(60 * MEGABYTE, GIGABYTE)))
     world.processes.plan = busy_for_ever(winds_down_s=70.0)
 
     ended = world.live()
@@ -187,7 +203,7 @@ def test_a_full_disk_is_told_at_each_look_and_asks_for_the_stop_once(tmp_path: P
 
 def test_a_machine_that_cannot_be_measured_endangers_nothing(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.meters.readings = [(0.0, Reading(None, None))]
+    world.meters.readings = [(0.0, measured(None, None))]
 
     word = world.live().word
 

@@ -396,12 +396,82 @@ def test_the_started_hook_notes_which_job_was_taken(bench: Make) -> None:
 def test_a_hook_of_the_image_s_own_runs_after_ours_and_its_code_counts(bench: Make, tmp_path: Path) -> None:
     theirs = tmp_path / "their hook.sh"
     theirs.write_text(f'#!/bin/bash\ntouch "{tmp_path}/theirs"\nexit 7\n')
-    theirs.chmod(0o755)
     one = bench(environment={"PATH": os.environ["PATH"], STARTED_HOOK: str(theirs)})
 
     code = run_hook(one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory))
 
     assert code == 7 and (tmp_path / "theirs").exists() and one.registration.job_note.exists()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o755, 0o600])
+@pytest.mark.parametrize("first_line", ["#!/bin/bash\n", "", "#!/usr/bin/no-such-shell\n"])
+def test_a_hook_needs_neither_a_mode_nor_a_first_line_as_with_the_runner_itself(
+    bench: Make, tmp_path: Path, mode: int, first_line: str
+) -> None:
+    theirs = tmp_path / "prepare.sh"
+    theirs.write_text(f'{first_line}[[ $- == *e* ]] && echo "$GITHUB_JOB in $PWD" > "{tmp_path}/theirs"\n')
+    theirs.chmod(mode)
+    one = bench(environment={"PATH": os.environ["PATH"], STARTED_HOOK: str(theirs)})
+
+    code = run_hook(one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory))
+
+    assert (code, (tmp_path / "theirs").read_text()) == (0, f"build in {Path.cwd()}\n")
+
+
+def test_a_hook_fails_at_its_first_failing_command_but_not_in_a_pipe(bench: Make, tmp_path: Path) -> None:
+    theirs = tmp_path / "prepare.sh"
+    theirs.write_text(f'false | true\ntouch "{tmp_path}/reached"\nfalse\nexit 0\n')
+    one = bench(environment={"PATH": os.environ["PATH"], STARTED_HOOK: str(theirs)})
+
+    code = run_hook(one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory))
+
+    assert (code, (tmp_path / "reached").exists()) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shell", "expected"),
+    [
+        ("prepare hook.ps1", "pwsh", ["-command", ". '{hook}'"]),
+        ("prepare.js", "externals/node24/bin/node", ["{hook}"]),
+    ],
+)
+def test_a_hook_of_another_language_is_run_by_the_runners_own_shell(
+    bench: Make, tmp_path: Path, name: str, shell: str, expected: list[str]
+) -> None:
+    theirs = tmp_path / name
+    theirs.write_text("")
+    one = bench(environment={"PATH": f"{tmp_path}:{os.environ['PATH']}", STARTED_HOOK: str(theirs)})
+    for where in (tmp_path / "pwsh", *(one.directory / f"externals/{node}/bin/node" for node in ("node20", "node24", "node9"))):
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(f'#!/bin/bash\nprintf "%s\\n" "$0" "$@" > "{tmp_path}/argv"\n')
+        where.chmod(0o755)
+
+    assert run_hook(one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory)) == 0
+
+    started, *words = (tmp_path / "argv").read_text().splitlines()
+    assert started.endswith(shell)
+    assert words == [word.format(hook=theirs) for word in expected]
+
+
+def test_a_hook_that_the_runner_would_not_run_fails_with_the_runners_words(bench: Make, tmp_path: Path) -> None:
+    one = bench(environment={"PATH": os.environ["PATH"], STARTED_HOOK: str(tmp_path / "prepare")})
+
+    assert run_hook(one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory)) == 1
+
+
+def test_a_hook_in_the_releases_dot_env_runs_after_ours_instead_of_replacing_it(bench: Make, tmp_path: Path) -> None:
+    theirs = tmp_path / "baked.sh"
+    theirs.write_text(f'touch "{tmp_path}/theirs"\n')
+    one = bench(environment={"PATH": os.environ["PATH"]})
+    dot_env = one.directory / ".env"
+    dot_env.write_text(f"LANG=C.UTF-8\n{STARTED_HOOK}={theirs}\nRUNNER_MANUALLY_TRAP_SIG=\n")
+
+    launch = one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory)
+
+    assert run_hook(launch) == 0
+    assert (tmp_path / "theirs").exists() and one.registration.job_note.exists()
+    assert dot_env.read_text() == "LANG=C.UTF-8\n"
+    assert launch.environment["RUNNER_MANUALLY_TRAP_SIG"] == "1"
 
 
 def test_a_hook_that_cannot_write_its_note_never_fails_the_job(bench: Make) -> None:

@@ -16,6 +16,7 @@ from agent.adapters.aws.clients import Clients
 from agent.adapters.aws.s3 import S3Objects
 from agent.adapters.aws.signing import Region
 from agent.adapters.http import MetadataService, RequestsWeb
+from agent.adapters.network import Network
 from agent.adapters.posix import PosixProcesses
 from agent.adapters.system import QueueInbox, TextJournal, ThreadWorkers
 from agent.contract.names import release_asset, release_key
@@ -89,7 +90,7 @@ def make(site: Site, clock: AgentClock, tmp_path: Path) -> Make:
             api_url=api_url,
             mirror_url=mirror_url,
             cache=lambda: cache,
-            web=RequestsWeb,
+            web=lambda: RequestsWeb(Network({})),
             processes=PosixProcesses(inbox, lambda descriptor, inbox: None),
             workers=ThreadWorkers(inbox),
             clock=clock,

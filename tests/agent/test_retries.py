@@ -8,18 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.calls.retries import RetryPolicy, is_passing, retry
 from agent.errors import ServiceError
-from agent.retries import PASSING, THROTTLED, RetryPolicy, retry
 from simulation.agent_inbox import Script
 from simulation.clock import AgentClock
 
 STEADY = RetryPolicy(within_s=10.0, first_s=1.0, longest_s=4.0, jitter=0.0)
 DOWN = ServiceError("call", "Unreachable")
 DENIED = ServiceError("call", "AccessDenied")
-
-
-def passing(error: BaseException) -> bool:
-    return isinstance(error, ServiceError) and error.code in PASSING
 
 
 @dataclass
@@ -44,14 +40,14 @@ def service(*answers: str | BaseException, took_s: float = 0.0) -> Service:
 def test_the_first_answer_is_taken_without_waiting() -> None:
     asked = service("yes")
 
-    assert retry(asked.call, passing, STEADY, asked.clock) == "yes"
+    assert retry(asked.call, is_passing, STEADY, asked.clock) == "yes"
     assert asked.called_s == [0.0]
 
 
 def test_waits_double_from_the_first_to_the_longest() -> None:
     asked = service(DOWN, DOWN, DOWN, DOWN, "yes")
 
-    assert retry(asked.call, passing, RetryPolicy(60.0, 1.0, 4.0, jitter=0.0), asked.clock) == "yes"
+    assert retry(asked.call, is_passing, RetryPolicy(60.0, 1.0, 4.0, jitter=0.0), asked.clock) == "yes"
     assert asked.called_s == [0.0, 1.0, 3.0, 7.0, 11.0]
 
 
@@ -59,7 +55,7 @@ def test_a_failure_that_does_not_pass_is_raised_at_once_and_unchanged() -> None:
     asked = service(DENIED)
 
     with pytest.raises(ServiceError) as caught:
-        retry(asked.call, passing, STEADY, asked.clock)
+        retry(asked.call, is_passing, STEADY, asked.clock)
 
     assert (caught.value, asked.called_s) == (DENIED, [0.0])
 
@@ -68,7 +64,7 @@ def test_a_failure_that_does_not_pass_ends_the_waiting_too() -> None:
     asked = service(DOWN, DENIED, "never asked")
 
     with pytest.raises(ServiceError) as caught:
-        retry(asked.call, passing, STEADY, asked.clock)
+        retry(asked.call, is_passing, STEADY, asked.clock)
 
     assert (caught.value, asked.called_s) == (DENIED, [0.0, 1.0])
 
@@ -77,7 +73,7 @@ def test_no_try_is_made_that_would_come_after_the_patience_and_the_last_failure_
     asked = service(DOWN)
 
     with pytest.raises(ServiceError) as caught:
-        retry(asked.call, passing, STEADY, asked.clock)
+        retry(asked.call, is_passing, STEADY, asked.clock)
 
     assert (caught.value, asked.called_s) == (DOWN, [0.0, 1.0, 3.0, 7.0])
 
@@ -86,7 +82,7 @@ def test_the_time_the_calls_themselves_take_counts() -> None:
     asked = service(DOWN, took_s=4.0)
 
     with pytest.raises(ServiceError):
-        retry(asked.call, passing, STEADY, asked.clock)
+        retry(asked.call, is_passing, STEADY, asked.clock)
 
     assert asked.called_s == [0.0, 5.0]
 
@@ -96,7 +92,7 @@ def test_never_more_than_the_given_number_of_tries(tries: int) -> None:
     asked = service(DOWN)
 
     with pytest.raises(ServiceError):
-        retry(asked.call, passing, RetryPolicy(1_000.0, tries=tries), asked.clock)
+        retry(asked.call, is_passing, RetryPolicy(1_000.0, tries=tries), asked.clock)
 
     assert len(asked.called_s) == tries
 
@@ -105,7 +101,7 @@ def test_an_error_nobody_planned_is_no_reason_to_try_again() -> None:
     asked = service(ValueError("ours"))
 
     with pytest.raises(ValueError, match="ours"):
-        retry(asked.call, passing, STEADY, asked.clock)
+        retry(asked.call, is_passing, STEADY, asked.clock)
 
     assert len(asked.called_s) == 1
 
@@ -131,20 +127,8 @@ def test_no_wait_is_longer_than_the_longest_and_its_jitter(attempt: int, fractio
 def test_no_try_ever_begins_after_the_patience(within_s: float, first_s: float, longest_s: float, failures: int) -> None:
     asked = service(*[DOWN] * failures, "yes")
     try:
-        retry(asked.call, passing, RetryPolicy(within_s, first_s, longest_s), asked.clock)
+        retry(asked.call, is_passing, RetryPolicy(within_s, first_s, longest_s), asked.clock)
     except ServiceError:
         assert len(asked.called_s) <= failures
 
     assert max(asked.called_s) <= within_s + 1e-6
-
-
-@pytest.mark.parametrize("code", sorted(THROTTLED))
-def test_being_throttled_passes(code: str) -> None:
-    assert code in PASSING
-
-
-@pytest.mark.parametrize(
-    "code", ["AccessDenied", "AccessDeniedException", "ParameterNotFound", "ValidationException", "404", "403"]
-)
-def test_a_refusal_does_not_pass_by_itself(code: str) -> None:
-    assert code not in PASSING

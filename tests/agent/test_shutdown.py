@@ -147,7 +147,13 @@ class Bench:
             self.report.prepared = Prepared(state_dir, "prebaked")
         self.shutdown = Shutdown(
             report=self.report, log_stream=self.log_stream, mailbox=self.mailbox, clock=self.clock, journal=self.journal,
-            telemetry=Telemetry(queue or (lambda: self.queue), self.mailbox, self.clock, self.journal),
+            telemetry=Telemetry(
+                queue=queue or (lambda: self.queue),
+                probe=self.queue.probe,
+                mailbox=self.mailbox,
+                clock=self.clock,
+                journal=self.journal,
+            ),
             termination=Termination(self.machine, ("switch", "off"), self.mailbox, self.clock, self.journal),
             stopwatch=Stopwatch(), work=self.work, last_will=LastWill(state_dir),
         )  # fmt: skip

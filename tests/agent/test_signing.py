@@ -15,6 +15,8 @@ from agent.adapters.aws.objects import S3Configurations
 from agent.adapters.aws.signing import CredentialChain, Region, SignedCalls
 from agent.adapters.aws.ssm import SsmParameters
 from agent.adapters.http import MetadataService
+from agent.adapters.network import Network
+from agent.calls.retries import is_passing
 from agent.errors import ServiceError, Unreachable
 from tests.answering import Answering, Asked
 
@@ -52,7 +54,12 @@ def calls(service: Service, name: str, token: str) -> SignedCalls:
     }  # fmt: skip
     metadata = MetadataService(environment)
     return SignedCalls(
-        name, environment, CredentialChain(environment, metadata), Region(environment, metadata), lambda: datetime.now(UTC)
+        name,
+        environment,
+        CredentialChain(environment, metadata),
+        Region(environment, metadata),
+        lambda: datetime.now(UTC),
+        Network(environment),
     )
 
 
@@ -122,3 +129,41 @@ def test_nobody_there_is_a_passing_fault() -> None:
 
     with pytest.raises(Unreachable):
         S3Configurations(calls(nobody, "s3", ""), calls(nobody, "sts", "")).read("bucket")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (301, {"x-amz-bucket-region": "eu-central-1"}, b"<Error><Code>PermanentRedirect</Code></Error>"),
+        (307, {"X-Amz-Bucket-Region": "eu-central-1"}, b""),
+        (400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>"),
+    ],
+)
+def test_a_bucket_in_another_region_is_followed_there_and_remembered(status: int, headers: dict[str, str], body: bytes) -> None:
+    """Kept in the region that S3 names, signed for it; who we are is still asked in our own."""
+    heard: list[Asked] = []
+
+    def answer(asked: Asked) -> tuple[int, bytes] | tuple[int, bytes, dict[str, str]]:
+        heard.append(asked)
+        scope = asked.headers["authorization"].split("/")
+        if scope[3] == "sts":
+            return 200, IDENTITY
+        return (200, b"the configuration") if scope[2] == "eu-central-1" else (status, body, headers)
+
+    server = Answering(answer)
+    place = Service(url=server.url)
+    source = S3Configurations(calls(place, "s3", ""), calls(place, "sts", ""))
+
+    assert [source.read("config"), source.read("config")] == ["the configuration"] * 2
+    assert [asked.headers["authorization"].split("/")[2] for asked in heard] == [REGION, REGION, "eu-central-1", "eu-central-1"]
+    server.stop()
+
+
+def test_a_clock_that_is_off_is_told_under_the_code_of_sts(service: Service) -> None:
+    told = b"<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code><Message>Signature expired</Message></Error></ErrorResponse>"
+    service.answers = [(403, told)]
+
+    with pytest.raises(ServiceError) as refused:
+        S3Configurations(calls(service, "s3", ""), calls(service, "sts", "")).read("config")
+
+    assert (refused.value.code, is_passing(refused.value)) == ("SignatureDoesNotMatch", True)

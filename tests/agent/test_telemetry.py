@@ -91,7 +91,9 @@ class Bench:
         self.journal = VirtualJournal(self.clock)
         self.queue = VirtualQueue(self.clock)
         self.mailbox = Mailbox(self.inbox, VirtualWorkers(self.clock, self.inbox), self.clock)
-        self.telemetry = Telemetry(lambda: self.queue, self.mailbox, self.clock, self.journal)
+        self.telemetry = Telemetry(
+            queue=lambda: self.queue, probe=self.queue.probe, mailbox=self.mailbox, clock=self.clock, journal=self.journal
+        )
 
     def let_pass(self, seconds: float) -> None:
         """What the deciding thread does meanwhile: whatever arrives, it lets the messages go on."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from isal import igzip
 
 from agent.adapters.http import RequestsWeb
+from agent.adapters.network import Network
 from agent.adapters.system import QueueInbox, ThreadWorkers
 from agent.errors import ReleaseRefused
 from agent.ports import TaskEnded
@@ -303,7 +304,7 @@ def test_the_first_files_exist_while_the_server_still_holds_back_the_last_byte(s
     incompressible(8, archive)
     last = archive.stat().st_size - 1
     url = site.serve("/release", archive, hold_last=released)
-    download = Download(lambda offset: RequestsWeb().open(url, offset), AgentClock())
+    download = Download(lambda offset: RequestsWeb(Network({})).open(url, offset), AgentClock())
     inbox = QueueInbox()
     workers = ThreadWorkers(inbox)
     chunks = telling(workers.ahead(download.chunks()), last, asked)
@@ -334,11 +335,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from agent.adapters.http import RequestsWeb
+from agent.adapters.network import Network
 from agent.adapters.system import QueueInbox, SystemClock, ThreadWorkers
 from agent.runner.downloader import Download
 from agent.errors import ReleaseRefused
 from agent.runner.unpack import unpack
-web = RequestsWeb()
+web = RequestsWeb(Network({}))
 download = Download(lambda offset: web.open(sys.argv[1], offset), SystemClock())
 with suppress(ReleaseRefused):
     unpack(ThreadWorkers(QueueInbox()).ahead(download.chunks()), Path(sys.argv[2]))

@@ -25,7 +25,7 @@ PURE = frozenset(
 MORE: dict[str, frozenset[str]] = {
     "agent/cli.py": frozenset({"gc", "open", "os", "subprocess", "sys"}),
     "agent/wiring.py": frozenset({"os", "platform"}),
-    "agent/retries.py": frozenset({"tenacity"}),
+    "agent/calls/retries.py": frozenset({"tenacity"}),
     "agent/reports/last_will.py": frozenset({"os"}),
     "agent/runner/cleanup.py": frozenset({"shutil"}),
     "agent/runner/diagnostics.py": frozenset({"os", "stat"}),

@@ -24,6 +24,7 @@ from tests.conftest import Moto
 from tests.integration.agent_harness import BRIEF, CHECKOUT, KEY, STRIKE, AgentHarness, blob
 from tests.sandbox.runner_driver import alive
 from tests.waiting import sooner_or_later
+from tests.wires import Relay
 
 GROUP = "/runs-fleet/agent"
 WRAPPED = [str(CHECKOUT / "userdata" / "run-agent.sh"), sys.executable, "-m", "agent"]
@@ -373,7 +374,8 @@ HELD = [Phase.WAKING, Phase.PREPARING, Phase.REGISTERING, Phase.RUNNING, Phase.S
 
 @pytest.mark.parametrize("phase", HELD)
 def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(harness: AgentHarness, phase: Phase, hung: str) -> None:
-    harness.play("while :; do sleep 0.05; done" if phase is Phase.RUNNING else "true")
+    relay, go = Relay(harness.moto.url), harness.root / "go"
+    harness.play(f"until [ -e {go} ]; do sleep 0.05; done" if phase in (Phase.RUNNING, Phase.REPORTING) else "true")
     if phase is Phase.REGISTERING:
         harness.configure(jit_config=None, jit_token="AREGtoken12345", labels=["x"])
         (harness.runner_dir / "config.sh").write_text("#!/bin/bash\nexec sleep 60\n", "utf-8")
@@ -382,16 +384,21 @@ def test_a18_an_agent_killed_in_any_phase_leaves_no_machine_up(harness: AgentHar
     slow: dict[Phase, dict[str, Any]] = {
         Phase.WAKING: {"RUNS_FLEET_INSTANCE_ID": None, "AWS_EC2_METADATA_SERVICE_ENDPOINT": hung},
         Phase.SETTLING: {"AWS_ENDPOINT_URL_LOGS": hung, "RUNS_FLEET_LOG_GROUP": GROUP},
-        Phase.REPORTING: {"AWS_ENDPOINT_URL_SQS": hung},
+        Phase.REPORTING: {"AWS_ENDPOINT_URL_SQS": relay.url},
         Phase.TERMINATING: {"AWS_ENDPOINT_URL_EC2": hung},
     }
 
     with harness.agent(WRAPPED, **slow.get(phase, {})) as agent:
+        if phase is Phase.REPORTING:
+            agent.says("message.outcome kind=busy")
+            relay.hang()
+            go.touch()
         agent.says(f"phase.entered phase={phase.value}")
         killed = subprocess.run(["pgrep", "-P", str(agent.process.pid)], capture_output=True, text=True, check=True)
         os.kill(int(killed.stdout.split()[0]), signal.SIGKILL)
         agent.process.wait(600)
 
+    relay.stop()
     assert harness.off.exists()
 
 
@@ -433,28 +440,31 @@ def test_the_net_runs_the_power_off_command(harness: AgentHarness, broken: str, 
     assert agent.code in (69, 78)
 
 
-def test_with_everything_refused_or_hung_the_power_goes_off_all_the_same(moto: Moto, tmp_path: Path, hung: str) -> None:
-    """Two machines side by side, for each waits half a minute: one whose calls are refused, one whose calls never return.
+def test_with_everything_refused_or_hung_the_power_goes_off_all_the_same(moto: Moto, tmp_path: Path) -> None:
+    """Two machines side by side, for each waits half a minute: from a moment in their job on, one's calls are refused and the
+    other's never return.
 
     That it takes less than a minute is held in virtual time (tests/agent/test_shutdown.py).
     """
-    lives = {
-        AgentHarness(moto, tmp_path / name): endpoint for name, endpoint in (("refused", "http://127.0.0.1:9"), ("hung", hung))
-    }
+    lives = {AgentHarness(moto, tmp_path / name): Relay(moto.url) for name in ("refused", "hung")}
 
     with contextlib.ExitStack() as running:
         agents = {}
-        for harness, endpoint in lives.items():
+        for harness, relay in lives.items():
             harness.configure()
-            harness.play("true")
-            dead = {f"AWS_ENDPOINT_URL_{service}": endpoint for service in ("LOGS", "SQS", "EC2")}
-            agents[harness] = running.enter_context(harness.agent(RUNS_FLEET_LOG_GROUP=GROUP, **dead))
-        for agent in agents.values():
-            agent.says("work.ended")
+            harness.play(f"touch {harness.root}/running; until [ -e {harness.root}/go ]; do sleep 0.05; done")
+            relayed = {f"AWS_ENDPOINT_URL_{service}": relay.url for service in ("LOGS", "SQS", "EC2")}
+            agents[harness] = running.enter_context(harness.agent(RUNS_FLEET_LOG_GROUP=GROUP, **relayed))
+        for harness, agent in agents.items():
+            agent.says("message.outcome kind=busy")
+            relay = lives[harness]
+            relay.stop() if harness.root.name == "refused" else relay.hang()
+            (harness.root / "go").touch()
         for agent in agents.values():
             agent.process.wait(600)
 
     for harness, agent in agents.items():
+        lives[harness].stop()
         assert harness.off.exists(), agent.log
         assert agent.code == 69
 

@@ -17,9 +17,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from agent.adapters.aws.sqs import region_of
 from agent.contract.messages import BootstrapFailed, read_message
 from sandbox.imds import ROLE, Metadata
 from sandbox.instances import boot_scripts
+from tests.answering import Answering, Asked
+from tests.wires import Authority, ConnectProxy, TlsFront
 
 BOOT = boot_scripts() / "runs-fleet.sh"
 
@@ -112,7 +115,7 @@ def booted(metadata: Metadata, service: Service, directory: Path, **environment:
         "RUNS_FLEET_POWER_OFF": f"touch {directory}/off",
         "RUNS_FLEET_TERMINATION_QUEUE_URL": f"{service.url}/123456789012/terminations",
         "RUNS_FLEET_CONFIG_BUCKET": "config",
-        "RUNS_FLEET_AGENT_BUNDLE": "agent/bundle v1.tar.gz",
+        "RUNS_FLEET_AGENT_BUNDLE": "agent/bundle-1.tar.gz",
         "AWS_ENDPOINT_URL_S3": service.url,
         "RUNS_FLEET_AGENT_SHA256": "0" * 64,
     }
@@ -204,3 +207,100 @@ def test_the_hard_deadline_is_the_runtime_and_what_it_takes_to_begin_and_to_end(
     booted(metadata, service, tmp_path, RUNS_FLEET_START="true", **settings)
 
     assert (tmp_path / "state" / "limit-minutes").read_text("ascii").strip() == minutes
+
+
+NETWORK = {
+    "HTTPS_PROXY": "http://fleet:s3cr%40t@proxy.test:3128", "http_proxy": "http://proxy.test:3128", "NO_PROXY": "10.0.0.0/8",
+    "AWS_CA_BUNDLE": "/etc/authority.pem", "SSL_CERT_DIR": "/etc/authorities", "NODE_EXTRA_CA_CERTS": "/etc/authority.pem",
+}  # fmt: skip
+
+
+def test_how_the_network_is_reached_is_handed_on_to_the_agent_and_to_whoever_sends_the_last_will(
+    metadata: Metadata, service: Service, tmp_path: Path
+) -> None:
+    booted(metadata, service, tmp_path, RUNS_FLEET_START="true", **NETWORK)
+
+    handed = dict(line.split("=", 1) for line in (tmp_path / "agent.env").read_text("utf-8").splitlines())
+    assert {name: handed[name] for name in NETWORK} == {name: f'"{value}"' for name, value in NETWORK.items()}
+    functions = tmp_path / "state" / "boot-functions"
+    words = f'. {functions}; printf "%s|" "$HTTPS_PROXY" "$http_proxy" "$AWS_CA_BUNDLE" "$ca"; declare -p SSL_CERT_DIR'
+    said = subprocess.run(["bash", "-c", words], env={}, capture_output=True, text=True, check=True).stdout
+    assert said.split("|")[:4] == [NETWORK["HTTPS_PROXY"], NETWORK["http_proxy"], *[NETWORK["AWS_CA_BUNDLE"]] * 2]
+    assert said.split("|")[4].startswith("declare -x ")
+
+
+def test_the_metadata_service_is_not_asked_through_a_proxy_and_aws_is_with_the_password(
+    metadata: Metadata, service: Service, tmp_path: Path
+) -> None:
+    proxy = ConnectProxy("fleet", "s3cr@t")
+
+    booted(metadata, service, tmp_path, http_proxy=proxy.url_with("fleet:s3cr%40t"), RUNS_FLEET_AGENT_BUNDLE="agent/bundle")
+
+    aws = service.url.removeprefix("http://")
+    assert set(proxy.asked) == {aws} and proxy.refused == 0
+    assert [call[0] for call in service.calls] == ["GET", "POST"]  # the bundle and the word, both through it
+    proxy.stop()
+
+
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_an_authority_that_a_variable_names_is_trusted_by_the_boot_script_too(
+    metadata: Metadata, service: Service, tmp_path: Path, name: str
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    front = TlsFront(service.url, authority)
+    queue = f"{front.url}/123456789012/terminations"
+
+    booted(
+        metadata, service, tmp_path, AWS_ENDPOINT_URL_S3=front.url, RUNS_FLEET_TERMINATION_QUEUE_URL=queue,
+        **{name: str(authority.path)},
+    )  # fmt: skip
+
+    assert [call[0] for call in service.calls] == ["GET", "POST"]
+    front.stop()
+
+
+def test_a_bundle_in_a_bucket_of_another_region_is_fetched_from_there(metadata: Metadata, tmp_path: Path) -> None:
+    heard: list[tuple[str, str]] = []
+
+    def answer(asked: Asked) -> tuple[int, bytes, dict[str, str]]:
+        region = asked.headers.get("Authorization", "///").split("/")[2]
+        heard.append((asked.method, region))
+        if region == "eu-central-1":
+            return 200, b"the bundle", {}
+        return 301, b"", {"x-amz-bucket-region": "eu-central-1"}
+
+    server = Answering(answer)
+    queue = Service()
+
+    booted(metadata, queue, tmp_path, AWS_ENDPOINT_URL_S3=server.url)
+
+    assert ("GET", "eu-central-1") in heard
+    assert "FAILED" in read_message(parse_qs(queue.calls[-1][3].decode())["MessageBody"][0]).error  # its digest, not its place
+    server.stop()
+    queue.stop()
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/1/q", "eu-west-1"),
+        ("https://eu-west-1.queue.amazonaws.com/1/q", "eu-west-1"),
+        ("https://queue.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"),
+        ("https://vpce-0a1-b2.sqs.ap-southeast-2.vpce.amazonaws.com/1/q", "ap-southeast-2"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        ("http://127.0.0.1:5000/1/q", "us-east-1"),
+    ],
+)
+def test_a_message_is_signed_for_the_region_that_the_queues_url_names(
+    metadata: Metadata, service: Service, tmp_path: Path, url: str, region: str
+) -> None:
+    booted(metadata, service, tmp_path)
+    words = f"RUNS_FLEET_TERMINATION_QUEUE_URL={url}; signed() {{ echo $AWS_REGION; }}; send word"
+
+    told = subprocess.run(
+        ["bash", "-c", f". {tmp_path}/state/boot-functions; {words}"], env={"PATH": os.environ["PATH"]}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+
+    assert told.stdout.strip() == region
+    assert (region_of(url) or "us-east-1") == region

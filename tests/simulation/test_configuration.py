@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.contract.messages import Status
+from agent.errors import ServiceError
 from simulation.agent_inbox import Script, refused
 from simulation.agent_services import INSTANCE
 from simulation.agent_world import Ended, VirtualWorld, config_text, token_text
@@ -17,6 +18,7 @@ PARAMETER = f"/runs-fleet/runners/{INSTANCE}/config"
 ROLE = "arn:aws:sts::123456789012:assumed-role/runs-fleet-runner/i-0123456789abcdef0"
 NOT_THERE = refused("ParameterNotFound", "ssm:GetParameter")
 DENIED = refused("AccessDeniedException", f"ssm:GetParameter on {PARAMETER}", f"User: {ROLE} is not authorized")
+THROTTLED = refused("ThrottlingException", "ssm:GetParameter")
 NO_CREDENTIALS = refused("NoCredentials", "ssm:GetParameter")
 
 
@@ -101,13 +103,65 @@ def test_an_answer_that_no_waiting_mends_is_not_waited_out(tmp_path: Path) -> No
     assert ended.age_s < 5.0
 
 
-def test_a_long_wait_does_not_hammer_the_parameter_store(tmp_path: Path) -> None:
+@pytest.mark.parametrize("not_yet", [NOT_THERE, DENIED], ids=["absent", "denied"])
+@pytest.mark.parametrize("after_s", [5.0, 9.7, 22.0, 200.3])
+def test_a_configuration_that_comes_late_is_found_within_a_moment(tmp_path: Path, after_s: float, not_yet: ServiceError) -> None:
     world = VirtualWorld(tmp_path)
-    world.parameters.answers = [(0.0, NOT_THERE)]
+    world.parameters.answers = [(0.0, not_yet), (after_s, config_text())]
 
     world.live()
 
-    assert len(world.parameters.names) < 70
+    assert world.processes.launches[0][0] - after_s < 0.9
+
+
+def test_a_throttled_machine_looks_rarely_and_comes_back_to_the_quick_pace_slowly(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.parameters.answers = [(0.0, THROTTLED), (60.0, NOT_THERE)]
+
+    world.live()
+
+    looks = world.parameters.looks_s
+    assert len([age_s for age_s in looks if age_s <= 60.0]) < 20
+    assert len([age_s for age_s in looks if 60.0 < age_s <= 90.0]) < 15
+    assert len([age_s for age_s in looks if age_s > 270.0]) > 15
+
+
+def test_a_service_that_does_not_answer_is_asked_with_growing_waits(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.parameters.answers = [(0.0, refused("Unreachable"))]
+
+    world.live()
+
+    assert len(world.parameters.names) < 300 / 4.0 + 10  # the virtual machine's jitter is always the least
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidSignatureException", "RequestTimeTooSkewed", "RequestExpired"])
+def test_a_clock_that_is_off_for_six_seconds_ends_no_machine(tmp_path: Path, code: str) -> None:
+    world = VirtualWorld(tmp_path, CONFIG_TIMEOUT_SECONDS="30")
+    world.parameters.answers = [(0.0, refused(code, "sts:GetCallerIdentity", "Signature expired")), (6.0, config_text())]
+
+    ended = world.live()
+
+    assert (ended.exit_code, ended.word.status) == (0, Status.SUCCESS)
+    assert world.processes.launches[0][0] < 11.5
+
+
+def test_a_clock_that_is_off_to_the_last_is_named_as_what_it_is(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path, CONFIG_TIMEOUT_SECONDS="30")
+    world.parameters.answers = [(0.0, refused("SignatureDoesNotMatch", "sts:GetCallerIdentity", "Signature expired"))]
+
+    word = world.live().word
+
+    assert "for 30 s" in word.error and "clock" in word.error
+
+
+def test_what_was_not_waited_for_is_not_said_to_have_been(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path, CONFIG_TIMEOUT_SECONDS="30")
+    world.parameters.answers = [(0.0, refused("NoSuchBucket", "s3:GetObject on wrong"))]
+
+    word = world.live().word
+
+    assert "could not be read at once" in word.error and "30 s" not in word.error
 
 
 def test_the_parameter_is_the_one_the_settings_name(tmp_path: Path) -> None:

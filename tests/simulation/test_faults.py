@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.contract.messages import Status
-from simulation.agent_inbox import Script, refused
+from simulation.agent_inbox import HANGS, Script, refused
 from simulation.agent_world import VirtualWorld
 
 UNREACHABLE = refused("Unreachable")
@@ -47,3 +47,42 @@ def test_a_log_stream_that_cannot_be_opened_does_not_cost_the_job(tmp_path: Path
     world.log_stream = ClosedTranscript(world.clock)
 
     assert world.live().word.status is Status.SUCCESS
+
+
+@pytest.mark.parametrize("code", ["Unreachable", "QueueDoesNotExist", "InvalidClientTokenId", "SignatureDoesNotMatch"])
+def test_a_machine_that_could_not_say_its_final_word_starts_no_job(tmp_path: Path, code: str) -> None:
+    world = VirtualWorld(tmp_path)
+    world.queue.probes = Script(refused(code, "sqs:GetQueueAttributes"))
+    world.queue.answers = Script(refused(code, "sqs:SendMessage"))
+
+    ended = world.live()
+
+    assert (ended.exit_code, world.processes.launches) == (69, [])
+    assert len(world.machine.terminations) == 1
+    (failed,) = world.journal.told("life.failed")
+    assert failed["reason"] == "queue_unusable" and code in str(failed["error"])
+
+
+@pytest.mark.parametrize("code", ["ServiceUnavailable", "ThrottlingException"])
+def test_a_queue_that_is_merely_busy_costs_no_job(tmp_path: Path, code: str) -> None:
+    world = VirtualWorld(tmp_path)
+    world.queue.probes = Script(refused(code, "sqs:GetQueueAttributes"))
+
+    assert world.live().word.status is Status.SUCCESS
+
+
+def test_a_queue_that_answers_a_moment_later_is_waited_for(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.queue.probes = Script(UNREACHABLE, UNREACHABLE, None)
+
+    assert world.live().word.status is Status.SUCCESS
+
+
+def test_a_probe_that_hangs_starts_no_job(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.queue.probes = Script(HANGS)
+
+    ended = world.live()
+
+    assert (world.processes.launches, ended.word.reason) == ([], "queue_unusable")
+    assert ended.age_s < 60.0

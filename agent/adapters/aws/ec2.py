@@ -46,6 +46,6 @@ class SelfTermination:
         fields = {"Action": call, "Version": API_VERSION, **words}
         headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
         action = f"ec2:{call} on {words.get('InstanceId.1') or words['InstanceId']}"
-        status, answer = self._calls.post(action, urlencode(fields).encode(), headers)
-        if status != 200:
-            raise refusal(action, status, answer)
+        answer = self._calls.post(action, urlencode(fields).encode(), headers)
+        if answer.status != 200:
+            raise refusal(action, answer)

@@ -9,14 +9,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from agent.adapters.http import MetadataService
+from agent.adapters.network import Network
 from agent.errors import NoCredentials, ServiceError, Unreachable
+
+if TYPE_CHECKING:
+    import urllib3
 
 CONNECT_S = 3.0
 """Seconds to connect and for each answer: our callers try again, so a hung call must not eat their patience."""
@@ -41,23 +47,27 @@ class CredentialChain:
     def __init__(self, environment: Mapping[str, str], metadata: MetadataService) -> None:
         self._environment, self._metadata = environment, metadata
         self._kept: Credentials | None = None
+        self._found_by_boto3: Any = None
 
-    def static(self) -> bool:
+    def is_static(self) -> bool:
         """Whether the environment carries credentials of its own."""
         return bool(self._environment.get("AWS_ACCESS_KEY_ID"))
 
     def current(self) -> Credentials:
         """The credentials to sign with now. Raises: NoCredentials."""
-        if self.static():
+        if self.is_static():
             e = self._environment
             return Credentials(e["AWS_ACCESS_KEY_ID"], e.get("AWS_SECRET_ACCESS_KEY", ""), e.get("AWS_SESSION_TOKEN", ""))
+        if not self.is_role_of_instance():
+            return self._of_boto3()
         if self._kept is None or (
             self._kept.ends_at is not None and (self._kept.ends_at - datetime.now(UTC)).total_seconds() < 120
         ):
-            self._kept = self._of_role() if self._role_is_ours() else self._of_boto3()
+            self._kept = self._of_role()
         return self._kept
 
-    def _role_is_ours(self) -> bool:
+    def is_role_of_instance(self) -> bool:
+        """Whether nothing in the environment asks for credentials from elsewhere (a profile, a container, web identity)."""
         other = (
             "AWS_PROFILE",
             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -79,12 +89,17 @@ class CredentialChain:
         return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"], ends_at)
 
     def _of_boto3(self) -> Credentials:
+        """Asked for each time: those that end are renewed by what boto3 found. Raises: NoCredentials."""
         import boto3
+        from botocore.exceptions import BotoCoreError
 
-        found = boto3.session.Session().get_credentials()
-        if found is None:
-            raise NoCredentials("the credential chain", "boto3 found none")
-        frozen = found.get_frozen_credentials()
+        try:
+            self._found_by_boto3 = self._found_by_boto3 or boto3.session.Session().get_credentials()
+            if self._found_by_boto3 is None:
+                raise NoCredentials("the credential chain", "boto3 found none")
+            frozen = self._found_by_boto3.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise NoCredentials("the credential chain", str(error)) from error
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
 
 
@@ -107,8 +122,18 @@ class Region:
         return found
 
 
+@dataclass(frozen=True)
+class Answered:
+    """An answer of a service, whatever its status."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    """By names in lower case."""
+
+
 class SignedCalls:
-    """Calls of one service, signed. `ssl_context` is made only for https."""
+    """Calls of one service, signed, over a connection that `network` decides on."""
 
     def __init__(
         self,
@@ -117,9 +142,10 @@ class SignedCalls:
         credentials: CredentialChain,
         region: Region,
         now: Callable[[], datetime],
+        network: Network,
     ) -> None:
         self._service, self._environment = service, environment
-        self._credentials, self._region, self._now = credentials, region, now
+        self._credentials, self._region, self._now, self._network = credentials, region, now, network
 
     def endpoint(self, region: str) -> str:
         """Where the service answers, as the SDKs' own variables say."""
@@ -129,24 +155,27 @@ class SignedCalls:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         return configured or f"https://{self._service}.{region}.{suffix}"
 
-    def post(self, action: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """One call, no retry: the status and the answer. Raises: Unreachable, NoCredentials."""
-        return self._call("POST", action, "/", body, headers)
+    def post(self, action: str, body: bytes, headers: Mapping[str, str], region: str | None = None) -> Answered:
+        """One call, no retry. `region`: None for our own. Raises: Unreachable, NoCredentials."""
+        return self._call("POST", action, "/", body, headers, region or self._region.name())
 
-    def get(self, action: str, path: str) -> tuple[int, bytes]:
+    def get(self, action: str, path: str, region: str | None = None) -> Answered:
         """As `post`; `path` is encoded as it goes over the wire. S3 wants the body's digest in a header as well."""
-        return self._call("GET", action, path, b"", {"X-Amz-Content-Sha256": hashlib.sha256(b"").hexdigest()})
+        digest = {"X-Amz-Content-Sha256": hashlib.sha256(b"").hexdigest()}
+        return self._call("GET", action, path, b"", digest, region or self._region.name())
 
-    def _call(self, method: str, action: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        region = self._region.name()
-        parts = urlsplit(self.endpoint(region))
+    def _call(self, method: str, action: str, path: str, body: bytes, headers: Mapping[str, str], region: str) -> Answered:
+        endpoint = self.endpoint(region)
+        parts = urlsplit(endpoint)
         path = parts.path.rstrip("/") + path
         signed = self._signed(region, parts.netloc, method, path, body, headers)
+        if (proxy := self._network.proxy(endpoint)) is not None:
+            return self._through(proxy, method, action, f"{parts.scheme}://{parts.netloc}{path}", body, signed)
         connection = self._connection(parts.scheme, parts.hostname or "", parts.port)
         try:
             connection.request(method, path, body or None, signed)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            return Answered(answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()})
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(action, f"{parts.netloc}: {error}") from error
         finally:
@@ -155,27 +184,19 @@ class SignedCalls:
     def _connection(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
         if scheme != "https":
             return http.client.HTTPConnection(host, port, timeout=CONNECT_S)
-        import ssl
+        return http.client.HTTPSConnection(host, port, timeout=CONNECT_S, context=self._network.context)
 
-        context = ssl.create_default_context(cafile=self._environment.get("AWS_CA_BUNDLE") or None)
-        proxy = self._proxy(host)
-        if proxy is None:
-            return http.client.HTTPSConnection(host, port, timeout=CONNECT_S, context=context)
-        tunnel = http.client.HTTPSConnection(proxy[0], proxy[1], timeout=CONNECT_S, context=context)
-        tunnel.set_tunnel(host, port or 443)
-        return tunnel
+    def _through(self, proxy: str, method: str, action: str, url: str, body: bytes, signed: Mapping[str, str]) -> Answered:
+        """The call through a proxy: urllib3's, as botocore and requests do it."""
+        import urllib3
 
-    def _proxy(self, host: str) -> tuple[str, int] | None:
-        raw = self._environment.get("https_proxy") or self._environment.get("HTTPS_PROXY")
-        if not raw:
-            return None
-        from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
-
-        skipped = self._environment.get("no_proxy") or self._environment.get("NO_PROXY") or ""
-        if proxy_bypass_environment(host, {"no": skipped}):
-            return None
-        parts = urlsplit(raw if "//" in raw else f"http://{raw}")
-        return (parts.hostname or "", parts.port or 3128)
+        try:
+            answer = pool_through(proxy, self._network).request(
+                method, url, body=body or None, headers=signed, timeout=CONNECT_S, retries=False, redirect=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise Unreachable(action, f"{urlsplit(url).netloc} through the proxy {urlsplit(proxy).hostname}: {error}") from error
+        return Answered(answer.status, answer.data, {name.lower(): value for name, value in answer.headers.items()})
 
     def _signed(self, region: str, host: str, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, str]:
         credentials = self._credentials.current()
@@ -198,8 +219,33 @@ class SignedCalls:
         return wanted
 
 
-def refusal(action: str, status: int, answer: bytes) -> ServiceError:
+def pool_through(proxy: str, network: Network) -> urllib3.ProxyManager:
+    """Connections through `proxy`, which is given the user and password that its URL names."""
+    import urllib3
+
+    parts = urlsplit(proxy)
+    user = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    headers = urllib3.util.make_headers(proxy_basic_auth=user) if user else {}
+    return urllib3.ProxyManager(
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+        proxy_headers=headers,
+        proxy_ssl_context=network.context if parts.scheme == "https" else None,
+        ssl_context=network.context,
+    )
+
+
+def refusal(action: str, answer: Answered) -> ServiceError:
     """What a service that speaks XML says of a call it did not do."""
-    code, message = _CODE.search(answer), _MESSAGE.search(answer)
-    told = code.group(1).decode("utf-8", "replace") if code else str(status)
+    code, message = _CODE.search(answer.body), _MESSAGE.search(answer.body)
+    told = code.group(1).decode("utf-8", "replace") if code else str(answer.status)
     return ServiceError(action, told, message.group(1).decode("utf-8", "replace")[:500] if message else "")
+
+
+def json_refusal(action: str, answer: Answered) -> ServiceError:
+    """What a service that speaks JSON says of a call it did not do."""
+    try:
+        told = dict(json.loads(answer.body))
+    except (ValueError, TypeError):
+        told = {}
+    code = str(told.get("__type") or answer.status).rpartition("#")[2]
+    return ServiceError(action, code, str(told.get("message") or told.get("Message") or "")[:500])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agent.adapters.aws.signing import SignedCalls
+from agent.adapters.aws.signing import SignedCalls, json_refusal
 from agent.errors import ServiceError
 
 
@@ -18,12 +18,10 @@ class SsmParameters:
         """The decrypted value. Source: GetParameter in the Systems Manager API reference (JSON 1.1 protocol)."""
         action = f"ssm:GetParameter on {name}"
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AmazonSSM.GetParameter"}
-        status, answer = self._calls.post(action, json.dumps({"Name": name, "WithDecryption": True}).encode(), headers)
+        answer = self._calls.post(action, json.dumps({"Name": name, "WithDecryption": True}).encode(), headers)
+        if answer.status != 200:
+            raise json_refusal(action, answer)
         try:
-            decoded = json.loads(answer)
-            if status == 200:
-                return str(decoded["Parameter"]["Value"])
-        except (ValueError, KeyError, TypeError):
-            decoded = {}
-        code = str(decoded.get("__type") or status).rpartition("#")[2]
-        raise ServiceError(action, code, str(decoded.get("message") or decoded.get("Message") or "")[:500])
+            return str(json.loads(answer.body)["Parameter"]["Value"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServiceError(action, "NotJson", "the answer holds no parameter") from error

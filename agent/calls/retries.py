@@ -6,50 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from agent.calls.error_codes import PASSING, meaning_of
 from agent.errors import ServiceError, caught
 
 Answer = TypeVar("Answer")
 
-THROTTLED = frozenset(
-    {
-        "Throttling",
-        "ThrottlingException",
-        "RequestLimitExceeded",
-        "TooManyRequestsException",
-        "SlowDown",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "ThrottledException",
-        "EC2ThrottledException",
-        "RateLimited",
-        "429",
-    }
-)
-"""Codes that ask for fewer calls. Source: "Error retries" in the AWS general reference."""
-PASSING = THROTTLED | {
-    "Unreachable",
-    "NoCredentials",
-    "InternalError",
-    "InternalFailure",
-    "InternalServerError",
-    "ServiceUnavailable",
-    "ServiceUnavailableException",
-    "Unavailable",
-    "RequestTimeout",
-    "RequestTimeoutException",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "500",
-    "502",
-    "503",
-    "504",
-}
-"""Codes after which the same call may succeed: the service, the network or the credentials were not there just now."""
-
 
 def is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed a little later."""
-    return isinstance(error, ServiceError) and error.code in PASSING
+    return isinstance(error, ServiceError) and meaning_of(error.code) in PASSING
 
 
 class RetryClock(Protocol):
