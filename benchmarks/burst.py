@@ -38,7 +38,7 @@ from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.journal import SystemIds
 from orchestrator.adapters.loops import Loops, WakeQueue
 from orchestrator.adapters.threads import ThreadWorkerPool
-from orchestrator.endpoints import Endpoints
+from orchestrator.endpoints import Endpoints, Pace
 from orchestrator.jobs.webhook import JobEvent
 from orchestrator.ports import Received
 from orchestrator.serve import CONSUMERS, RECONCILERS, application
@@ -184,7 +184,7 @@ def paced(number: int) -> float:
 def webhooks() -> dict[str, dict[str, float]]:
     """Deliveries a second and ms of each, ours beside one that only checks the signature; taking turns, median of the rounds."""
     world = World(Calls())
-    ours = Endpoints([world.settings.webhook_secret], world.turns.on_webhook, world.journal)
+    ours = Endpoints([world.settings.webhook_secret], world.turns.on_webhook, world.journal, Pace(world.clock))
     apps = {"ours": application(ours), "signature only": _minimal(b"hush")}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in apps}
     ports = {name: _serving(app) for name, app in apps.items()}

@@ -13,7 +13,7 @@ import msgspec
 from agent.contract.secret import Secret
 from orchestrator.errors import DeliveryRefused, ServiceFailed
 from orchestrator.jobs.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
-from orchestrator.ports import Journal, Received
+from orchestrator.ports import Clock, Journal, Received
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,26 @@ class Answer:
 
     status: int
     content: Mapping[str, object]
+
+
+PACED_S = 60.0
+"""Seconds in which one kind of refusal is logged once, however often strangers ask."""
+
+
+class Pace:
+    """Lets one event of a kind through each minute, and counts those that it holds back. May be used from several threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._last, self._held = clock, dict[str, float](), dict[str, int]()
+
+    def due(self, kind: str) -> int | None:
+        """How many of this kind were held back since the last that was let through; None: this one is held back."""
+        now = self._clock.now()
+        if now - self._last.get(kind, -PACED_S) < PACED_S:
+            self._held[kind] = self._held.get(kind, 0) + 1
+            return None
+        self._last[kind] = now
+        return self._held.pop(kind, 0)
 
 
 @dataclass(frozen=True)
@@ -33,11 +53,12 @@ class Endpoints:
     on_webhook: Callable[[bytes, JobEvent], bool]
     """Takes a genuine delivery; whether it was ours. Raises: ServiceFailed: it could not be stored."""
     journal: Journal
+    pace: Pace
 
     def declared_size(self, headers: Mapping[str, str]) -> None:
         """Look at a request before its body is read. Raises: DeliveryRefused (413)."""
         declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > LIMIT_BYTES:
+        if declared.isascii() and declared.isdigit() and int(declared) > LIMIT_BYTES:
             raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, {declared} are declared")
 
     def read_size(self, size: int) -> None:
@@ -50,10 +71,17 @@ class Endpoints:
         try:
             return self._delivered(headers, body)
         except DeliveryRefused as error:
-            return refused(error)
+            return self.refuse(error, headers)
         except ServiceFailed as error:
             self.journal.event("webhook.not_stored", error=str(error))
             return Answer(503, {"error": "the delivery could not be stored: redeliver it"})
+
+    def refuse(self, error: DeliveryRefused, headers: Mapping[str, str]) -> Answer:
+        """The answer to a request that is refused, which the log says, too: once a minute for each status, with their number."""
+        if (number := self.pace.due(str(error.status))) is not None:
+            fields = {"delivery": headers.get("x-github-delivery", "")[:64], "more": number}
+            self.journal.event("webhook.refused", status=error.status, why=str(error), **fields)
+        return Answer(error.status, {"error": str(error)})
 
     def health(self) -> Answer:
         """`GET /health`: the process lives."""
@@ -69,12 +97,7 @@ class Endpoints:
             raise DeliveryRefused(401, "the signature does not fit the body: check the webhook's secret on both sides")
         if headers.get("x-github-event") != "workflow_job":
             return Answer(200, {"taken": False, "why": "only workflow_job is acted on"})
-        return Answer(200, {"taken": self.on_webhook(body, read_delivery(body))})
-
-
-def refused(error: DeliveryRefused) -> Answer:
-    """The answer to a request that is refused."""
-    return Answer(error.status, {"error": str(error)})
+        return Answer(200, {"taken": self.on_webhook(body, read_delivery(body, headers.get("content-type", "")))})
 
 
 def read_job_message(received: Received, journal: Journal) -> JobEvent | None:

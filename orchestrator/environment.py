@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import textwrap
 from collections.abc import Mapping
 
 PREFIX = "RUNS_FLEET_"
@@ -71,14 +73,25 @@ class Environment:
             return ""
         try:
             return plain_pem(raw)
-        except ValueError:
-            self.problems.append(f"{PREFIX}{name}: expected base64 of a PEM file, found something else")
+        except ValueError as error:
+            self.problems.append(f"{PREFIX}{name}: expected a PEM file, plain or as base64; found {error}")
             return ""
 
 
 def plain_pem(raw: str) -> str:
-    """A key, plain or as base64. Raises: ValueError, without quoting it."""
-    decoded = raw if "-----BEGIN" in raw else base64.b64decode(raw, validate=True).decode()
-    if "-----BEGIN" not in decoded:
-        raise ValueError("not a PEM file")
-    return decoded
+    """A PEM key from whatever secret stores make of one: plain, with `\\n` written out or with its lines run together, quoted,
+    or base64 of any of these, wrapped or not. Raises: ValueError, without quoting it.
+    """
+    text = raw.strip().strip("\"'").strip()
+    if "-----BEGIN" not in text:
+        try:
+            packed = "".join(text.replace("\\n", "").split()).translate(str.maketrans("-_", "+/"))
+            text = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True).decode("utf-8").strip()
+        except ValueError as error:
+            raise ValueError("neither a PEM file nor base64 of one") from error
+    text = text.replace("\\r", "").replace("\\n", "\n").replace("\r", "")
+    found = re.search(r"-----BEGIN ([A-Z ]+)-----(.*?)-----END \1-----", text, re.S)
+    if found is None:
+        raise ValueError("not a whole PEM file: expected a BEGIN line, the key, and the END line")
+    body = "".join(found[2].split())
+    return "\n".join([f"-----BEGIN {found[1]}-----", *textwrap.wrap(body, 64), f"-----END {found[1]}-----", ""])

@@ -26,8 +26,10 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 600.0
 """Seconds between such launches, doubled each time."""
 IDLE_EXITS = 5
 """Sessions of one label set and kind of machine that ended without work, before the next launch waits."""
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 60.0, 1800.0
-"""Seconds of that wait, doubled each time."""
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 60.0, 4 * 3600.0
+"""Seconds of that wait, doubled each time: work that no machine is given for hours is not given one more each half hour."""
+LONGEST_OF_NEW_S = 1800.0
+"""Of that wait, for work that came after it began: it had no machine yet that it could have left."""
 SENT_S = 600.0
 """Seconds for which a launch that is not answered, or throttled, is sent again: its sessions count as supply meanwhile."""
 OLD_LAUNCH_S = 1800.0

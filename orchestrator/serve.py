@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orchestrator.adapters.loops import Loops
-from orchestrator.endpoints import Answer, Endpoints, read_job_message, refused
+from orchestrator.endpoints import Answer, Endpoints, read_job_message
 from orchestrator.errors import DeliveryRefused
 from orchestrator.ports import Received
 from orchestrator.schedule import SCHEDULE
@@ -38,7 +38,7 @@ def application(endpoints: Endpoints) -> Starlette:
         try:
             body = await _bounded(request, endpoints)
         except DeliveryRefused as error:
-            return _response(refused(error))
+            return _response(endpoints.refuse(error, request.headers))
         return _response(await run_in_threadpool(endpoints.webhook, request.headers, body))
 
     async def health(_request: Request) -> Response:

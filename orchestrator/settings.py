@@ -83,7 +83,10 @@ class ServerSettings:
         default=(),
     )
     root_device: str = setting(
-        "ROOT_DEVICE", read.text, "Strategy `ec2`: what `disk=` enlarges, the image's own name for it.", default="/dev/xvda"
+        "ROOT_DEVICE",
+        read.text,
+        "Strategy `ec2`: what `disk=` enlarges; unset, each image is asked.",
+        default="",
     )
     spot: bool = setting("SPOT_ENABLED", read.switch, "Strategy `ec2`: whether spot instances are used.", default=True)
     ec2_at_once: float = setting(

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from orchestrator.adapters.aws import Clients
+from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.journal import TextJournal
 from orchestrator.adapters.sqs import SqsQueue
-from orchestrator.endpoints import Endpoints
+from orchestrator.endpoints import Endpoints, Pace
 from orchestrator.jobs.requests import LabelAliases
 from orchestrator.jobs.webhook import Acceptance
 from orchestrator.ports import Journal, Queue
@@ -26,7 +27,7 @@ def endpoints_of(settings: ServerSettings, acceptance: Acceptance, journal: Jour
     read_annotations()
     previous = settings.webhook_secret_previous
     secrets = [settings.webhook_secret, *([previous] if previous is not None else [])]
-    return Endpoints(secrets, acceptance.accept, journal)
+    return Endpoints(secrets, acceptance.accept, journal, Pace(SystemClock()))
 
 
 def webhook_endpoints(settings: ServerSettings, clients: Clients | None = None) -> Endpoints:

@@ -16,6 +16,8 @@ from orchestrator.adapters.sqs import SqsQueue
 from orchestrator.adapters.threads import ThreadWorkerPool
 from orchestrator.components import Ports, assemble
 from orchestrator.compute.ec2.events import read_event
+from orchestrator.environment import PREFIX
+from orchestrator.errors import SettingsInvalid
 from orchestrator.jobs.records import JobRecords
 from orchestrator.ports import Configurations, Journal, Queue, Timepiece
 from orchestrator.setting_values import App
@@ -47,14 +49,10 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
     wake_queue = WakeQueue()
     records = JobRecords(tables(settings, clients), settings.index_shards)
     parts = StrategyParts(settings=settings, clients=clients, records=records, clock=clock, journal=journal)
-    apps = [
-        GitHubApp(settings.github_api_url, app.app_id, app.private_key, clock=clock)
-        for app in (App(settings.app_id, settings.app_private_key), *settings.more_apps)
-    ]
     ports = Ports(
         records=records,
         strategies=build_strategies(parts),
-        github=GitHubApps(apps, settings.launches_per_minute, settings.lease_s, clock),
+        github=GitHubApps(_apps(settings, clock), settings.launches_per_minute, settings.lease_s, clock),
         configurations=_configurations(settings, clients, clock),
         job_queue=SqsQueue(clients, settings.queue_url),
         termination_queue=SqsQueue(clients, settings.termination_queue_url),
@@ -84,6 +82,26 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
 def tables(settings: ServerSettings, clients: Clients) -> DynamoTables:
     """The tables of this stack."""
     return DynamoTables(clients, {JOBS: settings.jobs_table, SESSIONS: settings.sessions_table})
+
+
+def insist_on_keys(settings: ServerSettings) -> None:
+    """Each App's key signs once, before anything rests on it. Raises: SettingsInvalid."""
+    problems = []
+    for number, app in enumerate(_apps(settings, SystemClock())):
+        try:
+            app.signed()
+        except Exception as error:  # noqa: BLE001 - cryptography and PyJWT raise a dozen kinds for a key that is none
+            name = f"{PREFIX}GITHUB_APPS" if number else f"{PREFIX}GITHUB_APP_PRIVATE_KEY"
+            problems.append(f"{name}: expected the App's RSA private key, found one that cannot sign ({type(error).__name__})")
+    if problems:
+        raise SettingsInvalid(tuple(problems))
+
+
+def _apps(settings: ServerSettings, clock: Timepiece) -> list[GitHubApp]:
+    return [
+        GitHubApp(settings.github_api_url, app.app_id, app.private_key, clock=clock)
+        for app in (App(settings.app_id, settings.app_private_key), *settings.more_apps)
+    ]
 
 
 def _configurations(settings: ServerSettings, clients: Clients, clock: Timepiece) -> Configurations:

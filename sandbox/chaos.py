@@ -13,10 +13,14 @@ from sandbox.github.server import StandInGitHub
 from sandbox.rates import Rates
 
 WORKFLOW = Path(__file__).parent / "storm.yml"
-RECLAIMED, NOTICE_S, LONG_S = 4, 2.0, 2.5
+RECLAIMED, NOTICE_S, LONG_S = 4, 1.5, 4.5
 """Machines that EC2 takes back in the middle of their jobs, how long before it says so (EC2: two minutes), and how long they have
 worked then: by that time only the long jobs are left.
 """
+SETUP_S, TAKEN_IN_SETUP, AGENTS_KILLED = 1.5, 1, 1
+"""Seconds that "Set up job" takes (downloading actions takes as long), and how many machines and agents go otherwise."""
+LOOK_S = 0.1
+"""Seconds between two looks for machines at work."""
 LOST_AFTER_S, REQUEUED_AFTER_S = 30.0, 10.0
 """GitHub's ten minutes and one minute, so that a storm is over while somebody watches."""
 FULL = ("c7i.large", "m7i.large")
@@ -31,7 +35,9 @@ FAULTS = {
     "lost-answers": "a share of the fleets is made and never answered",
     "lag": "lists and indexes show late what was made",
     "reclaims": "machines are taken back in the middle of their jobs",
-    "webhooks": "deliveries are lost, late and repeated",
+    "set-up": "a machine is taken back while its job is set up, which GitHub calls cancelled",
+    "agents": "an agent is killed in the middle of its job",
+    "webhooks": "deliveries are lost, late, repeated and form-encoded",
     "github": "GitHub refuses a share of the calls as too many (429)",
     "kill": "the orchestrator is killed and started again",
 }
@@ -60,7 +66,7 @@ class Chaos:
         self._cloud, self._github, self._kill, self._faults = cloud, github, kill, faults
         self._over = threading.Event()
         self._chance = random.Random(5)
-        self.killed = 0
+        self.killed = self.agents = self.in_setup = 0
 
     def begin(self) -> None:
         """The faults happen from now on."""
@@ -81,10 +87,12 @@ class Chaos:
                 case "lag":
                     faults.unseen_s = 3.0
                 case "webhooks":
-                    behaviour.lost, behaviour.repeated, behaviour.late = 0.1, 0.1, 0.2
+                    behaviour.lost, behaviour.repeated, behaviour.late, behaviour.form_encoded = 0.1, 0.1, 0.2, 0.2
+                case "set-up":
+                    self._github.behaviour.setup_s = SETUP_S
                 case "github":
                     self._github.limits.refused, self._github.limits.status = 0.03, 429
-        if self._faults & {"reclaims", "kill"}:
+        if self._faults & {"reclaims", "kill", "set-up", "agents"}:
             threading.Thread(target=self._rage, daemon=True, name="storm").start()
 
     def end(self) -> None:
@@ -98,32 +106,45 @@ class Chaos:
     def told(self) -> str:
         """What went wrong, for the last line."""
         seen = {**self._cloud.faults.seen, **self._github.deliveries.seen, **self._github.limits.seen}
-        seen["orchestrator killed"] = self.killed
+        seen |= {"orchestrator killed": self.killed, "agents killed": self.agents, "machines taken in set-up": self.in_setup}
         return ", ".join(f"{number} {what}" for what, number in sorted(seen.items()) if number)
 
     def _rage(self) -> None:
-        """Take machines away while their jobs run, and the orchestrator once in between."""
+        """Take machines away while their jobs are set up or run, kill an agent, and the orchestrator once in between."""
         taken: set[str] = set()
         since_s: dict[str, float] = {}
-        while len(taken) < RECLAIMED and not self._over.wait(0.25):
+        reclaimed = 0
+        while not self._is_done(reclaimed) and not self._over.wait(LOOK_S):
             now_s = time.monotonic()
-            busy = {runner.name for runner in self._github.state.runners.values() if runner.job is not None}
-            since_s = {one: since_s.get(one, now_s) for one in self._at_work(busy)}
-            at_work = [one for one, at_s in since_s.items() if one not in taken and now_s - at_s >= LONG_S]
-            if at_work:
+            since_s = {one: since_s.get(one, now_s) for one in self._at_work()}
+            free = {one: now_s - at_s for one, at_s in since_s.items() if one not in taken}
+            fresh, at_work = [one for one, s in free.items() if s < SETUP_S / 3], [one for one, s in free.items() if s >= LONG_S]
+            if fresh and "set-up" in self._faults and self.in_setup < TAKEN_IN_SETUP:
+                taken.add(chosen := self._chance.choice(fresh))
+                self._cloud.reclaim(chosen, 0.0)
+                self.in_setup += 1
+            elif at_work and "agents" in self._faults and reclaimed >= RECLAIMED // 2 and self.agents < AGENTS_KILLED:
                 taken.add(chosen := self._chance.choice(at_work))
+                self.agents += self._cloud.instances.kill_agent(chosen)
+            elif at_work and reclaimed < RECLAIMED:
+                taken.add(chosen := self._chance.choice(at_work))
+                reclaimed += 1
                 if "reclaims" in self._faults:
                     self._cloud.reclaim(chosen, NOTICE_S)
-                if len(taken) == RECLAIMED // 2 and "kill" in self._faults:
+                if reclaimed == RECLAIMED // 2 and "kill" in self._faults:
                     self._kill()
                     self.killed += 1
                 self._over.wait(1.0)
 
-    def _at_work(self, runners: set[str]) -> list[str]:
-        """Instances whose console shows that one of these runners is theirs."""
-        found = []
-        for instance_id in list(self._cloud.instances.machines):
-            console = self._cloud.instances.console(instance_id)
-            if "phase.entered phase=running" in console and "phase.entered phase=settling" not in console:
-                found.append(instance_id)
-        return found if runners else []
+    def _is_done(self, reclaimed: int) -> bool:
+        """Whether everything has happened that is to happen at some moment."""
+        agents, in_setup = "agents" not in self._faults, "set-up" not in self._faults
+        return (
+            reclaimed >= RECLAIMED and (agents or self.agents >= AGENTS_KILLED) and (in_setup or self.in_setup >= TAKEN_IN_SETUP)
+        )
+
+    def _at_work(self) -> list[str]:
+        """Instances whose runner GitHub calls at work, in a job's first attempt: a job is run again once."""
+        runners = list(self._github.state.runners.values())
+        busy = {one.name for one in runners if one.job is not None and one.job.status == "in_progress" and one.job.attempt == 1}
+        return [one for one in list(self._cloud.instances.machines) if self._cloud.instances.runner_name(one) in busy]

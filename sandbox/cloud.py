@@ -81,6 +81,12 @@ class Bodies(Protocol):
     def console(self, instance_id: str) -> str:
         """What the machine printed."""
 
+    def runner_name(self, instance_id: str) -> str:
+        """The name of the runner that is registered there; empty: none is."""
+
+    def kill_agent(self, instance_id: str) -> bool:
+        """SIGKILL to the agent alone; whether there was one."""
+
 
 class Cloud:
     """Start it, and there is an AWS at `url` whose instances are processes on this machine."""

@@ -17,6 +17,7 @@ SENT_WITHIN_S = 10.0
 """For how long a message that was received waits for its sender to be known."""
 _KEY = re.compile(r"Credential=([A-Z0-9]+)/")
 _SERVICE = re.compile(r"Credential=[^/]+/\d+/[a-z0-9-]+/([a-z0-9]+)/")
+_MESSAGE_ID = re.compile(rb'(?:"MessageId": ?"|<MessageId>)([^"<]+)')
 _PARTS = {"TransactWriteItems": "PutItem"}
 """A transaction is allowed by its parts. Source: "IAM for transactions" of the DynamoDB developer guide."""
 _OF_OBJECTS = {"GET": "s3:GetObject", "HEAD": "s3:GetObject", "PUT": "s3:PutObject", "DELETE": "s3:DeleteObject"}
@@ -86,9 +87,11 @@ class Senders:
                 self._changed.notify_all()
 
     def sent(self, answer: bytes, who: str) -> None:
-        """Remember it by the message's id."""
-        with self._changed:
-            self._of[str(json.loads(answer).get("MessageId", ""))] = who
+        """Remember it by the message's id: an answer is JSON, or XML to who speaks the query protocol, as the boot script does."""
+        found = _MESSAGE_ID.search(answer)
+        if found is not None:
+            with self._changed:
+                self._of[found[1].decode()] = who
 
     def received(self, answer: bytes) -> bytes:
         """The same messages, each with its true sender where a sender was asked for."""

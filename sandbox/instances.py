@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.adapters.process_tree import descendants
 from sandbox.imds import Metadata
 from sandbox.runner import release
 
@@ -77,6 +80,24 @@ class Instances:
         path = self._root / instance_id / "console.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
+    def runner_name(self, instance_id: str) -> str:
+        """The name of the runner that is registered there; empty: none is."""
+        path = self._root / instance_id / "opt" / "actions-runner" / ".runner"
+        with contextlib.suppress(OSError, ValueError):
+            return str(json.loads(path.read_text(encoding="utf-8-sig"))["AgentName"])
+        return ""
+
+    def kill_agent(self, instance_id: str) -> bool:
+        """SIGKILL to the agent alone; whether there was one."""
+        machine = self.machines.get(instance_id)
+        for pid in descendants(machine.init.pid) if machine is not None else ():
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if any(word.endswith(b"/runs-fleet-agent") for word in words[:2]):
+                    os.kill(pid, signal.SIGKILL)
+                    return True
+        return False
+
     def _watch(self, instance_id: str) -> None:
         machine = self.machines[instance_id]
         machine.init.wait()
@@ -113,6 +134,14 @@ class Idle:
     def end(self, instance_id: str) -> None:
         """Keep that the instance is gone."""
         self.machines.pop(instance_id, None)
+
+    def runner_name(self, instance_id: str) -> str:
+        """No runner is registered anywhere."""
+        return ""
+
+    def kill_agent(self, instance_id: str) -> bool:
+        """There is no agent."""
+        return False
 
     def stop(self) -> None:
         """No instance is there any more."""

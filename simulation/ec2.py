@@ -42,6 +42,10 @@ class MemoryEc2:
         """Of the next requests, so many take effect and are never answered."""
         self.sent = 0
         """Requests that came, also again."""
+        self.reasons: dict[str, tuple[str, str]] = {}
+        """Why instances ended, by EC2's word: code and message."""
+        self.root_disk = "/dev/xvda"
+        """What every image calls its root disk."""
         self.version = "1"
         """Of every launch template."""
         self.architectures: tuple[str, ...] = ("amd64", "arm64")
@@ -103,6 +107,11 @@ class MemoryEc2:
         """One for each architecture, all of one version."""
         return {name: self.version for name in names if name.endswith(self.architectures)}
 
+    @call("ec2.root_device")
+    def root_device(self, template: str, version: str) -> str:
+        """As the test says."""
+        return self.root_disk
+
     @call("ec2.zones")
     def zones(self, subnet_ids: list[str]) -> dict[str, str]:
         """A zone for each of the subnets."""
@@ -153,6 +162,9 @@ class MemoryEc2:
         }  # fmt: skip
         if market == "spot":
             told["InstanceLifecycle"] = "spot"
+        if identity in self.reasons:
+            code, message = self.reasons[identity]
+            told["StateReason"] = {"Code": code, "Message": message}
         if identity in self.ended:
             moment = datetime.fromtimestamp(self.ended[identity], UTC).strftime("%Y-%m-%d %H:%M:%S")
             told["StateTransitionReason"] = f"User initiated ({moment} GMT)"

@@ -60,6 +60,12 @@ class MemoryGitHub:
         """Deliveries that are listed, and unknown when they are asked for."""
         self.refused: set[str] = set()
         """Deliveries that it does not send again now."""
+        self.answered: dict[str, str] = {}
+        """What deliveries were answered."""
+        self.ended: dict[str, str] = {}
+        """Runs that are over though a job of them may still be called queued, with their conclusions."""
+        self.superseded: set[str] = set()
+        """Runs of whose workflow and branch there is a newer one."""
         self._serial = 0
 
     def registrations(self, scope: Scope) -> RegistrationQuota:
@@ -109,8 +115,12 @@ class MemoryGitHub:
         """As `attempts` says: over if none of its jobs in `jobs` is not."""
         if run_id in self.gone:
             return None
-        over = all(job.action == "completed" for job in self._latest(run_id))
-        ended = "cancelled" if run_id in self.cancelled else "failure"
+        latest = self._latest(run_id)
+        over = bool(latest) and all(job.action == "completed" for job in latest)
+        if run_id in self.ended:
+            return Run(over=True, attempt=self.attempts.get(run_id, 1), conclusion=self.ended[run_id])
+        ends = {job.conclusion for job in self._latest(run_id)}
+        ended = "cancelled" if run_id in self.cancelled or ("cancelled" in ends and "failure" not in ends) else "failure"
         attempt, fork = self.attempts.get(run_id, 1), run_id in self.forks
         return Run(over=over, attempt=attempt, conclusion=ended if over else "", fork=fork)
 
@@ -133,12 +143,22 @@ class MemoryGitHub:
         """As `lost` and `lost_at` say; a name up to a `~` is its guid."""
         return [FailedDelivery(one, one.partition("~")[0]) for one in self.lost if self.lost_at.get(one, since) >= since]
 
+    @call("github.answer_to")
+    def answer_to(self, delivery_id: str) -> str:
+        """As `answered` says."""
+        return self.answered.get(delivery_id, "")
+
     @call("github.redeliver")
     def redeliver(self, delivery_id: str) -> None:
         """It stays in the list, as on GitHub: the new try is another delivery."""
         if delivery_id in self.kept_no_more | self.refused:
             raise ServiceFailed("github:redeliver", "404" if delivery_id in self.kept_no_more else "422")
         self.redelivered.append(delivery_id)
+
+    @call("github.is_superseded")
+    def is_superseded(self, scope: Scope, run_id: str) -> bool:
+        """As `superseded` says."""
+        return run_id in self.superseded
 
     @call("github.ended_badly")
     def ended_badly(self, scope: Scope, run_id: str) -> list[EndedJob]:

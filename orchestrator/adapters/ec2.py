@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.adapters.aws import Clients, pages, translated
+from orchestrator.errors import ServiceFailed
 
 
 class Ec2Api:
@@ -42,6 +43,22 @@ class Ec2Api:
             wanted = [{"Name": "launch-template-name", "Values": names}]
             found = self._clients.get("ec2").describe_launch_templates(Filters=wanted)["LaunchTemplates"]
         return {one["LaunchTemplateName"]: str(one["LatestVersionNumber"]) for one in found}
+
+    def root_device(self, template: str, version: str) -> str:
+        """Of the image; a parameter that names it is looked up by EC2. Source: `ResolveAlias`, DescribeLaunchTemplateVersions."""
+        ec2 = self._clients.get("ec2")
+        with translated("ec2:DescribeLaunchTemplateVersions"):
+            asked = {"LaunchTemplateName": template, "Versions": [version], "ResolveAlias": True}
+            found = ec2.describe_launch_template_versions(**asked)["LaunchTemplateVersions"]
+        image_id = str(found[0]["LaunchTemplateData"].get("ImageId", "")) if found else ""
+        if not image_id:
+            raise ServiceFailed("ec2:DescribeLaunchTemplateVersions", "NoImage", f"{template}:{version} names no image")
+        with translated("ec2:DescribeImages"):
+            images = ec2.describe_images(ImageIds=[image_id])["Images"]
+        name = str(images[0].get("RootDeviceName", "")) if images else ""
+        if not name:
+            raise ServiceFailed("ec2:DescribeImages", "NoRootDevice", f"{image_id} of {template} names no root disk")
+        return name
 
     def zones(self, subnet_ids: list[str]) -> dict[str, str]:
         """By a filter: one that is not there is left out."""

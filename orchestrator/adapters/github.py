@@ -112,6 +112,20 @@ class GitHubApp(GitHubWire):
             ended = str(answer.get("conclusion") or "")
             return Run(over=over, attempt=int(answer["run_attempt"]), conclusion=ended, fork=fork, public=public)
 
+    def is_superseded(self, scope: Scope, run_id: str) -> bool:
+        """By the newest run of its workflow and branch. Source: GitHub REST, "List workflow runs for a workflow"."""
+        status, answer = self.call("GET", scope, run_id, part="runs")
+        if status == 404:
+            return False
+        self.expect(status, 200, "get run", answer)
+        with readable("get run"):
+            number, workflow, branch = int(answer["run_number"]), int(answer["workflow_id"]), str(answer["head_branch"] or "")
+        told = {"branch": branch, "per_page": "1"}
+        status, newest = self.call("GET", scope, f"{workflow}/runs", part="workflows", params=told)
+        self.expect(status, 200, "list workflow runs", newest)
+        with readable("list workflow runs"):
+            return any(int(run["run_number"]) > number for run in newest["workflow_runs"])
+
     def ended_badly(self, scope: Scope, run_id: str) -> list[EndedJob]:
         """All pages. Source: the conclusions of "Get a job for a workflow run", GitHub REST."""
         jobs = self.listed(scope, f"runs/{run_id}/jobs", "jobs", filter="latest")
@@ -155,6 +169,18 @@ class GitHubApp(GitHubWire):
             if not beyond:
                 return
             cursor = {"cursor": beyond[0]}
+
+    def answer_to(self, delivery_id: str) -> str:
+        """Source: GitHub REST, "Get a delivery for an app webhook"; the payload of our own answer is JSON with `error`."""
+        status, answer = self.exchange(
+            "GET", f"{self.api_url}/app/hook/deliveries/{delivery_id}", self.signed(), APP, Need.LOOKING
+        )
+        if status == 404:
+            return ""
+        self.expect(status, 200, "get delivery", answer)
+        with readable("get delivery"):
+            payload = (answer.get("response") or {}).get("payload")
+            return f"{answer['status_code']}: {payload or answer.get('status', '')}"[:300]
 
     def redeliver(self, delivery_id: str) -> None:
         """Have a delivery sent again; 202 says that it will be."""

@@ -149,6 +149,10 @@ class GitHubApps:
         """The answer of the first App that is installed there."""
         return self._by_any(scope, lambda app, own: app.run(own, run_id))
 
+    def is_superseded(self, scope: Scope, run_id: str) -> bool:
+        """The answer of the first App that is installed there."""
+        return self._by_any(scope, lambda app, own: app.is_superseded(own, run_id))
+
     def ended_badly(self, scope: Scope, run_id: str) -> list[EndedJob]:
         """The answer of the first App that is installed there."""
         return self._by_any(scope, lambda app, own: app.ended_badly(own, run_id))
@@ -161,6 +165,10 @@ class GitHubApps:
     def failed_deliveries(self, since: float) -> list[FailedDelivery]:
         """The first App's: nobody listens to the others' webhooks."""
         return self._apps[0].failed_deliveries(since)
+
+    def answer_to(self, delivery_id: str) -> str:
+        """Of the App whose webhook we hear."""
+        return self._apps[0].answer_to(delivery_id)
 
     def redeliver(self, delivery_id: str) -> None:
         """Through the first App, whose webhook it is."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.jobs.model import Job
     from orchestrator.store.model import Session
     from orchestrator.wiring import Orchestrator
+
+Made = TypeVar("Made")
 
 
 def _option(name: str, told: str) -> Any:
@@ -79,8 +82,11 @@ def command() -> typer.Typer:
 def serve() -> None:
     """Run the orchestrator until SIGTERM: webhooks, launches, agents' messages. Settings: docs/configuration.md."""
     from orchestrator import serve as server
+    from orchestrator.wiring import insist_on_keys
 
-    server.serve(_orchestrator())
+    made = _orchestrator()
+    _settled(lambda: insist_on_keys(made.settings))
+    server.serve(made)
 
 
 def jobs(
@@ -272,7 +278,12 @@ def _orchestrator(*, records_only: bool = False) -> Orchestrator:
     from orchestrator.settings import read_settings
     from orchestrator.wiring import orchestrator
 
+    return _settled(lambda: orchestrator(read_settings(os.environ, records_only=records_only)))
+
+
+def _settled(made: Callable[[], Made]) -> Made:
+    """What is made of the settings; where these are wrong, the process ends and says so, a line for each."""
     try:
-        return orchestrator(read_settings(os.environ, records_only=records_only))
+        return made()
     except SettingsInvalid as error:
         sys.exit("\n".join(["runs-fleet cannot start:", *(f"  {problem}" for problem in error.problems)]))

@@ -65,6 +65,10 @@ class ComputeInstance:
     """When it is terminated whatever it does, epoch seconds; None: it carries no such mark."""
     ended_at: float | None = None
     """When it went, if it did and the strategy says so; epoch seconds."""
+    why_ended: str = ""
+    """Why it went, in the service's own words; empty: it lives, or the service does not say."""
+    was_refused: bool = False
+    """Whether it went because it cannot be run as it was asked for: another one would go the same way."""
 
 
 class Payload(StrEnum):

@@ -7,9 +7,17 @@ a lost or repeated event, a reclaimed machine, cancelled work) is one case, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.retry_policy import FIRST_BACKOFF_S, FIRST_WAIT_S, IDLE_EXITS, LONGEST_BACKOFF_S, LONGEST_WAIT_S
+from orchestrator.retry_policy import (
+    FIRST_BACKOFF_S,
+    FIRST_WAIT_S,
+    IDLE_EXITS,
+    LONGEST_BACKOFF_S,
+    LONGEST_OF_NEW_S,
+    LONGEST_WAIT_S,
+)
 from orchestrator.store.kinds import OpenItem, changed
 from orchestrator.store.model import LabelSet, LabelSetView, Session, arriving
 from orchestrator.store.naming import machine_kind
@@ -124,7 +132,7 @@ def after_an_end(label_set: LabelSet, session: Session, *, worked: bool, now: fl
         return changed(label_set, idle_exits=idle_exits)
     until = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(number - IDLE_EXITS, 10))
     why = f"{number} machines in a row ended without a job ({session.spec}, image {session.image})"
-    return changed(label_set, idle_exits=idle_exits, backoff_until=until, backoff_why=why, backoff_of=kind)
+    return changed(label_set, idle_exits=idle_exits, backoff_until=until, backoff_at=now, backoff_why=why, backoff_of=kind)
 
 
 def after_work(label_set: LabelSet) -> LabelSet:
@@ -161,8 +169,8 @@ def after_a_refusal(label_set: LabelSet, launch_id: str, why: str, now: float) -
 def _lacking(found: Assessment, view: LabelSetView, number: int, expected: int, looks: list[float], now: float) -> Assessment:
     """What to launch of what lacks: nothing during a backoff, one after idle exits, otherwise all."""
     label_set, coming = view.label_set, arriving(view)
-    if label_set is not None and label_set.backoff_until > now:
-        return replace(found, held=label_set.backoff_why, look_at=_first([*looks, label_set.backoff_until]))
+    if label_set is not None and (until := _held_until(label_set, found.waiting)) > now:
+        return replace(found, held=label_set.backoff_why, look_at=_first([*looks, until]))
     if label_set is not None and max(label_set.idle_exits.values(), default=0) >= IDLE_EXITS:
         trial = max(0, min(number, 1 - len(found.counted) - len(coming)))
         return replace(found, lacking=trial, held="" if trial else ON_TRIAL)
@@ -171,6 +179,12 @@ def _lacking(found: Assessment, view: LabelSetView, number: int, expected: int, 
     there += sum(one in coming for item in lasting if item.kind == "launch" for one in item.sessions)
     wanted = max(0, expected + sum(item.non_interruptible for item in found.waiting) - there)
     return replace(found, lacking=number, non_interruptible=min(wanted, number))
+
+
+def _held_until(label_set: LabelSet, waiting: Sequence[OpenItem]) -> float:
+    """The end of the backoff; after idle exits sooner where work waits that came after they were counted."""
+    is_new = bool(label_set.backoff_of) and any(item.since > label_set.backoff_at for item in waiting)
+    return min(label_set.backoff_until, label_set.backoff_at + LONGEST_OF_NEW_S) if is_new else label_set.backoff_until
 
 
 def _counts(item: OpenItem, oldest_work: float | None, now: float) -> bool:

@@ -23,6 +23,8 @@ from orchestrator.store.model import LabelSet, LabelSetView
 from orchestrator.store.naming import machine_kind
 from orchestrator.store.records import Records
 
+MOST_TOLD = 20
+"""Pieces of work of one label set that are told at one look that machines were there and none was given them."""
 ASKED_KNOWN = 10_000
 """Label sets of which a process remembers when it asked about them."""
 
@@ -94,6 +96,9 @@ class Reconciler:
             self._want(changed(view, label_set=label_set), label_set, found, wanted)
         elif found.held:
             self.admission.hold(label_set, found, found.held)
+            if label_set.backoff_of and source is not None:
+                offered = [item.identity for item in found.waiting if item.since <= label_set.backoff_at]
+                source.untaken(offered[:MOST_TOLD], label_set.backoff_why)
         failed = self.workers.run_all([partial(self.sessions.release, name) for name in found.surplus])
         log_failures(self.journal, failed)
         raise_first(failed)

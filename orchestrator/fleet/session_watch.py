@@ -51,7 +51,7 @@ class SessionWatch:
             case SessionAction.BACK:
                 self._look_again(changed(session, gone_at=None), self.settings.watch_s)
             case SessionAction.END:
-                self._end(session, state)
+                self._end(session, instance)
             case SessionAction.TERMINATE:
                 self.sessions.stop(handle_of(session))
                 self._look_again(session, LOOK_AGAIN_S)
@@ -60,9 +60,9 @@ class SessionWatch:
             case _:
                 assert_never(action)
 
-    def _end(self, session: Session, state: InstanceState | None) -> None:
+    def _end(self, session: Session, instance: ComputeInstance | None) -> None:
         """Its machine is gone, or its time is up; one that is at work by the word of its source lives on."""
-        now = self.clock.now()
+        now, state = self.clock.now(), instance.state if instance is not None else None
         late = session.gone_at is None and now >= session.deadline
         is_running = late and now < session.expires_at and state is InstanceState.RUNNING
         if is_running and self.sources.of(session).is_working(session):
@@ -71,7 +71,12 @@ class SessionWatch:
         status, reason = ("failure", "deadline") if late else ("interrupted", "instance_gone")
         words = {"console": self._console_tail(session)} if reason == "instance_gone" else {}
         error = "no final message arrived before the deadline" if late else "the instance disappeared without a final message"
-        ended = self.sessions.ended(session, status, reason, error, farewell_s=0.0, told=words)
+        why = instance.why_ended if instance is not None else ""
+        is_refused = instance is not None and instance.was_refused and session.ready_at is None and not session.bound_job
+        if is_refused:
+            status, reason = "failure", "instance_refused"
+        error = f"{error}: {why}" if why else error
+        ended = self.sessions.ended(session, status, reason, error, farewell_s=0.0, told=words, refused=why if is_refused else "")
         self.sources.of(session).ended(ended)
         if state not in GONE:
             self.sessions.stop(handle_of(session))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from orchestrator.compute.dispatch import Strategies
 from orchestrator.compute.port import SessionHandle
 from orchestrator.errors import PACED, FailureKind, ServiceFailed, Throttled, Unanswered, Unlaunchable
-from orchestrator.fleet.demand import IDLE, after_an_end
+from orchestrator.fleet.demand import IDLE, after_a_refusal, after_an_end
 from orchestrator.fleet.limits import BOOT_S
 from orchestrator.fleet.work import Sources
 from orchestrator.ports import Clock, Configurations, Journal, Wakes
-from orchestrator.retry_policy import due_again
+from orchestrator.retry_policy import REFUSALS, due_again
 from orchestrator.settings import ServerSettings
 from orchestrator.store.kinds import changed, may_become
 from orchestrator.store.model import Session
@@ -56,7 +56,9 @@ class Sessions:
             self.records.add_failure(changed(known, due=due), now, "" if error.code == PACED else str(error))
             raise
         except Unlaunchable as error:
-            return self.ended(self._again(session), "failure", "unconfigurable", str(error))
+            ended = self.ended(self._again(session), "failure", "unconfigurable", str(error), farewell_s=0.0)
+            self.stop(handle_of(ended))
+            return ended
         now = self.clock.now()
         return self.moved(
             session, SessionState.CONFIGURED, registration_id=registration_id, deadline=now + BOOT_S, configured_at=now
@@ -104,11 +106,12 @@ class Sessions:
 
     def ended(
         self, session: Session, status: str, reason: str, error: str, *, farewell_s: float = FAREWELL_S,
-        told: Mapping[str, object] | None = None, worked: bool = False,
+        told: Mapping[str, object] | None = None, worked: bool = False, refused: str = "",
     ) -> Session:  # fmt: skip
         """The session at its end, its label set the wiser, and woken.
 
-        `farewell_s`: what its machine has to end itself; `worked`: it says that it had work. Raises: Conflict.
+        `farewell_s`: what its machine has to end itself; `worked`: it says that it had work; `refused`: why its machine could not
+        be run as it was asked for, which counts as a refused launch. Raises: Conflict.
         """
         if not may_become(session, SessionState.ENDED):
             return session
@@ -118,10 +121,14 @@ class Sessions:
         worked = worked or bool(session.bound_job) or session.busy_at is not None
         label_set = self.records.label_set(session.set_key) if reason != "surplus" else None
         wiser = label_set and after_an_end(label_set, over, worked=worked, now=now)
+        if label_set is not None and refused:
+            wiser = after_a_refusal(label_set, session.launch_id, refused, now)
         ended: Session
         ended, *_ = self.records.save(over, *([wiser] if wiser is not None and wiser is not label_set else []))
         self._log_move(ended)
         self.wake(session.set_key)
+        if refused and wiser is not None and wiser.refusals >= REFUSALS and session.launched_for:
+            self.sources.of(session).waits([session.launched_for], refused)
         return ended
 
     def claimed(self, session: Session) -> Session:

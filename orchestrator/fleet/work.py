@@ -69,13 +69,19 @@ class WorkSource(Protocol):
     def waits_for_nothing(self, item_ids: Sequence[str], why: str) -> None:
         """Tell whoever waits for this work that no machine will do for it as things stand, once each."""
 
+    def untaken(self, item_ids: Sequence[str], why: str) -> None:
+        """Tell whoever waits for this work that machines were there for it and none was given it, once each."""
+
     def give_up(self, item_ids: Sequence[str], why: str) -> None:
         """End this work: it asked to fail rather than to wait, and there is no capacity."""
 
     # One session
 
     def register(self, session: Session) -> Registered:
-        """Register a session with whoever hands the work out; an earlier registration of the same name is replaced."""
+        """Register a session with whoever hands the work out; an earlier registration of the same name is replaced.
+
+        Raises: Unlaunchable: it is refused, and would be again; whoever waits was told.
+        """
 
     def registration_of(self, session: Session) -> int:
         """The id of a session's registration; 0: there is none."""

@@ -97,8 +97,16 @@ class Backfill:
         if asked:
             self.journal.event("delivery.requested_again", delivery=failed.delivery_id)
         elif not this:
-            self.journal.event("delivery.given_up", delivery=failed.delivery_id, guid=failed.guid, times=REDELIVERIES)
+            fields = {"guid": failed.guid, "times": REDELIVERIES, "why": self._answer_to(failed)}
+            self.journal.event("delivery.given_up", delivery=failed.delivery_id, **fields)
         return asked
+
+    def _answer_to(self, failed: FailedDelivery) -> str:
+        """What it was answered last; that GitHub does not say now keeps nobody from hearing that it is given up."""
+        try:
+            return self.github.answer_to(failed.delivery_id)
+        except ServiceFailed as error:
+            return f"GitHub does not say now: {error}"
 
     def _found(self) -> int:
         """Jobs that wait on GitHub, are ours, and that no delivery told of."""

@@ -89,6 +89,9 @@ class GitHub(Protocol):
     def run(self, scope: Scope, run_id: str) -> Run | None:
         """A run; None: GitHub does not know it. Raises: ServiceFailed."""
 
+    def is_superseded(self, scope: Scope, run_id: str) -> bool:
+        """Whether a newer run of the same workflow and branch is there, which may have cancelled it. Raises: ServiceFailed."""
+
     def ended_badly(self, scope: Scope, run_id: str) -> list[EndedJob]:
         """The jobs of the latest attempt that ended neither well nor on purpose. Raises: ServiceFailed."""
 
@@ -100,6 +103,9 @@ class GitHub(Protocol):
 
     def failed_deliveries(self, since: float) -> list[FailedDelivery]:
         """Deliveries to this App since then of which no try was answered well, newest first. Raises: ServiceFailed."""
+
+    def answer_to(self, delivery_id: str) -> str:
+        """What a delivery was answered by us: status and reason; empty: GitHub does not say. Raises: ServiceFailed."""
 
     def redeliver(self, delivery_id: str) -> None:
         """Have a delivery sent again. Raises: ServiceFailed."""

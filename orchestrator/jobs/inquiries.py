@@ -108,7 +108,29 @@ class Inquiries:
             if not urgent:
                 raise
             latest, run = {}, run[:1]
-        return sum(self._asked(job.scope, item.identity, latest.get(item.identity), urgent=urgent) for item in run)
+        news = sum(self._asked(job.scope, item.identity, latest.get(item.identity), urgent=urgent) for item in run)
+        return news + self._closed_with_its_run(job, run)
+
+    def _closed_with_its_run(self, job: Job, items: Sequence[OpenItem]) -> int:
+        """Of jobs that GitHub calls queued though their run is over (a `startup_failure`, say): how many were closed.
+
+        Nobody will ever take them, and GitHub never says so of the job itself.
+        """
+        left = [one for one in map(self.records.job, (item.identity for item in items)) if one and one.state is JobState.QUEUED]
+        run = self.github.run(job.scope, job.run_id) if left else None
+        if not left or (run is not None and not run.over):
+            return 0
+        told = f"GitHub says that its run is over ({run.conclusion})" if run is not None else "GitHub does not know its run"
+        left = [one for one in left if run is None or run.attempt <= one.run_attempt]  # an earlier attempt's end will be told
+        for one in left:
+            ended = (run.conclusion if run is not None else "") or UNHEARD
+            self.records.put(changed(one, state=JobState.COMPLETED, conclusion=ended, completed_at=self.clock.now()))
+            self.journal.event("job.run_is_over", job_id=one.job_id, run=one.run_id, why=told)
+            text = f"is queued, and no machine is started for it any more: {told}. Run the workflow again."
+            self.intake.notices.post(one, "This job's run is over", text)
+        if left:
+            self.intake.sessions.wake(job.set_key)
+        return len(left)
 
     def _asked(self, scope: Scope, job_id: str, told: JobEvent | None, *, urgent: bool) -> bool:
         told = told or self.github.job(scope, job_id, urgent=urgent)

@@ -11,7 +11,7 @@ from orchestrator.jobs.model import JOB_TRANSITIONS_BY_WORD, Job, JobState, Noti
 from orchestrator.jobs.notices import Notices
 from orchestrator.jobs.records import JobRecords
 from orchestrator.jobs.refusals import Refusals
-from orchestrator.jobs.reruns import Reruns
+from orchestrator.jobs.reruns import LOST_AS, Reruns
 from orchestrator.jobs.webhook import JobEvent
 from orchestrator.ports import Clock, Journal
 from orchestrator.settings import ServerSettings
@@ -127,7 +127,7 @@ class Intake:
 
         With any end its run may be over, for which others of it wait.
         """
-        if event.conclusion == "failure":
+        if event.conclusion in LOST_AS:
             job = self.records.job(event.job_id)
             session = self._runner_of(job) if job is not None else None
             if session is not None:
@@ -178,7 +178,7 @@ class Intake:
         if session is not None and not session.bound_job and (known := of(session.set_key)) and known.idle_exits:
             changes[session.set_key] = after_work(known)
         is_back = job.run_attempt > 1 and job.version == 0  # whatever is told of it first: deliveries get lost
-        will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", "failure")
+        will_not_come = session is not None and session.interrupting_at is not None and job.conclusion not in ("", *LOST_AS)
         if (is_back or will_not_come) and (known := of(job.set_key)) and known.expected:
             changes[job.set_key] = changed(known, expected=without_one(known.expected, now))
         return list(changes.values())

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from agent.contract.config import RunnerConfig, write_config
 from agent.contract.errors import ContractError
-from orchestrator.errors import ServiceFailed, Unlaunchable
+from orchestrator.errors import ServiceFailed, Throttled, Unlaunchable
 from orchestrator.fleet.work import Registered
 from orchestrator.jobs.github import GitHub, Minted
 from orchestrator.ports import Clock
 from orchestrator.retry_policy import MINTS
 from orchestrator.settings import ServerSettings
 from orchestrator.store.model import Session
+from orchestrator.store.naming import Scope, place_of, registration_name
 from orchestrator.store.states import SessionState
+
+FINAL = frozenset({"401", "403", "404", "422"})
+"""Refusals of a registration that the same call would meet again; too many calls have a kind of their own (Throttled).
+
+Source: GitHub REST, "Create configuration for a just-in-time runner for a repository".
+"""
+MEND = "install the App there with the permission `administration: write`, and look at the repository's runner settings"
+TRIAL_LABELS = ("runs-fleet-trial",)
+"""Of a registration that only finds out whether registering is allowed: no job asks for it."""
 
 
 @dataclass
@@ -29,9 +40,26 @@ class JitRegistrations:
 
     def register(self, session: Session) -> Registered:
         """Register a session's runner. The configuration is built with the session's attempt as it is written then."""
-        minted = self._minted(session)
+        try:
+            minted = self._minted(session)
+        except ServiceFailed as error:
+            if error.code in FINAL and not isinstance(error, Throttled):
+                raise Unlaunchable(f"GitHub refuses registrations in {session.repository} ({error}): {MEND}") from error
+            raise
         issued_at = datetime.fromtimestamp(self.clock.now(), UTC)
         return Registered(minted.runner_id, lambda now: self._configuration(now, minted, issued_at))
+
+    def is_allowed(self, scope: Scope) -> bool:
+        """Whether a runner may be registered there again, tried with one that nobody uses and that is removed at once."""
+        name = registration_name(self.settings.stack_id, f"s-trial-{hashlib.sha256(place_of(scope).encode()).hexdigest()[:8]}")
+        try:
+            minted = self.github.mint(scope, name, TRIAL_LABELS)
+            left = minted.runner_id if minted is not None else self.github.find(scope, name)  # of a trial that was cut off
+            if left is not None:
+                self.github.remove(scope, left)
+        except ServiceFailed:
+            return False
+        return True
 
     def find(self, session: Session) -> int:
         """The id of a session's runner; 0: GitHub has none of its name."""

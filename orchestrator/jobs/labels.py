@@ -23,6 +23,14 @@ LARGEST_DISK_GIB = 16_384
 """Source: gp3 volume sizes, EBS user guide."""
 LARGEST = 24_576
 """No machine has more vCPUs or GiB of memory."""
+EXAMPLE = "runs-fleet=<run id>/cpu=4/ram=16"
+JOINTS = re.compile(r"[,;:&|\s]")
+"""What other systems join the parts of a label by; ours are joined by `/`."""
+OTHER_SYSTEMS = frozenset({"windows", "macos"})
+"""GitHub's own labels of systems that no machine of ours runs. Source: "Using self-hosted runners in a workflow", GitHub docs."""
+NEAR = frozenset({"runsfleet", "runfleet", "runsfleets", "runfleets", "runsflet", "runsfeet", "rusnfleet", "runsfleed"})
+"""The marker's name without its hyphen, and slips of it."""
+_MEANT = re.compile(r"([a-z_ -]*)([=/,;:]?)(.*)", re.S)
 Fields = Mapping[str, object]
 
 
@@ -35,8 +43,11 @@ class ParsedLabels:
 
 
 def is_ours(labels: tuple[str, ...], aliased: Callable[[str], bool]) -> bool:
-    """Whether any label carries our marker (`runs-fleet`, `runs-fleet=…`, `runs-fleet/…`) or an alias of it."""
-    return any(_is_marker(label) or aliased(label) for label in labels)
+    """Whether any label carries our marker (`runs-fleet`, `runs-fleet=…`, `runs-fleet/…`) or an alias of it.
+
+    One that surely means the marker and misses it is ours too: it is refused aloud, where nobody else would say a word.
+    """
+    return any(_is_marker(label) or _means_marker(label) or aliased(label) for label in labels)
 
 
 def read_labels(labels: tuple[str, ...], spec_of: Callable[[str], str | None] = lambda label: None) -> ParsedLabels:
@@ -49,6 +60,7 @@ def read_labels(labels: tuple[str, ...], spec_of: Callable[[str], str | None] = 
         aliased = next((spec for spec in map(spec_of, labels) if spec is not None), "")
         marker = f"{MARKER}/{aliased}"
     found, complaints = _segments(marker)
+    complaints += _misplaced(labels, spec_of)
     plain = list(dict.fromkeys(ARCHITECTURES[label.lower()] for label in labels if label.lower() in ARCHITECTURES))
     if len(plain) > 1:
         complaints.append("labels name both architectures: expected one")
@@ -70,6 +82,25 @@ def read_labels(labels: tuple[str, ...], spec_of: Callable[[str], str | None] = 
     if request.price_limit and not request.interruptible:
         complaints.append("price= bounds what spot may cost: expected no spot=false beside it")
     return ParsedLabels(request, tuple(complaints))
+
+
+def _misplaced(labels: tuple[str, ...], spec_of: Callable[[str], str | None]) -> list[str]:
+    """What is wrong with labels beside the marker, and with its first part: meant for us, and without effect as written."""
+    complaints = []
+    for label in labels:
+        head, is_alias = label.split("/")[0], spec_of(label) is not None
+        key = label.partition("=")[0].strip().lower()
+        if _is_marker(label) and JOINTS.search(head):
+            complaints.append(f"{label!r} joins its segments by {JOINTS.search(head)[0]!r}: expected {EXAMPLE}")  # type: ignore[index]
+        elif not _is_marker(label) and _means_marker(label):
+            complaints.append(f"{label!r} looks like our marker and is none: expected {EXAMPLE}")
+        elif not _is_marker(label) and not is_alias and "=" in label and key in SEGMENTS:
+            complaints.append(f"the label {label!r} stands by itself: expected it as a segment of the marker, as in {EXAMPLE}")
+        elif not _is_marker(label) and not is_alias and "," in label:
+            complaints.append(f"{label!r} are several labels in one: expected a list, as in [{label.replace(',', ', ')}]")
+        elif label.lower() in OTHER_SYSTEMS:
+            complaints.append(f"the label {label!r} asks for another system: expected none but linux, which our machines run")
+    return complaints
 
 
 def _segments(marker: str) -> tuple[dict[str, str], list[str]]:
@@ -143,7 +174,7 @@ def _bounds(key: str, raw: str, *, whole: bool) -> tuple[float, float]:
 
 
 def _parsed(raw: str, *, whole: bool) -> float | None:
-    if not re.fullmatch(r"\d{1,6}" if whole else r"\d{1,6}(\.\d{1,6})?", raw):
+    if not re.fullmatch(r"[0-9]{1,6}" if whole else r"[0-9]{1,6}(\.[0-9]{1,6})?", raw):
         return None
     return float(raw)
 
@@ -151,6 +182,16 @@ def _parsed(raw: str, *, whole: bool) -> float | None:
 def _is_marker(label: str) -> bool:
     folded = label.lower()
     return folded == MARKER or folded.startswith((f"{MARKER}=", f"{MARKER}/"))
+
+
+def _means_marker(label: str) -> bool:
+    """Whether a label that is no marker was surely meant as one: its name with another joint or a slip, and something behind it.
+
+    A name alone (`runs-fleet-2`) may be another fleet's, and is left alone.
+    """
+    name, joint, rest = _MEANT.match(label.strip().lower()).groups()  # type: ignore[union-attr]
+    plain = re.sub("[-_ ]", "", name)
+    return bool(joint and rest) and not _is_marker(label) and plain in NEAR
 
 
 SEGMENTS: dict[str, Callable[[str], Fields]] = {

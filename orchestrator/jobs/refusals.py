@@ -31,18 +31,20 @@ class Refusals:
         readable = not self.requests.parsed(job.labels).complaints  # else GitHub need not be asked
         if readable and rule is not None and not (rule.forks and rule.public):
             origin = self._origin(job)
+            if origin is None:
+                return f"GitHub does not know its run {job.run_id} (404): it was deleted, or is not the App's to see"
             fork, public = origin.fork, public or origin.public
         return self.requests.refusal(job.repository, job.labels, public=public, fork=fork)
 
-    def _origin(self, job: Job) -> Origin:
-        """Where the code of its run comes from; a run that GitHub does not know is trusted with nothing."""
+    def _origin(self, job: Job) -> Origin | None:
+        """Where the code of its run comes from; None: GitHub does not know the run, and it is trusted with nothing."""
         key = f"{job.repository}/{job.run_id}".casefold()
         with self.workers.exclusive(key):
             known = self._runs.get(key) or self.records.origin(key)
             if known is None:
                 found = self.github.run(job.scope, job.run_id)
                 if found is None:
-                    return Origin(fork=True, public=True)
+                    return None
                 known = Origin(fork=found.fork, public=found.public)
                 self.records.remember_origin(key, known, self.clock.now())
             if len(self._runs) >= RUNS_KNOWN:

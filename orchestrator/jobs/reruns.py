@@ -32,6 +32,16 @@ CLOCKS_S = 2.0
 """GitHub tells whole seconds, and its clock is not ours."""
 INFERRED = "instance_gone"
 """The end of a session whose agent has not said how it went."""
+OUR_LOSSES = frozenset({"agent_died", "bootstrap_failed", "internal", "deadline"})
+"""Ends that are not called interruptions and yet took the job's machine from it: our agent died or broke in the middle of it, or
+nobody heard of the machine any more."""
+DYING_S = 30.0
+"""Seconds between the death of an agent and our hearing of it: its unit has 20 s to send the last will."""
+LOST_AS = frozenset({"failure", "cancelled"})
+"""How GitHub concludes a job whose runner was shut down: `failure` in a step, `cancelled` during "Set up job".
+
+Source: actions/runner, `JobRunner` (the shutdown during the job's initialisation).
+"""
 
 
 def run_key(job: Job) -> str:
@@ -40,17 +50,20 @@ def run_key(job: Job) -> str:
 
 
 def was_reclaimed(job: Job, session: Session) -> bool:
-    """Whether the job failed because its machine was taken away: GitHub says it failed, and we know that it was interrupted.
+    """Whether the job ended because our side lost its machine, whatever told us of that loss.
 
-    Where the agent has not said so itself, a job that failed before its machine was seen to go was red on its own merits: GitHub
-    gives up a runner that it does not hear any more only after minutes.
+    A job that ended before its machine was seen to go was ended on its own merits, or by somebody's cancellation: GitHub gives
+    up a runner that it does not hear any more only after minutes.
     """
-    failed = job.state is JobState.COMPLETED and job.conclusion == "failure"
+    ended = job.state is JobState.COMPLETED and job.conclusion in LOST_AS
     its_own = session.bound_job == job.job_id and job.runner_name in ("", session.registration_name)
     warned = session.reason in LOST and session.interrupting_at is not None
-    if not failed or not its_own or not (session.status == "interrupted" or warned) or session.reason == "dismissed":
+    died = session.reason in OUR_LOSSES and session.status == "failure"
+    if not ended or not its_own or not (session.status == "interrupted" or warned or died) or session.reason == "dismissed":
         return False
-    if session.reason != INFERRED:
+    if died:
+        return job.completed_at is None or session.ended_at is None or job.completed_at >= session.ended_at - DYING_S
+    if session.reason != INFERRED and job.conclusion == "failure":
         return True
     going = [at for at in (session.interrupting_at, session.gone_at) if at is not None]
     return job.completed_at is None or not going or job.completed_at >= min(going) - CLOCKS_S
@@ -64,9 +77,11 @@ def next_rerun(wanted: Iterable[str], ids: Iterable[str], badly: Sequence[EndedJ
     """
     names, known = Counter(one.name for one in badly), set(ids)
     there = [one for one in badly if one.job_id in known or (one.name in set(wanted) and names[one.name] == 1)]
-    there = sorted((one for one in there if one.conclusion == "failure"), key=lambda one: (one.name, one.job_id))
+    there = sorted((one for one in there if one.conclusion in LOST_AS), key=lambda one: (one.name, one.job_id))
     if not there:
         return (), ""
+    if any(one.conclusion == "cancelled" for one in there):
+        return (there[0].name,), there[0].job_id  # "re-run failed jobs" need not mean a cancelled one
     if len(there) == sum(one.conclusion != "cancelled" for one in badly):  # the others of a matrix that fails fast went with it
         return tuple(dict.fromkeys(one.name for one in there)), ""
     return (there[0].name,), there[0].job_id
@@ -171,10 +186,10 @@ class Reruns:
             self._done(rerun)  # its answer was lost
         elif run.attempt != rerun.seen_attempt:
             self._dropped(rerun, "somebody else ran it again")
-        elif run.over and run.conclusion == "cancelled":
-            self._dropped(rerun, "somebody cancelled the run")
         elif run.over:
             badly = self.github.ended_badly(scope, rerun.run_id)
+            if run.conclusion == "cancelled" and self._was_cancelled(rerun, scope, badly):
+                return
             names, job_id = next_rerun(rerun.wanted, rerun.ids, badly)
             if not names:
                 twins = any(one.name in rerun.wanted for one in badly)
@@ -185,6 +200,25 @@ class Reruns:
                 self._done(rerun)
             else:
                 self._refused(rerun, badly)
+
+    def _was_cancelled(self, rerun: Rerun, scope: Scope, badly: Sequence[EndedJob]) -> bool:
+        """Whether a cancelled run was cancelled by somebody; then nothing of it is run again.
+
+        A run whose only cancelled jobs are those that lost their machines during "Set up job" is called cancelled, too. Where a
+        newer run of the branch is there it may have cancelled this one, or not: then the commit says that nothing was repeated.
+        """
+        lost = [one for one in badly if one.job_id in rerun.ids or one.name in rerun.wanted]
+        cancelled = [one for one in badly if one.conclusion == "cancelled"]
+        if not cancelled or any(one not in lost for one in cancelled):
+            self._dropped(rerun, "somebody cancelled the run")
+            return True
+        if not self.github.is_superseded(scope, rerun.run_id):
+            return False
+        for job in filter(None, (self.records.job(one.job_id) for one in lost)):
+            text = "lost its machine. A newer run of its branch is there, so it is not run again by itself."
+            self.notices.post(job, "This job lost its machine", text)
+        self._dropped(rerun, "a newer run of its branch is there")
+        return True
 
     def _done(self, rerun: Rerun) -> None:
         """What was run again is not wanted any more."""

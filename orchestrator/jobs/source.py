@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.contract.messages import FinalWord
+from orchestrator.errors import Unlaunchable
 from orchestrator.fleet.work import Refreshed, Registered, RegistrationQuota
 from orchestrator.jobs.github import GitHub
 from orchestrator.jobs.inquiries import Inquiries
@@ -56,8 +57,13 @@ class JobSource:
         return self.inquiries.refresh(set_key, silent, urgent=urgent)
 
     def quota(self, label_set: LabelSet) -> RegistrationQuota:
-        """By GitHub's own count of registrations."""
-        return self.github.registrations(label_set.scope)
+        """By GitHub's own count of registrations; where they were refused, one is tried before any machine is launched."""
+        told = self.github.registrations(label_set.scope)
+        if not told.on_trial:
+            return told
+        if self.registrations.is_allowed(label_set.scope):
+            return self.github.registrations(label_set.scope)
+        return RegistrationQuota(0, told.why)
 
     def waits(self, item_ids: Sequence[str], why: str) -> None:
         """A notice on the commit of each job."""
@@ -84,8 +90,23 @@ class JobSource:
                 self.notices.send(saved[-1])
 
     def register(self, session: Session) -> Registered:
-        """Register a just-in-time runner for the session."""
-        return self.registrations.register(session)
+        """Register a just-in-time runner for the session; where GitHub refuses that for good, the commit says so."""
+        try:
+            return self.registrations.register(session)
+        except Unlaunchable as error:
+            job = self.records.job(session.launched_for) if session.launched_for else None
+            if job is not None:
+                self.notices.post(job, "This job gets no machine", f"gets no machine: {error}.")
+            raise
+
+    def untaken(self, item_ids: Sequence[str], why: str) -> None:
+        """A notice on the commit of each job."""
+        for job in self._queued(item_ids):
+            text = (
+                f"is queued by GitHub's word, and no machine is given it: {why}. Look at the runner groups (may this repository"
+                " and workflow use the group of this fleet?), at a `group` in its runs-on, and cancel the run if it is over."
+            )
+            self.notices.post(job, "This job is taken by no machine", text)
 
     def registration_of(self, session: Session) -> int:
         """The id of the session's runner."""

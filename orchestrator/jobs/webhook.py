@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -92,20 +93,36 @@ def is_genuine(body: bytes, signature: str, secret: Secret) -> bool:
     return hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace"))
 
 
-def read_delivery(body: bytes) -> JobEvent:
-    """The event in a genuine `workflow_job` delivery.
+FORM = "application/x-www-form-urlencoded"
+"""The other content type that a webhook can have: the JSON is its field `payload`. Source: "Creating webhooks", GitHub docs."""
 
-    Raises: DeliveryRefused (400) naming what is missing.
+
+def read_delivery(body: bytes, content_type: str = "application/json") -> JobEvent:
+    """The event in a genuine `workflow_job` delivery, as JSON or as a form.
+
+    Raises: DeliveryRefused (400) naming what is missing, and the content type.
     """
     try:
-        delivery = msgspec.json.decode(body, type=_Delivery)
+        document = _unpacked(body, content_type)
+        delivery = msgspec.json.decode(document, type=_Delivery)
         installation = str(delivery.installation.id) if delivery.installation else ""
         place = (delivery.repository.owner.login, delivery.repository.name, installation)
         event = _event(delivery.action, delivery.workflow_job, *place, public=not delivery.repository.private)
         msgspec.json.encode(event)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        raise DeliveryRefused(400, f"expected a workflow_job delivery: {error}") from error
+        said = f"expected a workflow_job delivery as JSON, or as a form with the field payload: {error}"
+        raise DeliveryRefused(400, f"{said} (content type {content_type[:100] or 'none'})") from error
     return event
+
+
+def _unpacked(body: bytes, content_type: str) -> bytes | str:
+    """The JSON in a body. Raises: ValueError."""
+    if content_type.partition(";")[0].strip().lower() != FORM:
+        return body
+    fields = parse_qs(body.decode("ascii"), strict_parsing=True, encoding="utf-8", errors="strict", max_num_fields=8)
+    if len(fields.get("payload", [])) != 1:
+        raise ValueError("the form has no field payload")
+    return fields["payload"][0]
 
 
 def as_told(job: object, owner: str, repo: str, installation_id: str) -> JobEvent:

@@ -147,6 +147,8 @@ class LabelSet(Record, frozen=True, kw_only=True):
     """Sessions that ended without work, since one got some: how many of each kind of machine (`machine_kind`)."""
     backoff_until: float = 0.0
     """Nothing is launched before."""
+    backoff_at: float = 0.0
+    """When the backoff of idle exits began, or was prolonged."""
     backoff_why: str = ""
     backoff_of: str = ""
     """The kind of machine that did no work; empty: nothing of the kind is why."""

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.github import views
+from sandbox.github.behaviour import GitHubBehaviour
 from sandbox.github.deliveries import Deliveries
 from sandbox.github.http import Call
 from sandbox.github.limits import Limits
@@ -76,7 +77,7 @@ class GitHubContext:
         self.uninstalled: set[str] = set()
         """Apps that somebody took away again."""
         self.permissions = dict(views.PERMISSIONS)
-        self.limits = Limits()
+        self.limits, self.behaviour = Limits(), GitHubBehaviour()
         self.app_of_token: dict[str, str] = {}
         self.state = GitHubState(owner, repo, self._on_change)
         self.archive, self.architecture = archive, architecture
@@ -137,7 +138,7 @@ class GitHubContext:
 
     def deliver(self, guid: str, body: bytes) -> int:
         """One delivery at once; the status it was answered with, 599 for no answer."""
-        return self.deliveries.send(guid, body)
+        return self.deliveries.send(guid, body)[0]
 
     @property
     def webhook_url(self) -> str | None:

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 REDELIVERIES = 8
 """Tries of one delivery that found nobody: the sandbox's orchestrator may still be starting, or be started again."""
@@ -28,6 +28,8 @@ class Behaviour:
     lost: float = 0.0
     repeated: float = 0.0
     late: float = 0.0
+    form_encoded: float = 0.0
+    """Sent as the webhook's other content type: the JSON as the field `payload` of a form."""
     late_s: float = 2.0
     chance: random.Random = field(default_factory=lambda: random.Random(7))
 
@@ -44,6 +46,8 @@ class Delivery:
     took_s: float = 0.0
     status_code: int = 0
     redelivery: bool = False
+    answer: str = ""
+    """The body of the answer, as GitHub keeps it."""
 
 
 class Deliveries:
@@ -93,21 +97,25 @@ class Deliveries:
         self._closed.set()
         self._waiting.put(None)
 
-    def send(self, guid: str, body: bytes) -> int:
-        """One try; the status it was answered with, 599 for no answer."""
+    def send(self, guid: str, body: bytes) -> tuple[int, str]:
+        """One try; the status and body it was answered with, 599 for no answer."""
         assert self.url is not None
-        parts = urlsplit(self.url)
+        parts, kind = urlsplit(self.url), "application/json"
+        if self.behaviour.chance.random() < self.behaviour.form_encoded:
+            self.seen["deliveries form-encoded"] += 1
+            body, kind = b"payload=" + quote_plus(body).encode(), "application/x-www-form-urlencoded"
         signature = "sha256=" + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {
-            "Content-Type": "application/json", "User-Agent": "GitHub-Hookshot/stand-in", "X-GitHub-Event": "workflow_job",
+            "Content-Type": kind, "User-Agent": "GitHub-Hookshot/stand-in", "X-GitHub-Event": "workflow_job",
             "X-GitHub-Delivery": guid, "X-Hub-Signature-256": signature,
         }  # fmt: skip
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWERED_WITHIN_S)
         try:
             connection.request("POST", parts.path, body, headers)
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
-            return 599
+            return 599, ""
         finally:
             connection.close()
 
@@ -116,7 +124,7 @@ class Deliveries:
         for attempt in range(REDELIVERIES):
             if self.url is None:
                 return
-            delivery.status_code = self.send(delivery.guid, delivery.body)
+            delivery.status_code, delivery.answer = self.send(delivery.guid, delivery.body)
             if delivery.status_code < 300 or self._closed.wait(min(0.2 * 2**attempt, 2.0)):
                 break
         delivery.took_s = time.monotonic() - began_s

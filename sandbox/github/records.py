@@ -54,6 +54,8 @@ class JobRecord:
     steps: list[dict[str, Any]] = field(default_factory=list)
     cancelled: bool = False
     attempt: int = 1
+    is_withheld: bool = False
+    """It asks for a runner group that has none of our runners: it stays queued, and nobody is given it."""
 
 
 @dataclass
@@ -68,11 +70,13 @@ class RunRecord:
     past: list[JobRecord] = field(default_factory=list)
     """What was run again since."""
     attempt: int = 1
+    failed_at_start: bool = False
+    """The run is over (`startup_failure`), and its jobs stay queued for ever."""
 
     @property
     def status(self) -> str:
         """The status in GitHub's words."""
-        if all(job.status == "completed" for job in self.jobs):
+        if self.failed_at_start or all(job.status == "completed" for job in self.jobs):
             return "completed"
         return "in_progress" if any(job.status in ("in_progress", "completed") for job in self.jobs) else "queued"
 
@@ -80,6 +84,8 @@ class RunRecord:
     def conclusion(self) -> str | None:
         """The worst of its jobs, once it is over."""
         ends = {job.conclusion for job in self.jobs}
+        if self.failed_at_start:
+            return "startup_failure"
         if self.status != "completed":
             return None
         return next((word for word in ("failure", "cancelled", "success") if word in ends), "skipped")

@@ -38,11 +38,13 @@ class RestApi:
             ("POST", (*repository, "actions", "runs", "*", "cancel"), self._cancel),
             ("GET", (*repository, "actions", "runs"), self._list_runs),
             ("GET", (*repository, "actions", "runs", "*"), self._get_run),
+            ("GET", (*repository, "actions", "workflows", "*", "runs"), self._list_runs),
             ("POST", (*repository, "actions", "runs", "*", "rerun-failed-jobs"), self._rerun_failed),
             ("POST", (*repository, "actions", "jobs", "*", "rerun"), self._rerun_job),
             ("POST", (*repository, "check-runs"), self._create_check_run),
             ("GET", ("rate_limit",), self._rate_limit),
             ("GET", ("app", "hook", "deliveries"), self._list_deliveries),
+            ("GET", ("app", "hook", "deliveries", "*"), self._get_delivery),
             ("POST", ("app", "hook", "deliveries", "*", "attempts"), self._redeliver),
         ]
 
@@ -70,6 +72,8 @@ class RestApi:
 
     def _generate_jitconfig(self, call: Call) -> Reply:
         self._github.insist_on_token(call)
+        if self._github.behaviour.refuses_registrations:
+            raise Refusal(403, "Resource not accessible by integration")
         asked = call.json()
         for name in ("name", "runner_group_id", "labels"):
             if name not in asked:
@@ -133,14 +137,15 @@ class RestApi:
     def _list_runs(self, call: Call) -> Reply:
         self._github.insist_on_token(call)
         wanted = call.query.get("status")
-        runs = [run for run in self._github.state.runs.values() if wanted in (None, run.status)]
+        newest = sorted(self._github.state.runs.values(), key=lambda run: -run.number)
+        runs = [run for run in newest if wanted in (None, run.status)]
         found = [views.run(self._github.state, run, self._github.url) for run in paged(runs, call)]
         return Reply(200, {"total_count": len(runs), "workflow_runs": found})
 
     def _get_run(self, call: Call) -> Reply:
         self._github.insist_on_token(call)
         run = self._github.state.runs.get(number(call.path[-1]))
-        if run is None:
+        if run is None or run.id in self._github.behaviour.unknown_runs:
             raise Refusal(404, "Not Found")
         return Reply(200, views.run(self._github.state, run, self._github.url))
 
@@ -175,6 +180,13 @@ class RestApi:
         query = {**call.query, "cursor": str(page[-1].id)} if len(older) > len(page) else {}
         beyond = (("Link", f'<{self._github.url}/app/hook/deliveries?{urlencode(query)}>; rel="next"'),) if query else ()
         return Reply(200, [views.delivery_item(one) for one in page], headers=beyond)
+
+    def _get_delivery(self, call: Call) -> Reply:
+        self._github.insist_on_app(call)
+        found = next((one for one in self._github.deliveries.log if one.id == number(call.path[-1])), None)
+        if found is None:
+            raise Refusal(404, "Not Found")
+        return Reply(200, views.whole_delivery(found))
 
     def _redeliver(self, call: Call) -> Reply:
         self._github.insist_on_app(call)

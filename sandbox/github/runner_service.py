@@ -130,6 +130,7 @@ class RunnerService:
                 "id": job.id, "name": job.plan.name, "repository": f"{self._github.state.owner}/{self._github.state.repo}",
                 "github": contexts["github"], "needs": contexts["needs"], "matrix": job.plan.matrix, "env": contexts["env"],
                 "steps": list(job.plan.steps), "outputs": job.plan.outputs, "timeout-minutes": job.plan.timeout_minutes,
+                "setup-seconds": self._github.behaviour.setup_s,
             },
             "runner_name": job.runner_name, "run_service_url": f"{self._github.url}/run", "token": self._github.state.token("JOB"),
         }  # fmt: skip

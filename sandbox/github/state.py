@@ -253,7 +253,8 @@ class GitHubState:
         if runner.busy:
             return None
         owned = {label.lower() for label in runner.labels}
-        waiting = [j for run in self.runs.values() for j in run.jobs if j.status == "queued" and j.runner_id is None]
+        open_ = [job for run in self.runs.values() if not run.failed_at_start for job in run.jobs]
+        waiting = [job for job in open_ if job.status == "queued" and job.runner_id is None and not job.is_withheld]
         fitting = [job for job in waiting if {label.lower() for label in job.plan.labels} <= owned]
         return min(fitting, key=lambda job: job.queued_at, default=None)
 

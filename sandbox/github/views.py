@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -184,6 +185,14 @@ def delivery_item(record: Delivery) -> dict[str, Any]:
         "duration": round(record.took_s, 2), "status": "OK" if fine else f"Invalid HTTP Response: {record.status_code}",
         "status_code": record.status_code, "event": "workflow_job", "action": record.action, "installation_id": 1,
         "repository_id": 1, "throttled_at": None,
+    }  # fmt: skip
+
+
+def whole_delivery(record: Delivery) -> dict[str, Any]:
+    """A webhook delivery with its request and the answer to it. Source: "Get a delivery for an app webhook", GitHub REST."""
+    return {
+        **delivery_item(record), "url": "",
+        "request": {"headers": {}, "payload": json.loads(record.body)}, "response": {"headers": {}, "payload": record.answer},
     }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Worker:
         self._workspace = root / "_work" / repository / repository
         self._temp = root / "_work" / "_temp"
         self._cancelled = ""
-        self._failed = False
+        self._failed = self._is_set_up = False
         self._steps: dict[str, dict[str, Any]] = {}
         self._env: dict[str, str] = {str(k): str(v) for k, v in self._job.get("env", {}).items()}
         self._path: list[str] = []
@@ -48,7 +48,8 @@ class Worker:
             directory.mkdir(parents=True, exist_ok=True)
         before = set(pids())
         steps = [Step(number, spec) for number, spec in enumerate(self._job.get("steps", []), start=1)]
-        if self._hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", "Set up runner", steps):
+        self._set_up()
+        if self._cancelled != "shutdown" and self._hook("ACTIONS_RUNNER_HOOK_JOB_STARTED", "Set up runner", steps):
             for step in list(steps):
                 if not step.conclusion:
                     self._turn(step)
@@ -62,9 +63,21 @@ class Worker:
         self._log("Job completed.")
         return RESULTS[result]
 
+    def _set_up(self) -> None:
+        """ "Set up job": a shutdown that falls into it leaves the job cancelled, and no step or hook of it runs.
+
+        Source: actions/runner, `JobRunner`; it takes seconds where actions are downloaded.
+        """
+        until_s = time.monotonic() + float(self._job.get("setup-seconds") or 0.0)
+        self._hear()
+        while not self._cancelled and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.05))
+            self._hear()
+        self._is_set_up = self._cancelled != "shutdown"
+
     def _result(self) -> str:
         if self._cancelled == "shutdown":
-            return "Failed"
+            return "Failed" if self._is_set_up else "Canceled"
         return "Canceled" if self._cancelled else "Failed" if self._failed else "Succeeded"
 
     def _turn(self, step: Step) -> None:
@@ -233,8 +246,6 @@ class Worker:
             return True
         step = Step(len(steps) + 1, {"name": title}, started_at=now())
         files = self._files()
-        if Path(path).suffix != ".sh":  # .ps1 and .js need shells that are not here
-            raise SystemExit(f"the stand-in runner runs hooks that end in .sh, not {path}")
         done = subprocess.run(
             ["bash", "-e", path], cwd=self._workspace, env=self._step_environment(step, self._contexts(step), files), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,

@@ -31,6 +31,7 @@ MORE: dict[str, frozenset[str]] = {
     "agent/runner/diagnostics.py": frozenset({"os", "stat"}),
     "agent/runner/release.py": frozenset({"shutil"}),
     "agent/runner/unpack.py": frozenset({"isal", "os", "shutil"}),
+    "orchestrator/environment.py": frozenset({"textwrap"}),
     "orchestrator/commands/audit.py": frozenset({"os"}),
     "orchestrator/commands/cli.py": frozenset({"boto3", "importlib.metadata", "os", "rich", "sys", "typer"}),
     "orchestrator/serve.py": frozenset({"signal", "starlette", "threading", "uvicorn"}),

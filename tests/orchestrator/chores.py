@@ -89,6 +89,9 @@ class Chores:
     def waits_for_nothing(self, item_ids: Sequence[str], why: str) -> None:
         """Nobody asks."""
 
+    def untaken(self, item_ids: Sequence[str], why: str) -> None:
+        """Nobody asks."""
+
     def give_up(self, item_ids: Sequence[str], why: str) -> None:
         """Chores wait for ever."""
 

@@ -37,7 +37,8 @@ FULL_LAUNCH = a_launch(
     attempts=(Attempt(at=1.5, step=0, market="spot", wanted=2, got=1, reasons=("A: b",), failure=FailureKind.QUOTA, why="c"),),
 )  # fmt: skip
 FULL_LABEL_SET = a_label_set(
-    source="other", machine=A_MACHINE, surplus_since=1.5, idle_exits={"amd64 t:3": 7}, backoff_until=9.25, backoff_why="why",
+    source="other", machine=A_MACHINE, surplus_since=1.5, idle_exits={"amd64 t:3": 7}, backoff_until=9.25,
+    backoff_at=8.5, backoff_why="why",
     backoff_of="amd64 t:3", refusals=2, refused_launches=("l-1",), expected=(3.5, 4.5), prepared=(6.5,),
     hold_reasons=(HistoryEntry(at=1.5, what="why"),), touched_at=2.0, working={"s-1": 5.5},
 )  # fmt: skip

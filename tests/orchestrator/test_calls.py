@@ -254,3 +254,43 @@ def test_the_console_of_a_machine_is_read_as_it_was_printed(moto: Moto) -> None:
     console = Ec2Api(Clients()).console(launched["Instances"][0]["InstanceId"])
 
     assert "Linux version" in console and "\n" in console
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "why", "refused"),
+    [
+        ("terminated", "Client.InvalidKMSKey.InvalidState", "Client.InvalidKMSKey.InvalidState: the key is disabled", True),
+        ("terminated", "Client.VolumeLimitExceeded", "Client.VolumeLimitExceeded: the key is disabled", True),
+        ("shutting-down", "Server.InternalError", "Server.InternalError: the key is disabled", False),
+        ("terminated", "Server.SpotInstanceTermination", "Server.SpotInstanceTermination: the key is disabled", False),
+        ("terminated", "Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: the key is disabled", False),
+        ("terminated", "Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: the key is disabled", False),
+        ("running", "Client.InvalidKMSKey.InvalidState", "", False),
+        ("terminated", "", "", False),
+    ],
+)
+def test_why_ec2_ended_an_instance_is_read_and_whether_it_could_not_run_it_at_all(
+    state: str, code: str, why: str, refused: bool
+) -> None:
+    reason = {"Code": code, "Message": "the key is disabled"}
+
+    one = described_instance(told(state, StateReason=reason), "ec2", resources_of)
+
+    assert (one.why_ended, one.was_refused) == (why, refused)
+
+
+def test_a_message_that_repeats_its_code_is_not_told_twice() -> None:
+    reason = {"Code": "Client.X", "Message": "Client.X: no"}
+
+    assert described_instance(told("terminated", StateReason=reason), "ec2", resources_of).why_ended == "Client.X: no"
+
+
+def test_the_image_of_a_template_is_asked_how_it_calls_its_disk(cloud: Cloud, api: Ec2Api) -> None:
+    ec2 = cloud.client("ec2")
+    image_id = ec2.register_image(Name="ubuntu", RootDeviceName="/dev/sda1")["ImageId"]
+    made = ec2.create_launch_template(LaunchTemplateName="of-a-disk", LaunchTemplateData={"ImageId": image_id})
+    ec2.create_launch_template(LaunchTemplateName="of-none", LaunchTemplateData={"InstanceType": "m7i.large"})
+
+    assert api.root_device("of-a-disk", str(made["LaunchTemplate"]["LatestVersionNumber"])) == "/dev/sda1"
+    with pytest.raises(ServiceFailed, match="names no image"):
+        api.root_device("of-none", "1")

@@ -142,11 +142,20 @@ def test_five_sessions_without_a_job_hold_the_next_launch_back_and_say_why() -> 
     assert assess(view(job(), label_set=five), NOW + 60.0).lacking == 1
 
 
-def test_the_backoff_grows_from_one_minute_to_thirty() -> None:
-    moments = [ends(a_label_set(), IDLE_EXITS + n).backoff_until for n in range(8)]
+def test_the_backoff_grows_from_one_minute_to_four_hours() -> None:
+    moments = [ends(a_label_set(), IDLE_EXITS + n).backoff_until for n in range(11)]
 
     waits = [later - before for before, later in zip([NOW, *moments], moments, strict=False)]
-    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1800.0, 1800.0, 1800.0]
+    assert waits == [60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3840.0, 7680.0, 14400.0, 14400.0, 14400.0]
+
+
+@pytest.mark.parametrize(("waited_s", "held_s"), [(5.0, 14_400.0), (-5.0, 1_800.0)])
+def test_work_that_came_after_the_backoff_began_waits_half_an_hour_at_most(waited_s: float, held_s: float) -> None:
+    held = a_label_set(backoff_until=NOW + 14_400.0, backoff_at=NOW, backoff_of="amd64 t:1", backoff_why="why")
+    seen = view(job(waited_s=waited_s), label_set=held)
+
+    assert assess(seen, NOW + held_s - 1.0).held == "why"
+    assert assess(seen, NOW + held_s + 1.0).lacking == 1
 
 
 def test_what_ends_while_the_next_launch_is_held_back_holds_it_back_no_longer() -> None:

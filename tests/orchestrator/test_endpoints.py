@@ -6,15 +6,17 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass, field
+from urllib.parse import quote_plus
 
 import msgspec
 import pytest
 
 from agent.contract.secret import Secret
-from orchestrator.endpoints import Answer, Endpoints, read_job_message, refused
+from orchestrator.endpoints import Answer, Endpoints, Pace, read_job_message
 from orchestrator.errors import DeliveryRefused, ServiceFailed
 from orchestrator.jobs.webhook import LIMIT_BYTES, JobEvent
 from orchestrator.ports import Received
+from simulation.clock import VirtualTime
 from simulation.examples import an_event
 from simulation.process import MemoryJournal
 
@@ -31,11 +33,15 @@ class Side:
     error: Exception | None = None
     taken: list[tuple[bytes, JobEvent]] = field(default_factory=list)
     journal: MemoryJournal = field(default_factory=MemoryJournal)
+    clock: VirtualTime = field(default_factory=VirtualTime)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.clock)
 
     @property
     def endpoints(self) -> Endpoints:
         """With two secrets, as while one is changed."""
-        return Endpoints((Secret("hush"), Secret("older")), self._take, self.journal)
+        return Endpoints((Secret("hush"), Secret("older")), self._take, self.journal, self.pace)
 
     def post(self, body: bytes = DELIVERY, secret: str = "hush", **headers: str) -> Answer:
         """A delivery as GitHub signs it."""
@@ -130,7 +136,7 @@ def test_a_body_is_refused_as_soon_as_more_came_than_is_allowed() -> None:
     endpoints.read_size(LIMIT_BYTES)
     with pytest.raises(DeliveryRefused, match=f"at most {LIMIT_BYTES}") as caught:
         endpoints.read_size(LIMIT_BYTES + 1)
-    assert refused(caught.value) == Answer(413, {"error": str(caught.value)})
+    assert endpoints.refuse(caught.value, {}) == Answer(413, {"error": str(caught.value)})
 
 
 def test_a_process_that_drains_lives_and_wants_no_deliveries() -> None:
@@ -154,3 +160,55 @@ def test_a_message_of_the_job_queue_that_nobody_can_read_is_logged_and_dropped(b
 
     assert read_job_message(Received(body, "receipt"), journal) is None
     assert journal.names == ["job_message.unusable"] and journal.events[0][1]["error"]
+
+
+FORM = b"payload=" + quote_plus(DELIVERY).encode()
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=utf-8"])
+def test_a_form_encoded_delivery_is_taken_like_any_other(kind: str) -> None:
+    side = Side()
+
+    assert side.post(FORM, content_type=kind).status == 200
+    ((body, event),) = side.taken
+    assert (body, event.job_id) == (FORM, "1")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (FORM, "application/json"),
+        (b"payload=%7B", "application/x-www-form-urlencoded"),
+        (b"load=1", "application/x-www-form-urlencoded"),
+        (b"\xff\xfe", "application/x-www-form-urlencoded"),
+        (DELIVERY, "application/x-www-form-urlencoded"),
+        (b'{"action": "queued", "workflow_job": null}', "application/json"),
+        (b"", ""),
+    ],
+)
+def test_a_delivery_that_cannot_be_read_is_refused_with_its_content_type_and_leaves_a_line(body: bytes, kind: str) -> None:
+    side = Side()
+
+    answer = side.post(body, content_type=kind, x_github_delivery="guid-1")
+
+    assert answer.status == 400 and f"(content type {kind or 'none'})" in str(answer.content["error"])
+    (told,) = side.journal.of("webhook.refused")
+    assert (told["status"], told["delivery"], told["why"]) == (400, "guid-1", answer.content["error"])
+
+
+def test_refusals_of_one_kind_leave_a_line_a_minute_with_their_number() -> None:
+    side = Side()
+
+    for _ in range(50):
+        side.post(secret="guessed")
+    side.post(b"{}")
+    side.clock.at += 61.0
+    side.post(secret="guessed")
+
+    told = side.journal.of("webhook.refused")
+    assert [(one["status"], one["more"]) for one in told] == [(401, 0), (400, 0), (401, 49)]
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "\u0661", "-1", "1e9", ""])
+def test_a_length_that_is_no_number_is_not_believed(length: str) -> None:
+    Side().endpoints.declared_size({"content-length": length})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import textwrap
 
+import jwt
 import pytest
 
 from orchestrator.environment import Environment, plain_pem
 from simulation.examples import PEM
+from tests.orchestrator.githubs import foreign_key
 
 
 def of(records_only: bool = False, **variables: str) -> Environment:
@@ -112,12 +115,34 @@ def test_a_key_is_read_plain_and_as_base64() -> None:
     assert of(KEY=base64.b64encode(PEM.encode()).decode()).pem("KEY") == PEM
 
 
+def stored(key: str) -> list[str]:
+    """A key as files, base64, shells and secret stores hand it on."""
+    packed = base64.b64encode(key.encode()).decode()
+    wrapped = "\n".join(textwrap.wrap(packed, 76))
+    return [
+        key, key.strip(), *(key.replace("\n", end) for end in ("\r\n", "\\n", "\\r\\n", " ")), f'"{key}"',
+        packed, wrapped, wrapped.replace("\n", "\r\n"), wrapped.replace("\n", "\\n"), packed.rstrip("="), f" {packed}\n",
+        base64.urlsafe_b64encode(key.encode()).decode(), base64.b64encode(key.replace("\n", "\\n").encode()).decode(),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(15))
+def test_a_key_signs_in_whatever_form_a_secret_store_keeps_it(number: int) -> None:
+    key = foreign_key().reveal()
+
+    read = plain_pem(stored(key)[number])
+
+    assert read == key
+    assert jwt.encode({"iss": "1"}, read, algorithm="RS256")
+
+
 @pytest.mark.parametrize("raw", ["hush-hush!", "aHVzaA==", "/////w==", "hush hush", "LS0tLS1CRUdJTg=\n="])
 def test_what_is_no_key_is_a_problem_that_does_not_quote_it(raw: str) -> None:
     environment = of(KEY=raw)
 
     assert environment.pem("KEY") == ""
-    assert environment.problems == ["RUNS_FLEET_KEY: expected base64 of a PEM file, found something else"]
+    (problem,) = environment.problems
+    assert problem.startswith("RUNS_FLEET_KEY: expected a PEM file, plain or as base64; found ") and raw not in problem
     with pytest.raises(ValueError, match=r"."):
         plain_pem(raw)
 

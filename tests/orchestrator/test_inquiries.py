@@ -84,7 +84,9 @@ def test_more_runs_are_asked_about_where_more_sessions_are_silent_or_it_is_a_mer
 def test_the_jobs_of_one_run_cost_one_call_and_one_more_for_each_that_its_latest_attempt_does_not_name() -> None:
     world = World()
     waiting(world, "7", "7", "7")
-    world.github.jobs = {number: an_event("completed", job_id=number, conclusion="cancelled") for number in ("1", "2")}
+    told = {"conclusion": "cancelled", "run_attempt": 2}
+    world.github.jobs = {number: an_event("completed", job_id=number, **told) for number in ("1", "2")}
+    world.github.attempts["7"] = 2
     jobs = asked(world)
 
     assert inquiries(world).ask(SET, 5, urgent=True) == 2
@@ -244,3 +246,41 @@ def test_who_is_cut_off_before_an_answer_is_written_down_asks_again_in_an_hour_a
         inquiries(world).close_unheard("1")
 
     assert (job(world).state, job(world).due) == (JobState.QUEUED, MORNING + ASKED_AGAIN_S)
+
+
+@pytest.mark.parametrize("conclusion", ["startup_failure", "failure", "cancelled"])
+def test_a_job_that_stays_queued_though_its_run_is_over_gets_no_second_machine(conclusion: str) -> None:
+    world = World()
+    world.github.jobs = {"1": an_event(head_sha="0f")}
+    world.github.ended = {"7": conclusion}
+    world.told(an_event(head_sha="0f"))
+    for _ in range(48):
+        session = next((one for one in world.sessions if not one.is_over), None)
+        if session is not None:
+            world.ticks(until_s=300.0, every_s=30.0)
+            world.hear_the_end("interrupted", session=session, reason="unclaimed")
+            world.compute.instances[session.instance_id] = "terminated"
+        world.ticks(until_s=300.0, every_s=30.0)
+
+    assert world.compute.launched == 1
+    assert (job(world, "1").state.value, job(world, "1").conclusion) == ("completed", conclusion)
+    assert any(f"its run is over ({conclusion})" in told for told in world.github.notices)
+
+
+def test_a_job_that_no_machine_is_given_is_slowed_to_hours_and_the_commit_says_so() -> None:
+    """A job of a runner group that may not take our machines, say: GitHub calls it queued for ever."""
+    world = World()
+    world.github.jobs = {"1": an_event(head_sha="0f")}
+    world.told(an_event(head_sha="0f"))
+    begun = world.clock.at
+
+    while world.clock.at < begun + 48 * 3600.0:
+        session = next((one for one in world.sessions if not one.is_over), None)
+        if session is not None:
+            world.ticks(until_s=300.0, every_s=60.0)
+            world.hear_the_end("interrupted", session=session, reason="unclaimed")
+            world.compute.instances[session.instance_id] = "terminated"
+        world.ticks(until_s=600.0, every_s=60.0)
+
+    assert world.compute.launched < 25
+    assert sum("no machine is given it" in told for told in world.github.notices) == 1

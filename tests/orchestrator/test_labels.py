@@ -149,3 +149,45 @@ def test_every_segment_stands_in_the_table_of_the_page_and_no_other() -> None:
     table = page.partition("## Labels")[2].partition("The table in code is `SEGMENTS`")[0]
 
     assert {found for line in table.splitlines() for found in re.findall(r"^\| `(\w+)=", line)} == set(SEGMENTS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("runs-fleet=77,cpu=16,ram=64",), "joins its segments by ','"),
+        (("runs-fleet=77;cpu=16",), "joins its segments by ';'"),
+        (("runs-fleet=77 cpu=16",), "joins its segments by ' '"),
+        (("runs-fleet=77&cpu=16/ram=4",), "joins its segments by '&'"),
+        (("runs-fleet=77", "cpu=16", "ram=64"), "the label 'cpu=16' stands by itself"),
+        (("runs-fleet=77", "CPU=16"), "the label 'CPU=16' stands by itself"),
+        (("runs-fleet=7/cpu=4", "arm64,linux"), "are several labels in one: expected a list, as in [arm64, linux]"),
+        (("runs-fleet=7", "windows"), "asks for another system"),
+        (("self-hosted", "macOS", "runs-fleet=7"), "asks for another system"),
+        (("runs_fleet=7/cpu=4",), "looks like our marker and is none"),
+        (("runsfleet/cpu=4",), "looks like our marker and is none"),
+        (("runs-fleet:cpu=4",), "looks like our marker and is none"),
+        (("runs-fleet, cpu=4",), "looks like our marker and is none"),
+        (("run-fleet=7/cpu=4",), "looks like our marker and is none"),
+    ],
+)
+def test_what_is_meant_for_us_and_would_do_nothing_is_refused_aloud(labels: tuple[str, ...], told: str) -> None:
+    assert is_ours(labels, nobody)
+    assert any(told in complaint for complaint in read_labels(labels).complaints), read_labels(labels).complaints
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("runs-fleet-2",), ("runs-fleets",), ("run-fleet",), ("runs-on=7/cpu=4",), ("fleet=7/cpu=4",), ("cpu=4",), ("a,b",)],
+)
+def test_what_may_be_anothers_is_left_alone(labels: tuple[str, ...]) -> None:
+    assert not is_ours(labels, nobody)
+
+
+@pytest.mark.parametrize("labels", [("runs-fleet=7/cpu=4", "linux", "self-hosted", "x64"), ("runs-fleet=7", "team=blue")])
+def test_labels_beside_the_marker_that_ask_for_nothing_of_ours_are_no_fault(labels: tuple[str, ...]) -> None:
+    assert read_labels(labels).complaints == ()
+
+
+@pytest.mark.parametrize("segment", ["cpu=４", "ram=１６", "disk=٣", "cpu=²"])
+def test_digits_of_other_scripts_are_no_numbers(segment: str) -> None:
+    assert read_labels((f"runs-fleet=7/{segment}",)).complaints

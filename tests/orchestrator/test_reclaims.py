@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from orchestrator.jobs.model import JobState
-from orchestrator.jobs.reruns import was_reclaimed
+from orchestrator.jobs.reruns import LOST_AS, was_reclaimed
 from orchestrator.ports import Received
 from simulation.examples import a_job, a_session, an_event, an_instance_event, sender_of, some_settings
 from simulation.world import World
@@ -138,7 +138,7 @@ def test_only_a_failed_job_on_an_interrupted_machine_of_its_own_was_reclaimed(co
 
     reclaimed = was_reclaimed(job, a_session(status=status, bound_job=bound))
 
-    assert reclaimed is ((conclusion, status, bound) == ("failure", "interrupted", "1"))
+    assert reclaimed is (conclusion in LOST_AS and (status, bound) == ("interrupted", "1"))
 
 
 def test_a_job_that_failed_while_we_were_away_for_want_of_its_machine_is_run_again() -> None:
@@ -212,12 +212,98 @@ def test_a_job_that_is_red_on_its_own_merits_is_not_run_again() -> None:
     assert reruns(world) == [] and world.records.rerun(RUN) is None
 
 
-@pytest.mark.parametrize("conclusion", ["success", "cancelled", "skipped", "timed_out", "neutral"])
+@pytest.mark.parametrize("conclusion", ["success", "skipped", "timed_out", "neutral"])
 def test_a_reclaimed_machine_whose_job_did_not_fail_changes_nothing(conclusion: str) -> None:
     world = World()
     running(world, "build")
 
     is_taken_away(world, "build")
     ends(world, "build", conclusion)
+
+    assert reruns(world) == []
+
+
+@pytest.mark.parametrize("order", [("taken", "cancelled"), ("cancelled", "taken")])
+def test_a_job_that_lost_its_machine_while_it_was_set_up_is_cancelled_by_github_and_run_again(order: tuple[str, ...]) -> None:
+    """The shutdown of a runner is a cancelled job where it falls into "Set up job" (actions/runner, JobRunner)."""
+    world = World()
+    running(world, "build")
+    world.hear("interrupting", reason="spot_notice")
+    world.clock.at += 20.0
+
+    for what in order:
+        is_taken_away(world, "build") if what == "taken" else ends(world, "build", "cancelled")
+
+    assert reruns(world) == [("7", "1")]
+
+
+def test_a_job_that_somebody_cancelled_before_its_machine_was_to_go_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+    ends(world, "build", "cancelled")
+    world.clock.at += 60.0
+
+    world.hear("interrupting", reason="spot_notice")
+    is_taken_away(world, "build")
+
+    assert reruns(world) == []
+
+
+def test_of_a_run_that_somebody_cancelled_nothing_is_run_again() -> None:
+    world = World()
+    running(world, "build", "test")
+    world.hear("interrupting", session=world.sessions[0], reason="spot_notice")
+    is_taken_away(world, "build")
+    ends(world, "build", "cancelled")
+    ends(world, "test", "cancelled")
+
+    assert reruns(world) == []
+
+
+def test_a_run_that_a_newer_one_may_have_cancelled_is_not_run_again_and_the_commit_says_so() -> None:
+    world = World()
+    running(world, "build")
+    world.github.superseded = {"7"}
+    is_taken_away(world, "build")
+    ends(world, "build", "cancelled")
+
+    assert reruns(world) == []
+    notice = world.records.notice("This job lost its machine/1")
+    assert notice is not None and "newer run of its branch" in notice.text
+
+
+@pytest.mark.parametrize("reason", ["agent_died", "internal"])
+@pytest.mark.parametrize("order", [("died", "failed"), ("failed", "died")])
+def test_a_job_whose_agent_died_in_its_middle_is_run_again_once(order: tuple[str, ...], reason: str) -> None:
+    world = World()
+    running(world, "build")
+    session = world.session
+
+    for what in order:
+        ends(world, "build") if what == "failed" else world.hear_the_end("failure", session=session, reason=reason)
+
+    assert reruns(world) == [("7", "")]
+
+
+def test_a_job_whose_boot_script_spoke_for_a_dead_agent_is_run_again() -> None:
+    world = World()
+    running(world, "build")
+    session = world.session
+    text = json.dumps({"instance_id": session.instance_id, "status": "bootstrap_failed", "error": "killed"})
+
+    world.turns.on_agent_message(Received(text, "receipt", sender_of(session)))
+    ends(world, "build")
+
+    assert reruns(world) == [("7", "")]
+
+
+def test_a_job_that_was_red_long_before_its_agent_died_is_not_run_again() -> None:
+    world = World()
+    running(world, "build")
+    session = world.session
+    ends(world, "build")
+    world.clock.at += 120.0
+
+    world.hear_the_end("failure", session=session, reason="agent_died")
 
     assert reruns(world) == []

@@ -103,7 +103,7 @@ def test_a_run_that_github_does_not_know_is_trusted_with_nothing() -> None:
 
     world.told(an_event())
 
-    assert "public repositories" in refused(world) and world.compute.launched == 0
+    assert "does not know its run 7 (404)" in refused(world) and world.compute.launched == 0
 
 
 def test_a_job_that_was_refused_is_run_once_the_policy_is_wider() -> None:

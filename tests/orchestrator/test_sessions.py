@@ -7,6 +7,7 @@ import pytest
 from agent.contract.config import read_config
 from orchestrator.errors import PACED, ServiceFailed, Throttled, Unanswered
 from orchestrator.fleet.sessions import FAREWELL_S, FIRST_LOOK_S, handle_of
+from orchestrator.fleet.work import RegistrationQuota
 from orchestrator.store.kinds import changed
 from orchestrator.store.states import SessionState
 from simulation.clock import MORNING
@@ -229,3 +230,88 @@ def test_whoever_lost_a_session_while_it_waited_for_a_turn_writes_it_no_configur
     world.told(an_event())
 
     assert (world.session.state, world.configurations.values) == (SessionState.LAUNCHED, {})
+
+
+KMS = ("Client.InvalidKMSKey.InvalidState", "the key of the image's snapshot is disabled")
+
+
+def ends_by_ec2(world: World, reason: tuple[str, str]) -> None:
+    """EC2 ends the machine that is there, for this reason, and we look until its session is over."""
+    session = next(one for one in world.sessions if not one.is_over)
+    world.compute.instances[session.instance_id] = "terminated"
+    world.compute.reasons[session.instance_id] = reason
+    world.ticks(until_s=60.0)
+
+
+def test_why_ec2_ended_a_machine_is_kept_with_its_session() -> None:
+    world = World()
+    world.told(an_event())
+
+    ends_by_ec2(world, ("Server.InternalError", "an error of the host"))
+
+    first = world.sessions[0]
+    assert first.reason == "instance_gone" and "Server.InternalError: an error of the host" in first.error
+
+
+def test_a_machine_that_ec2_cannot_run_counts_as_a_refused_launch_and_the_commit_says_why() -> None:
+    world = World()
+    world.told(an_event(head_sha="0f"))
+    begun = world.clock.at
+
+    while world.clock.at < begun + 3600.0:
+        if any(not one.is_over for one in world.sessions):
+            ends_by_ec2(world, KMS)
+        world.ticks(until_s=30.0, every_s=10.0)
+
+    assert (world.sessions[0].status, world.sessions[0].reason) == ("failure", "instance_refused")
+    assert world.compute.launched < 12
+    assert any(KMS[0] in told for told in world.github.notices)
+
+
+def test_a_machine_that_had_lived_before_ec2_ended_it_is_no_refused_launch() -> None:
+    world = World()
+    world.told(an_event())
+    world.hear("started")
+
+    ends_by_ec2(world, KMS)
+
+    assert world.sessions[0].reason == "instance_gone"
+
+
+@pytest.mark.parametrize("code", ["403", "404", "422"])
+def test_a_repository_whose_registrations_are_refused_for_good_costs_one_machine_and_the_commit_says_which_permission(
+    code: str,
+) -> None:
+    world = World()
+    refusal = ServiceFailed("github:generate-jitconfig", code, "Resource not accessible by integration")
+    shut = RegistrationQuota(1, "the App to be let in", on_trial=True)
+
+    def refused(*_: object) -> None:
+        world.github.quotas = lambda _scope: shut
+        raise refusal
+
+    world.calls.script("github.mint", times=None, before=refused)
+    world.told(an_event(head_sha="0f"))
+    world.ticks(until_s=8 * 3600.0, every_s=60.0)
+
+    assert (world.compute.launched, world.sessions[0].reason) == (1, "unconfigurable")
+    assert world.compute.instances[world.sessions[0].instance_id] == "terminated"
+    assert sum("administration: write" in told for told in world.github.notices) == 1
+
+
+def test_where_registering_is_allowed_again_a_trial_finds_out_without_a_machine_and_leaves_no_runner() -> None:
+    world = World()
+    told = [RegistrationQuota(1, "let in", on_trial=True)]
+    world.github.quotas = lambda _scope: told[0]
+    seen: list[int] = []
+
+    def allowed(_scope: object, name: str, *_: object) -> None:
+        seen.append(world.compute.launched)
+        told[0] = RegistrationQuota()
+
+    world.calls.script("github.mint", times=1, before=allowed)
+    world.told(an_event())
+    world.ticks(until_s=60.0)
+
+    assert seen == [0] and world.session.state is SessionState.CONFIGURED
+    assert [runner.name for runner in world.github.runners.values()] == [world.session.registration_name]

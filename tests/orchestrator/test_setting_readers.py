@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -147,9 +148,9 @@ def test_strategies_that_cannot_be_read_are_named_by_the_variable_that_was_set(v
 
 
 def test_apps_are_read_with_keys_of_both_kinds_and_none_is_none() -> None:
-    value, environment = found(read.apps, '[{"id": 7, "private_key": "-----BEGIN KEY-----"}]')
+    value, environment = found(read.apps, json.dumps([{"id": 7, "private_key": PEM}]))
 
-    assert [(app.app_id, app.private_key.reveal()) for app in value] == [("7", "-----BEGIN KEY-----")]
+    assert [(app.app_id, app.private_key.reveal()) for app in value] == [("7", PEM)]
     assert environment.problems == [] and found(read.apps)[0] == ()
 
 

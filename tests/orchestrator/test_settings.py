@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from orchestrator.errors import SettingsInvalid
 from orchestrator.setting_values import Alias, Limits
 from orchestrator.settings import read_settings
-from orchestrator.wiring import orchestrator
+from orchestrator.wiring import insist_on_keys, orchestrator
 from simulation.examples import PEM, REQUIRED_ENVIRONMENT
+from tests.orchestrator.githubs import foreign_key
 
 WRONG = {
     "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": "hush-hush!",
@@ -92,7 +93,7 @@ def test_aliases_are_literal_unless_they_say_otherwise() -> None:
 def test_the_private_key_may_also_be_the_file_itself() -> None:
     settings = read_settings({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": PEM})
 
-    assert settings.app_private_key.reveal() == PEM.strip()
+    assert settings.app_private_key.reveal() == PEM
 
 
 @pytest.mark.parametrize("key", ["hush-hush!", base64.b64encode(b"hush-hush").decode(), base64.b64encode(b"\xff\xfe").decode()])
@@ -246,3 +247,17 @@ def test_who_only_looks_needs_no_secret() -> None:
     settings = read_settings({"RUNS_FLEET_STACK_ID": "tests"}, records_only=True)
 
     assert (settings.stack_id, settings.jobs_table) == ("tests", "runs-fleet-jobs")
+
+
+def test_before_anything_rests_on_it_each_apps_key_signs_once() -> None:
+    more = json.dumps([{"id": "7", "private_key": PEM}])
+    key = {"RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": foreign_key().reveal()}
+
+    insist_on_keys(read_settings({**REQUIRED_ENVIRONMENT, **key}))
+    with pytest.raises(SettingsInvalid) as refused:
+        insist_on_keys(read_settings({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_GITHUB_APPS": more}))
+
+    first, second = refused.value.problems
+    assert first.startswith("RUNS_FLEET_GITHUB_APP_PRIVATE_KEY: expected")
+    assert second.startswith("RUNS_FLEET_GITHUB_APPS: expected")
+    assert "hush" not in first + second

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.compute.ec2.catalogue import FIRST_S, SNAPSHOT, InstanceType, fitting, snapshot
 from orchestrator.compute.ec2.error_codes import HINTS
-from orchestrator.compute.ec2.strategy import Ec2Strategy
+from orchestrator.compute.ec2.strategy import SITES_S, Ec2Strategy
 from orchestrator.compute.port import Plan
 from orchestrator.errors import FailureKind, ServiceFailed, Unanswered
 from orchestrator.retry_policy import POOL_RECLAIMS
@@ -160,6 +160,30 @@ def interrupt(strategy: Ec2Strategy, name: str, market: str) -> None:
     for subnet in ("subnet-1", "subnet-2"):
         for _ in range(POOL_RECLAIMS):
             strategy.interrupted(f"{name}/{subnet}/{market}")
+
+
+@pytest.mark.parametrize("name", ["/dev/sda1", "/dev/xvda"])
+def test_the_image_is_asked_for_the_name_of_its_disk_once_for_each_version(name: str) -> None:
+    world = World()
+    world.compute.root_disk = name
+    strategy = world.ec2_strategy(world.records, world.compute)
+
+    for version in ("1", "1", "2"):
+        world.compute.version = version
+        world.clock.at += SITES_S + 1.0
+        plan = strategy.plan(some_wanted(MachineRequest(disk_gib=200)))
+        assert plan is not None
+        for one in json.loads(plan.request)["LaunchTemplateConfigs"][0]["Overrides"]:
+            assert one["BlockDeviceMappings"][0]["DeviceName"] == name
+
+    assert world.calls.made.count("ec2.root_device") == 2
+
+
+def test_who_asks_for_no_disk_needs_no_answer_about_the_image() -> None:
+    world = World()
+    world.calls.fail("ec2.root_device", ServiceFailed("ec2:DescribeImages", "UnauthorizedOperation"))
+
+    assert world.ec2_strategy(world.records, world.compute).plan(some_wanted()) is not None
 
 
 def test_the_operators_choices_stand_in_the_request() -> None:

@@ -65,6 +65,10 @@ class Tasks:
         """Remembered."""
         self.told += [f"{one} waits: {why}" for one in item_ids]
 
+    def untaken(self, item_ids: Sequence[str], why: str) -> None:
+        """Remembered."""
+        self.told += [f"{one} is taken by none: {why}" for one in item_ids]
+
     def waits_for_nothing(self, item_ids: Sequence[str], why: str) -> None:
         """Remembered."""
         self.told += [f"{one} waits for nothing: {why}" for one in item_ids]

@@ -87,3 +87,18 @@ def test_keys_of_a_machine_that_is_gone_are_still_its_own(cloud: Cloud) -> None:
         "last word": f"{ROLE_ID}:{instance_id}",
         "of nobody": USER_ID,
     }
+
+
+def test_a_message_of_who_speaks_the_query_protocol_has_its_sender_too() -> None:
+    senders = Senders()
+
+    senders.sent(
+        b"<SendMessageResponse><SendMessageResult><MessageId>m-7</MessageId></SendMessageResult></SendMessageResponse>", OURS
+    )
+
+    assert senders_of(senders.received(received("m-7"))) == [OURS]
+
+
+def test_an_answer_without_a_message_is_nobodys() -> None:
+    Senders().sent(b"<ErrorResponse/>", OURS)
+    Senders().sent(b"", OURS)

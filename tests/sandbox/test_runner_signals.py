@@ -16,6 +16,7 @@ import pytest
 
 from sandbox.runner import listener, worker
 from tests.sandbox.runner_driver import Gate, RunnerDriver, alive, gone, job
+from tests.waiting import sooner_or_later
 
 PLAIN: dict[str, str] = {}
 TRAP = {"RUNNER_MANUALLY_TRAP_SIG": "1"}
@@ -324,3 +325,21 @@ def test_a_listener_interrupted_while_configuring_says_exiting_and_returns_1(dri
     assert driver.out.all()[-1] == "Exiting..."
     accepted.close()
     silent.close()
+
+
+@pytest.mark.parametrize(("setup_s", "result"), [(30.0, "Canceled"), (0.0, "Failed")])
+def test_a_shutdown_while_the_job_is_set_up_leaves_it_cancelled_and_one_in_a_step_leaves_it_failed(
+    driver: RunnerDriver, tmp_path: Path, setup_s: float, result: str
+) -> None:
+    began = tmp_path / "began"
+    steps = [{"run": f"touch {began}; while :; do sleep 0.05; done"}]
+    driver.hasten().configured(job={"id": 1, "name": "build", "steps": steps, "setup-seconds": setup_s}).start(**PLAIN)
+    driver.out.until(".*Running job: build")
+    assert sooner_or_later(lambda: driver.runs(WORKER) and (setup_s > 0.0 or began.exists()))
+
+    os.kill(driver.pid(LISTENER), signal.SIGINT)
+    driver.ended()
+
+    (log,) = (driver.root / "_diag").glob("Worker_*.log")
+    assert f"Job result after all job steps finish: {result}" in log.read_text("utf-8")
+    assert began.exists() is (setup_s == 0.0)

@@ -11,6 +11,9 @@ from orchestrator.compute.ec2.breakers import pool_name
 from orchestrator.compute.port import ComputeInstance, InstanceState, SessionHandle
 from orchestrator.store.resources import Resources
 
+ASKED_FOR = frozenset({"Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown", "Client.UserInitiatedHibernate"})
+"""Ends that somebody asked for."""
+
 
 class Ec2(Protocol):
     """The EC2 calls this strategy makes; answers as boto3 gives them."""
@@ -29,6 +32,9 @@ class Ec2(Protocol):
 
     def templates(self, names: list[str]) -> dict[str, str]:
         """The newest version of those launch templates that exist. Raises: ServiceFailed."""
+
+    def root_device(self, template: str, version: str) -> str:
+        """The name by which the image of a launch template's version knows its root disk. Raises: ServiceFailed."""
 
     def zones(self, subnet_ids: list[str]) -> dict[str, str]:
         """The zone of each subnet that exists. Raises: ServiceFailed."""
@@ -63,8 +69,22 @@ def described_instance(told: dict[str, Any], strategy: str, resources_of: Callab
         handle=SessionHandle(strategy, str(told["InstanceId"])), state=InstanceState(told["State"]["Name"]),
         launch_id=tags.get("runs-fleet:launch-id", ""), placement=pool_name(kind, str(told.get("SubnetId", "")), market),
         market=market, resources=resources_of(kind), launched_at=launched.timestamp() if launched is not None else 0.0,
-        expires_at=float(expires) if expires.isdigit() else None, ended_at=_ended_at(told),
+        expires_at=float(expires) if expires.isdigit() else None, ended_at=_ended_at(told), **_why_ended(told),
     )  # fmt: skip
+
+
+def _why_ended(told: dict[str, Any]) -> dict[str, Any]:
+    """EC2's own reason for the end of an instance, and whether EC2 could not run it as it was asked for.
+
+    Source: StateReason in the EC2 API reference; what begins with `Client.` is about what we asked for, but for the two ends that
+    users and instances ask for themselves.
+    """
+    reason = told.get("StateReason") or {}
+    code, message = str(reason.get("Code", "")), str(reason.get("Message", ""))
+    if told["State"]["Name"] not in ("shutting-down", "terminated", "stopping", "stopped") or not code:
+        return {}
+    words = message if message.startswith(code) else f"{code}: {message}" if message else code
+    return {"why_ended": words[:500], "was_refused": code.startswith("Client.") and code not in ASKED_FOR}
 
 
 def _ended_at(told: dict[str, Any]) -> float | None:

@@ -53,8 +53,8 @@ class Ec2Options:
     """Only these types for amd64; empty: whatever the catalogue has."""
     arm_instance_types: tuple[str, ...] = ()
     """Only these types for arm64; empty: whatever the catalogue has."""
-    root_device: str = "/dev/xvda"
-    """What `disk=` enlarges: the image's own name for it."""
+    root_device: str = ""
+    """What `disk=` enlarges: the image's own name for it; empty: the image is asked."""
     spot: bool = True
     is_priced: bool = False
     """Whether only types of a known price may be asked for."""
@@ -74,6 +74,7 @@ class Ec2Strategy:
         self._ec2, self._options, self._catalogue = ec2, options, catalogue
         self._breakers, self._clock, self._journal = breakers, clock, journal
         self._sites_known: tuple[float, LaunchSites] | None = None
+        self._root_devices: dict[tuple[str, str], str] = {}
         rate = StartRate(options.burst, options.per_second, f"EC2's own pace, {options.per_second:g} instances a second")
         self.traits = Traits(
             payload=Payload.FETCHED, architectures=ARCHITECTURES, interruptible=True, start_rate=rate, unseen_s=UNSEEN_S
@@ -112,7 +113,7 @@ class Ec2Strategy:
         number = next(better, first)
         call = launch_request(
             wanted, sites, types, number, steps[number], stack_id=self._options.stack_id,
-            root_device=self._options.root_device, shunned=shunned,
+            root_device=self._root_device(*sites.templates[request.architecture]) if request.disk_gib else "", shunned=shunned,
         )  # fmt: skip
         return Plan(number, call, steps[number].market, interruptible=steps[number].market == SPOT)
 
@@ -215,6 +216,14 @@ class Ec2Strategy:
             templates = {wanted[name]: (name, version) for name, version in found.items()}
             known = self._sites_known = (self._clock.now(), LaunchSites(templates, subnets))
         return known[1]
+
+    def _root_device(self, template: str, version: str) -> str:
+        """Asked once for each version: it names one image for ever. Raises: ServiceFailed."""
+        if self._options.root_device:
+            return self._options.root_device
+        if (template, version) not in self._root_devices:
+            self._root_devices[template, version] = self._ec2.root_device(template, version)
+        return self._root_devices[template, version]
 
     def _steps(self, request: MachineRequest) -> tuple[Step, ...]:
         return steps_for(request, spot_allowed=self._options.spot)
