@@ -14,6 +14,7 @@ class PlannedJob:
     key: str
     name: str
     labels: tuple[str, ...]
+    """Empty where `runs_on` is an expression."""
     needs: tuple[str, ...]
     condition: str
     matrix: dict[str, Any]
@@ -21,6 +22,8 @@ class PlannedJob:
     outputs: dict[str, str]
     timeout_minutes: float
     steps: tuple[dict[str, Any], ...]
+    runs_on: str = ""
+    """An expression that gives the labels when the job is due; empty: they are written out."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,10 @@ class Workflow:
     path: Path
     env: dict[str, str] = field(default_factory=dict)
     jobs: tuple[PlannedJob, ...] = ()
+
+
+def labels_of(value: Any) -> tuple[str, ...]:
+    """The labels of a `runs-on`: one, a list, or `labels` of a mapping; empty: it has another shape, and no runner fits."""
+    found = value.get("labels", []) if isinstance(value, dict) else value
+    listed = [found] if isinstance(found, str) else found
+    return tuple(map(str, listed)) if isinstance(listed, list) and listed else ()

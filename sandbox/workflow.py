@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from sandbox.plan import PlannedJob, Workflow
-from sandbox.runner.expressions import ExpressionError, as_text, check, render
+from sandbox.plan import PlannedJob, Workflow, labels_of
+from sandbox.runner.expressions import check, evaluated, render
+from sandbox.runner.functions import ExpressionError, as_text
 
 TOP = frozenset({"name", "run-name", "on", "env", "defaults", "jobs", "permissions", "concurrency"})
 JOB = frozenset(
@@ -20,6 +21,8 @@ STEP = frozenset(
     {"name", "id", "if", "run", "uses", "with", "env", "shell", "working-directory", "timeout-minutes", "continue-on-error"}
 )
 STRATEGY = frozenset({"matrix", "fail-fast", "max-parallel"})
+GROUP = "Default"
+"""The runner group of a repository's own runners. Source: "Managing access to self-hosted runners using groups", GitHub docs."""
 SHELLS = frozenset({"bash", "sh"})
 MOST_COMBINATIONS = 256
 """Jobs of one matrix. Source: "Usage limits", GitHub Actions docs."""
@@ -164,7 +167,7 @@ class _Reader:
         return [
             PlannedJob(
                 key=key, name=_display_name(name, combination, titled="name" in found), matrix=combination, condition=condition,
-                labels=self.labels(found["runs-on"], combination), needs=self.names(found.get("needs")), steps=steps,
+                **self.runs_on(found["runs-on"], combination), needs=self.names(found.get("needs")), steps=steps,
                 env=self.texts(found.get("env"), "env"), outputs=self.texts(found.get("outputs"), "outputs"),
                 timeout_minutes=self.minutes(found.get("timeout-minutes"), 360.0),
             )
@@ -223,17 +226,20 @@ class _Reader:
             raise self.complaint(node, "expected the name of a job, or a list of names, in `needs:`")  # type: ignore[arg-type]
         return tuple(listed)
 
-    def labels(self, node: yaml.Node, matrix: dict[str, Any]) -> tuple[str, ...]:
-        """The labels of `runs-on`."""
+    def runs_on(self, node: yaml.Node, matrix: dict[str, Any]) -> dict[str, Any]:
+        """The labels of `runs-on`, or the expression that gives them once what it names is there."""
         value = self.value(node)
-        if isinstance(value, dict):
-            value = value.get("labels", [])
-        listed = [value] if isinstance(value, str) else value
-        if not isinstance(listed, list) or not listed:
+        if isinstance(value, dict) and value.get("group") not in (None, GROUP):
+            told = f"the runner group `{value['group']}` is not served: machines register in the group `{GROUP}`, so none is given this job"
+            raise self.complaint(node, told)
+        texts = [str(label) for label in labels_of(value)]
+        if not texts:
             raise self.complaint(node, "expected a label, or a list of labels, in `runs-on:`")
-        for label in listed:
-            self.checked(node, str(label))
-        return tuple(render(str(label), {"matrix": matrix}) for label in listed)
+        for text in texts:
+            self.checked(node, text)
+        if isinstance(value, str) and re.search(r"\$\{\{(?!\s*matrix\.[\w-]+\s*\}\})", value):
+            return {"labels": (), "runs_on": value}
+        return {"labels": tuple(label for text in texts for label in labels_of(evaluated(text, {"matrix": matrix})))}
 
     def matrix(self, node: yaml.Node | None) -> list[dict[str, Any]]:
         """Every combination, less `exclude`, with `include`. Source: "Running variations of jobs", GitHub docs."""

@@ -54,6 +54,8 @@ class JobRecord:
     steps: list[dict[str, Any]] = field(default_factory=list)
     cancelled: bool = False
     attempt: int = 1
+    labels: tuple[str, ...] = ()
+    """Of `runs-on`, as they are when the job is queued."""
     is_withheld: bool = False
     """It asks for a runner group that has none of our runners: it stays queued, and nobody is given it."""
 

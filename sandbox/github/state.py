@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sandbox.github.records import CheckRecord, JobRecord, Refusal, RunnerRecord, RunRecord
-from sandbox.plan import Workflow
-from sandbox.runner.expressions import condition, render
+from sandbox.plan import Workflow, labels_of
+from sandbox.runner.expressions import condition, evaluated, render
 
 TOKEN_S = 3600
 REQUEUED_AFTER_S = 60.0
@@ -255,7 +255,7 @@ class GitHubState:
         owned = {label.lower() for label in runner.labels}
         open_ = [job for run in self.runs.values() if not run.failed_at_start for job in run.jobs]
         waiting = [job for job in open_ if job.status == "queued" and job.runner_id is None and not job.is_withheld]
-        fitting = [job for job in waiting if {label.lower() for label in job.plan.labels} <= owned]
+        fitting = [job for job in waiting if {label.lower() for label in job.labels} <= owned]
         return min(fitting, key=lambda job: job.queued_at, default=None)
 
     def _settle(self, run: RunRecord) -> None:
@@ -271,6 +271,7 @@ class GitHubState:
                 green = all(other.conclusion == "success" for other in needed)
                 status = {"success": green, "failure": any(o.conclusion == "failure" for o in needed), "cancelled": any(o.conclusion == "cancelled" for o in needed)}  # fmt: skip
                 if condition(job.plan.condition, self.contexts(run, job), status):
+                    job.labels = job.plan.labels or labels_of(evaluated(job.plan.runs_on, self.contexts(run, job)))
                     job.status, job.queued_at = "queued", time.time()
                     self._changed("queued", job)
                 else:

@@ -65,7 +65,7 @@ def job(state: GitHubState, run: RunRecord, record: JobRecord, base: str) -> dic
             for step in record.steps
         ],
         "check_run_url": f"{url}/check-runs/{record.id}",
-        "labels": list(record.plan.labels),
+        "labels": list(record.labels),
         "runner_id": record.runner_id,
         "runner_name": record.runner_name or None,
         "runner_group_id": 1 if record.runner_id else None,

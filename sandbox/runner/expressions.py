@@ -1,4 +1,4 @@
-"""`${{ … }}` as far as the sandbox goes: contexts, literals, `== != && || !`, parentheses and the status functions.
+"""`${{ … }}` as far as the sandbox goes: contexts, literals, operators, parentheses, functions, indexes and `.*`.
 
 Source of the semantics (loose equality, case-folded strings, operands as results): "Expressions" in the GitHub Actions docs.
 """
@@ -9,17 +9,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sandbox.runner.functions import STATUS, ExpressionError, as_text, called, equal, number
+
 CONTEXTS = ("github", "env", "matrix", "steps", "needs", "runner")
-FUNCTIONS = ("success", "failure", "always", "cancelled")
 _TOKEN = re.compile(
     r"\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_-]*)"
-    r"|(?P<op>==|!=|&&|\|\||[!().\[\],]))"
+    r"|(?P<op>==|!=|<=|>=|&&|\|\||[!<>().\[\],*]))"
 )
-_TEMPLATE = re.compile(r"\$\{\{(.*?)\}\}", re.S)
-
-
-class ExpressionError(ValueError):
-    """An expression outside what the sandbox supports, or malformed."""
+_INNER = r"(?:'(?:[^']|'')*'|[^'}]|\}(?!\}))*"
+"""Of an expression: braces within a string do not end it."""
+_TEMPLATE = re.compile(rf"\$\{{\{{({_INNER}|.*?)\}}\}}", re.S)
+_WHOLE = re.compile(rf"\s*\$\{{\{{({_INNER})\}}\}}\s*", re.S)
 
 
 def render(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool] | None = None) -> str:
@@ -27,10 +27,16 @@ def render(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool] | 
     return _TEMPLATE.sub(lambda match: as_text(evaluate(match.group(1), contexts, status)), text)
 
 
+def evaluated(text: str, contexts: Mapping[str, Any]) -> Any:
+    """The value of a text that is one expression and nothing else; of any other text, the text rendered."""
+    whole = _WHOLE.fullmatch(text)
+    return evaluate(whole[1], contexts) if whole else render(text, contexts)
+
+
 def condition(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool]) -> bool:
     """An `if:`; without a status function in it, `success()` is implied."""
     expression = _TEMPLATE.sub(lambda part: f"({part.group(1)})", text)
-    explicit = any(re.search(rf"\b{name}\s*\(", expression) for name in FUNCTIONS)
+    explicit = any(re.search(rf"\b{name}\s*\(", expression) for name in STATUS)
     holds = truthy(evaluate(expression, contexts, status)) if expression.strip() else True
     return holds if explicit else holds and status["success"]
 
@@ -52,17 +58,6 @@ def evaluate(expression: str, contexts: Mapping[str, Any], status: Mapping[str, 
 def truthy(value: Any) -> bool:
     """GitHub's truth: false, 0, '' and null are not."""
     return value not in (None, False, 0, "")
-
-
-def as_text(value: Any) -> str:
-    """How a value is written into a string."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if not isinstance(value, (dict, list)) else "Object" if isinstance(value, dict) else "Array"
 
 
 class _Parser:
@@ -105,10 +100,19 @@ class _Parser:
         return self._chain(self._compared, "&&", lambda left, right: right if truthy(left) else left)
 
     def _compared(self) -> Any:
-        left = self._negated()
+        left = self._ordered()
         while (operator := self._take("==", "!=")) is not None:
-            equal = _equal(left, self._negated())
-            left = equal if operator == "==" else not equal
+            same = equal(left, self._ordered())
+            left = same if operator == "==" else not same
+        return left
+
+    def _ordered(self) -> Any:
+        left = self._negated()
+        while (operator := self._take("<", "<=", ">", ">=")) is not None:
+            right = self._negated()
+            texts = isinstance(left, str) and isinstance(right, str)
+            first, second = (left.lower(), right.lower()) if texts else (number(left), number(right))
+            left = {"<": first < second, "<=": first <= second, ">": first > second, ">=": first >= second}[operator]
         return left
 
     def _chain(self, part: Callable[[], Any], operator: str, join: Callable[[Any, Any], Any]) -> Any:
@@ -141,16 +145,26 @@ class _Parser:
         if name in ("true", "false", "null"):
             return {"true": True, "false": False, "null": None}[name]
         if self._take("("):
-            self._expect(")")
-            if name not in FUNCTIONS:
-                raise ExpressionError(f"the function {name}() is not supported; supported are {', '.join(FUNCTIONS)}")
-            return True if name == "always" else (self._status or {}).get(name, True)
-        if name not in CONTEXTS:
+            value = self._called(name)
+        elif name not in CONTEXTS:
             raise ExpressionError(f"the context {name} is not supported; supported are {', '.join(CONTEXTS)}")
-        value: Any = (self._contexts or {}).get(name, {})
+        else:
+            value = (self._contexts or {}).get(name, {})
         while (opened := self._take(".", "[")) is not None:
-            value = _member(value, self._key(opened))
+            value = _every(value) if opened == "." and self._take("*") else _member(value, self._key(opened))
         return value
+
+    def _called(self, name: str) -> Any:
+        arguments: list[Any] = []
+        while not self._take(")"):
+            if arguments:
+                self._expect(",")
+            arguments.append(self._either())
+        if name.lower() in STATUS:
+            if arguments:
+                raise ExpressionError(f"{name}() takes no arguments here")
+            return True if name.lower() == "always" else (self._status or {}).get(name.lower(), True)
+        return called(name, arguments, known=self._contexts is not None)
 
     def _key(self, opened: str) -> str:
         if self._at >= len(self._tokens):
@@ -170,25 +184,17 @@ class _Parser:
             raise ExpressionError(f"expected {operator!r} in {self._text.strip()!r}")
 
 
+def _every(value: Any) -> list[Any]:
+    """`.*`: all values of an object, or all of a list."""
+    return list(value.values()) if isinstance(value, Mapping) else list(value) if isinstance(value, list) else []
+
+
 def _member(value: Any, name: str) -> Any:
+    if isinstance(value, list):  # an index, or the same member of each (after `.*`)
+        if name.isascii() and name.isdigit():
+            return value[int(name)] if int(name) < len(value) else None
+        return [found for one in value if (found := _member(one, name)) is not None]
     if not isinstance(value, Mapping):
         return None
     folded = {str(key).lower(): found for key, found in value.items()}
     return folded.get(name.lower())
-
-
-def _equal(left: Any, right: Any) -> bool:
-    if isinstance(left, str) and isinstance(right, str):
-        return left.lower() == right.lower()
-    if type(left) is type(right):
-        return bool(left == right)
-    return _number(left) == _number(right)
-
-
-def _number(value: Any) -> float:
-    if value is None or value == "":
-        return 0.0
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")

@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 MODULES = (
     "__init__.py",
     "expressions.py",
+    "functions.py",
     "wire.py",
     "files.py",
     "report.py",

@@ -16,6 +16,7 @@ from typing import Any
 
 from sandbox.runner import expressions
 from sandbox.runner.files import diagnostics, now, pairs, pids
+from sandbox.runner.functions import ExpressionError
 from sandbox.runner.report import RESULTS, Step, report
 
 INTERRUPT_S, TERMINATE_S = 7.5, 2.5
@@ -85,7 +86,7 @@ class Worker:
         step.started_at = now()
         try:
             step.conclusion = self._executed(step) if self._due(step) else "skipped"
-        except expressions.ExpressionError as error:
+        except ExpressionError as error:
             step.lines.append(f"##[error]{error}")
             step.conclusion = "failure"
         step.completed_at = now()

@@ -102,3 +102,35 @@ def test_a_delivery_may_come_form_encoded_and_its_answer_is_kept(github: StandIn
     assert told == "400: " + json.dumps({"error": "expected a workflow_job delivery"})
     assert app_of(github).answer_to("999") == ""
     server.stop()
+
+
+PLANNED = """
+name: dynamic
+on: push
+jobs:
+  plan:
+    runs-on: x
+    outputs: {where: "${{ steps.a.outputs.where }}"}
+    steps: [{id: a, run: "true"}]
+  use:
+    needs: plan
+    runs-on: ${{ fromJSON(needs.plan.outputs.where) }}
+    steps: [{run: echo used}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "labels"),
+    [('["self-hosted", "runs-fleet=9/cpu=2"]', ("self-hosted", "runs-fleet=9/cpu=2")), ('"runs-fleet"', ("runs-fleet",))],
+)
+def test_labels_that_another_job_decides_are_known_when_the_job_is_queued(
+    github: StandInGitHub, tmp_path: Path, where: str, labels: tuple[str, ...]
+) -> None:
+    (tmp_path / "dynamic.yml").write_text(PLANNED, "utf-8")
+    run = github.state.dispatch(read_workflow(tmp_path / "dynamic.yml"))
+    github.state.acquire(run.jobs[0].id)
+
+    github.state.complete(run.jobs[0].id, "success", {"where": where}, [])
+
+    told = app_of(github).job(SCOPE, str(run.jobs[1].id))
+    assert told is not None and told.labels == labels

@@ -210,7 +210,8 @@ def test_the_hard_deadline_is_the_runtime_and_what_it_takes_to_begin_and_to_end(
 
 
 NETWORK = {
-    "HTTPS_PROXY": "http://fleet:s3cr%40t@proxy.test:3128", "http_proxy": "http://proxy.test:3128", "NO_PROXY": "10.0.0.0/8",
+    "HTTPS_PROXY": "http://fleet:s3cr%40t@proxy.test:3128",  # pragma: allowlist secret
+    "http_proxy": "http://proxy.test:3128", "NO_PROXY": "10.0.0.0/8",
     "AWS_CA_BUNDLE": "/etc/authority.pem", "SSL_CERT_DIR": "/etc/authorities", "NODE_EXTRA_CA_CERTS": "/etc/authority.pem",
 }  # fmt: skip
 

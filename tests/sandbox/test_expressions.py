@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.runner.expressions import ExpressionError, as_text, check, condition, evaluate, render, truthy
+from sandbox.runner.expressions import check, condition, evaluate, evaluated, render, truthy
+from sandbox.runner.functions import ExpressionError, as_text
 
 CONTEXTS: dict[str, Any] = {
     "github": {"ref": "refs/heads/main", "run_id": 7, "event": {"pull_request": {"draft": False}}},
@@ -118,7 +120,7 @@ def test_a_condition_implies_success_unless_it_asks_for_the_status(text: str, gr
 @pytest.mark.parametrize(
     "text",
     [
-        "${{ contains(github.ref, 'x') }}", "${{ secrets.TOKEN }}", "${{ hashFiles() }}", "${{ 1 < 2 }}",
+        "${{ secrets.TOKEN }}", "${{ hashFiles() }}", "${{ join() }}", "${{ shout('a') }}", "${{ success(1) }}",
         "${{ }}", "${{ 'open }}",
         "${{ github. }}", "${{ github.ref == }}", "${{ (1 }}", "${{ a b }}", "${{ github['x' }}", "${{ 1 2 }}", "${{ inputs.x }}",
     ],
@@ -142,7 +144,7 @@ def test_what_is_supported_passes_the_check(text: str) -> None:
 
 def test_a_bare_condition_is_checked_as_an_expression() -> None:
     with pytest.raises(ExpressionError):
-        check("contains(github.ref, 'x')", bare=True)
+        check("hashFiles('x')", bare=True)
 
 
 @pytest.mark.parametrize("text", ["${{ env.NAME == 'World' }} && ${{ matrix.flag }}", "${{ '}}' }}", "${{ true }} ${{ true }}"])
@@ -167,3 +169,52 @@ def test_any_text_survives_as_a_literal(text: str) -> None:
     quoted = text.replace("'", "''")
 
     assert evaluate(f"'{quoted}'", {}) == text
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("contains('Hello world', 'WORLD')", True),
+        ("contains(fromJSON('[\"a\", \"b\"]'), 'B')", True), ("contains('a', 'b')", False),
+        ("startsWith('Hello', 'he')", True), ("endsWith('Hello', 'LO')", True), ("STARTSWITH('a', 'b')", False),
+        ("format('{{Hello {0} {1} {0}!}}', 'Mona', 7)", "{Hello Mona 7 Mona!}"), ("join(fromJSON('[1, 2]'))", "1,2"),
+        ("join(fromJSON('[\"a\", \"b\"]'), ' ')", "a b"), ("join('a', ' ')", "a"), ("toJSON(matrix.flag)", "true"),
+        ("fromJSON('{\"a\": [1, 2]}').a[1]", 2), ("fromJSON('[{\"n\": 1}, {\"n\": 2}]').*.n", [1, 2]), ("fromJSON('true')", True),
+        ("1 < 2", True), ("'B' > 'a'", True), ("2 >= '2'", True), ("'x' < 1", False), ("steps.*.outcome", ["failure"]),
+    ],
+)  # fmt: skip
+def test_functions_comparisons_and_filters_have_githubs_values(expression: str, value: object) -> None:
+    check(f"${{{{ {expression} }}}}")
+    assert evaluate(expression, CONTEXTS) == value
+
+
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("hashFiles('x')", "hashFiles() is not supported"), ("shout('a')", "there is no function shout()"),
+        ("contains('a')", "contains() takes 2 arguments, not 1"), ("format()", "format() takes 1 or more arguments, not 0"),
+        ("success('a')", "takes no arguments"),
+    ],
+)  # fmt: skip
+def test_a_function_that_is_not_there_or_is_called_otherwise_is_named(expression: str, told: str) -> None:
+    with pytest.raises(ExpressionError, match=re.escape(told)):
+        check(f"${{{{ {expression} }}}}")
+
+
+def test_what_is_no_json_and_what_has_no_value_is_said_when_it_is_evaluated() -> None:
+    with pytest.raises(ExpressionError, match=r"expected JSON, found '\{'"):
+        evaluate("fromJSON('{')", CONTEXTS)
+    with pytest.raises(ExpressionError, match=r"no value for \{1\}"):
+        evaluate("format('{1}', 'a')", CONTEXTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${{ fromJSON('[1, 2]') }}", [1, 2]), (" ${{ matrix.os }} ", "linux"),
+        ("${{ matrix.os }}-${{ matrix.os }}", "linux-linux"),
+        ("x", "x"),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_one_expression_has_its_value(text: str, value: object) -> None:
+    assert evaluated(text, CONTEXTS) == value
