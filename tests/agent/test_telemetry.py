@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.adapters.aws.sqs import SqsQueue
 from agent.contract.messages import Busy, Message, Started, read_message
 from agent.contract.secret import Secret
 from agent.errors import ServiceError
@@ -220,3 +221,32 @@ def test_a_final_word_that_hangs_is_given_up_at_its_bound(bench: Bench) -> None:
         bench.telemetry.final_word(started())
 
     assert bench.clock.monotonic_s() == BIRTH_S + FINAL_WITHIN_S
+
+
+class Kept:
+    """A queue's client that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, object]] = []
+
+    def client(self, *_: object, **__: object) -> Kept:
+        return self
+
+    def send_message(self, **told: object) -> None:
+        self.told.append(told)
+
+
+@pytest.mark.parametrize(
+    ("url", "fifo"),
+    [("http://q/1/terminations.fifo", True), ("http://q/1/terminations", False), ("http://q/1/a.fifo.not", False)],
+)
+def test_fifo_parameters_are_said_to_a_fifo_queue_alone(url: str, fifo: bool) -> None:
+    kept = Kept()
+
+    SqsQueue(kept, url, "i-1").send("word")  # type: ignore[arg-type]
+
+    assert (
+        {"MessageGroupId", "MessageDeduplicationId"} <= set(kept.told[0])
+        if fifo
+        else set(kept.told[0]) == {"QueueUrl", "MessageBody"}
+    )
