@@ -48,10 +48,7 @@ class Configuration:
         try:
             return self._accepted(self._parameters.read(self._name))
         except ServiceError as error:
-            self._note(error)
-            if meaning_of(error.code) not in NOT_YET:
-                raise self._failure(error, 0.0) from error
-            self._pace = self._pace.after(meaning_of(error.code))
+            self._looked_in_vain(error, 0.0, is_last=False)
             return None
 
     def obtain(self, mailbox: Mailbox, meanwhile: Callable[[], None]) -> RunnerConfig:
@@ -88,17 +85,21 @@ class Configuration:
                 text = self._parameters.read(self._name)
                 break
             except ServiceError as error:
-                self._note(error)
                 waited_s = self._clock.monotonic_s() - begun_s
-                if waited_s >= self._timeout_s or meaning_of(error.code) not in NOT_YET:
-                    raise self._failure(error, waited_s) from error
-                self._pace = self._pace.after(meaning_of(error.code))
+                self._looked_in_vain(error, waited_s, is_last=waited_s >= self._timeout_s)
         return self._accepted(text)
 
-    def _note(self, error: ServiceError) -> None:
+    def _looked_in_vain(self, error: ServiceError, waited_s: float, *, is_last: bool) -> None:
+        """Log a code that is new, and set the pace of the next look.
+
+        Raises: ConfigurationMissing, ConfigurationDenied: there is no next look, or it would not help.
+        """
         if error.code != self._last:
             self._journal.event("configuration.not_yet", parameter=self._name, code=error.code)
-        self._last = error.code
+        self._last, meaning = error.code, meaning_of(error.code)
+        if is_last or meaning not in NOT_YET:
+            raise self._failure(error, waited_s) from error
+        self._pace = self._pace.after(meaning)
 
     def _accepted(self, text: str) -> RunnerConfig:
         try:

@@ -190,22 +190,6 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
     spool = _spool(settings)
     processes = _processes(settings, inbox, spool)
     ending = SelfTermination(signed_calls("ec2"), credentials)
-
-    def log_stream(instance_id: str) -> LogStream:
-        if spool is None or settings.log_group is None:
-            return DisabledLogStream()
-        return CloudWatchLogStream(
-            group=settings.log_group,
-            instance_id=instance_id,
-            spool=spool,
-            service=cache(partial(lazy.log_service, clients)),
-            workers=workers,
-            clock=clock,
-            journal=journal,
-            cleaned=journal.cleaned_bytes,
-            hold_back=journal.longest_secret,
-        )
-
     return World(
         settings=settings,
         environment=environment,
@@ -226,7 +210,7 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
         meters=PosixMeters(job_group=CGROUPS / f"{settings.job_unit}.service" if settings.job_unit else None),
         processes=processes,
         parameters=_parameters(settings, signed_calls),
-        log_stream=log_stream,
+        log_stream=_log_streams(settings, spool, clients, workers, clock, journal),
         queue=cache(partial(lazy.queue, clients, settings.termination_queue_url)),
         queue_probe=QueueProbe(signed_calls("sqs"), settings.termination_queue_url).check,
         objects=cache(partial(lazy.objects, clients)),
@@ -236,6 +220,29 @@ def real_world(settings: Settings, environment: Mapping[str, str], born_s: float
         shared_places=shared_places(settings.runner_user),
         born_s=born_s,
     )
+
+
+def _log_streams(
+    settings: Settings, spool: DiskSpool | None, clients: Clients, workers: Workers, clock: Clock, journal: TextJournal
+) -> Callable[[str], LogStream]:
+    """Makes the log stream of an instance id."""
+
+    def log_stream(instance_id: str) -> LogStream:
+        if spool is None or settings.log_group is None:
+            return DisabledLogStream()
+        return CloudWatchLogStream(
+            group=settings.log_group,
+            instance_id=instance_id,
+            spool=spool,
+            service=cache(partial(lazy.log_service, clients)),
+            workers=workers,
+            clock=clock,
+            journal=journal,
+            cleaned=journal.cleaned_bytes,
+            hold_back=journal.longest_secret,
+        )
+
+    return log_stream
 
 
 def _releases(world: World, release_cache: Callable[[], ReleaseCache | None]) -> Releases:

@@ -160,14 +160,14 @@ def measure(source: str, agents: int, waiting: Callable[[Parameters, str], None]
 
     def live(number: int) -> None:
         name = f"config-{number}"
-        time.sleep(chance_of_start[number])
+        time.sleep(begins_after_s[number])
         waiting(_parameters(source, store.url), name)
         late.append(time.monotonic() - store.there_at[name])
 
-    chance_of_start = [chance.uniform(0, 1) for _ in range(agents)]
+    begins_after_s = [chance.uniform(0, 1) for _ in range(agents)]
     began_s = time.monotonic()
     for number in range(agents):
-        store.there_at[f"config-{number}"] = began_s + chance_of_start[number] + chance.uniform(*ARRIVALS_S)
+        store.there_at[f"config-{number}"] = began_s + begins_after_s[number] + chance.uniform(*ARRIVALS_S)
     threads = [threading.Thread(target=live, args=(number,), daemon=True) for number in range(agents)]
     for thread in threads:
         thread.start()

@@ -63,7 +63,7 @@ class Network:
 
         The system's own file where nothing usable is named; else a file in memory, which nobody else can change.
         """
-        named = [file for _, path in self._authorities() if _unusable(path) is None for file in _files(path)]
+        named = [file for _, path, problem in self._authorities if problem is None for file in _files(path)]
         system = next((path for path in self._system_bundles if Path(path).is_file()), None) or _shipped()
         if not named:
             return system
@@ -99,16 +99,19 @@ class Network:
             yield f"{name}: expected {EXPECTED_PROXY}, found {_without_password(url)!r}"
 
     def _complaints_of_authorities(self) -> Iterator[str]:
-        for name, path in self._authorities():
-            if (problem := _unusable(path)) is not None:
+        for name, path, problem in self._authorities:
+            if problem is not None:
                 yield f"{name}: expected certificates in PEM, found {str(path)!r} ({problem})"
 
-    def _authorities(self) -> Iterator[tuple[str, Path]]:
-        """Each file or directory of authorities with the variable that names it."""
+    @cached_property
+    def _authorities(self) -> list[tuple[str, Path, str | None]]:
+        """Each file or directory of authorities: the variable that names it, and why none can be read there."""
+        found = []
         for name in NAMED_AUTHORITIES:
             raw = self._environment.get(name, "").strip()
-            words = raw.split(os.pathsep) if name == "SSL_CERT_DIR" else [raw]
-            yield from ((name, Path(word)) for word in words if word)
+            paths = map(Path, filter(None, raw.split(os.pathsep) if name == "SSL_CERT_DIR" else [raw]))
+            found += [(name, path, _unusable(path)) for path in paths]
+        return found
 
 
 def _files(path: Path) -> Iterator[Path]:

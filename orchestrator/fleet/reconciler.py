@@ -95,8 +95,8 @@ class Reconciler:
             look_at = now + self.settings.lease_s
             self._want(changed(view, label_set=label_set), label_set, found, wanted)
         elif found.held:
-            self.admission.hold(label_set, found, found.held)
-            if label_set.backoff_of and source is not None:
+            is_news = self.admission.hold(label_set, found, found.held) is not label_set
+            if is_news and label_set.backoff_of and source is not None:
                 offered = [item.identity for item in found.waiting if item.since <= label_set.backoff_at]
                 source.untaken(offered[:MOST_TOLD], label_set.backoff_why)
         failed = self.workers.run_all([partial(self.sessions.release, name) for name in found.surplus])

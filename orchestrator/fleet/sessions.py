@@ -120,9 +120,11 @@ class Sessions:
         over = self._in(session, SessionState.ENDED, {**end, "due": now + min(FIRST_LOOK_S, farewell_s), **(told or {})})
         worked = worked or bool(session.bound_job) or session.busy_at is not None
         label_set = self.records.label_set(session.set_key) if reason != "surplus" else None
-        wiser = label_set and after_an_end(label_set, over, worked=worked, now=now)
+        wiser = label_set
         if label_set is not None and refused:
             wiser = after_a_refusal(label_set, session.launch_id, refused, now)
+        elif label_set is not None:
+            wiser = after_an_end(label_set, over, worked=worked, now=now)
         ended: Session
         ended, *_ = self.records.save(over, *([wiser] if wiser is not None and wiser is not label_set else []))
         self._log_move(ended)

@@ -88,15 +88,16 @@ def _misplaced(labels: tuple[str, ...], spec_of: Callable[[str], str | None]) ->
     """What is wrong with labels beside the marker, and with its first part: meant for us, and without effect as written."""
     complaints = []
     for label in labels:
-        head, is_alias = label.split("/")[0], spec_of(label) is not None
-        key = label.partition("=")[0].strip().lower()
-        if _is_marker(label) and JOINTS.search(head):
-            complaints.append(f"{label!r} joins its segments by {JOINTS.search(head)[0]!r}: expected {EXAMPLE}")  # type: ignore[index]
-        elif not _is_marker(label) and _means_marker(label):
+        if _is_marker(label):
+            if (joint := JOINTS.search(label.split("/")[0])) is not None:
+                complaints.append(f"{label!r} joins its segments by {joint[0]!r}: expected {EXAMPLE}")
+            continue
+        is_alias, key = spec_of(label) is not None, label.partition("=")[0].strip().lower()
+        if _means_marker(label):
             complaints.append(f"{label!r} looks like our marker and is none: expected {EXAMPLE}")
-        elif not _is_marker(label) and not is_alias and "=" in label and key in SEGMENTS:
+        elif not is_alias and "=" in label and key in SEGMENTS:
             complaints.append(f"the label {label!r} stands by itself: expected it as a segment of the marker, as in {EXAMPLE}")
-        elif not _is_marker(label) and not is_alias and "," in label:
+        elif not is_alias and "," in label:
             complaints.append(f"{label!r} are several labels in one: expected a list, as in [{label.replace(',', ', ')}]")
         elif label.lower() in OTHER_SYSTEMS:
             complaints.append(f"the label {label!r} asks for another system: expected none but linux, which our machines run")
@@ -191,7 +192,7 @@ def _means_marker(label: str) -> bool:
     """
     name, joint, rest = _MEANT.match(label.strip().lower()).groups()  # type: ignore[union-attr]
     plain = re.sub("[-_ ]", "", name)
-    return bool(joint and rest) and not _is_marker(label) and plain in NEAR
+    return bool(joint and rest) and plain in NEAR and not _is_marker(label)
 
 
 SEGMENTS: dict[str, Callable[[str], Fields]] = {

@@ -55,7 +55,7 @@ def called(name: str, arguments: list[Any], *, known: bool) -> Any:
     if folded in MISSING:
         raise ExpressionError(MISSING[folded])
     if folded not in _FUNCTIONS:
-        raise ExpressionError(f"there is no function {name}(); there are {', '.join(sorted((*NAMES, *STATUS)))}")
+        raise ExpressionError(f"there is no function {name}(); there are {', '.join(sorted((*NAMED, *STATUS)))}")
     function, least, most = _FUNCTIONS[folded]
     if not least <= len(arguments) <= most:
         wanted = str(least) if least == most else f"{least} or more" if most > 9 else f"{least} or {most}"
@@ -96,13 +96,14 @@ def _from_json(text: Any) -> Any:
         raise ExpressionError(f"fromJSON() expected JSON, found {as_text(text)[:60]!r}") from error
 
 
-_FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
+NAMED: Mapping[str, tuple[Callable[..., Any], int, int]] = {
     "contains": (_contains, 2, 2),
-    "startswith": (lambda text, start: as_text(text).lower().startswith(as_text(start).lower()), 2, 2),
-    "endswith": (lambda text, end: as_text(text).lower().endswith(as_text(end).lower()), 2, 2),
+    "startsWith": (lambda text, start: as_text(text).lower().startswith(as_text(start).lower()), 2, 2),
+    "endsWith": (lambda text, end: as_text(text).lower().endswith(as_text(end).lower()), 2, 2),
     "format": (_format, 1, 99),
     "join": (_join, 1, 2),
-    "tojson": (_to_json, 1, 1),
-    "fromjson": (_from_json, 1, 1),
+    "toJSON": (_to_json, 1, 1),
+    "fromJSON": (_from_json, 1, 1),
 }
-NAMES = ("contains", "startsWith", "endsWith", "format", "join", "toJSON", "fromJSON")
+"""Name to the function and the least and most of its arguments; GitHub reads names without regard to case."""
+_FUNCTIONS = {name.lower(): function for name, function in NAMED.items()}

@@ -65,7 +65,7 @@ class Worker:
         return RESULTS[result]
 
     def _set_up(self) -> None:
-        """ "Set up job": a shutdown that falls into it leaves the job cancelled, and no step or hook of it runs.
+        """The step "Set up job": a shutdown that falls into it leaves the job cancelled, and no step or hook of it runs.
 
         Source: actions/runner, `JobRunner`; it takes seconds where actions are downloaded.
         """

@@ -15,6 +15,7 @@ from agent.contract.secret import Secret
 from orchestrator.adapters.github import GitHubApp
 from orchestrator.store.naming import Scope
 from sandbox.github import views
+from sandbox.github.behaviour import GitHubBehaviour
 from sandbox.github.limits import Limits
 from sandbox.github.server import StandInGitHub
 from tests.answering import Answering, Asked
@@ -35,7 +36,7 @@ def as_on_its_first_day(github: StandInGitHub) -> StandInGitHub:
     state = github.state
     for kept in (state.runners, state.runs, state.tokens, state.checks, github.uninstalled):
         kept.clear()
-    github.permissions, github.limits = dict(views.PERMISSIONS), Limits()
+    github.permissions, github.limits, github.behaviour = dict(views.PERMISSIONS), Limits(), GitHubBehaviour()
     github.calls.clear()
     return github
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -10,24 +9,15 @@ import pytest
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables
-from orchestrator.store.naming import Scope
 from sandbox.github.records import JobRecord
 from sandbox.github.server import StandInGitHub
 from sandbox.workflow import read_workflow
 from simulation.examples import some_wanted
 from simulation.world import World
 from tests.conftest import Moto
-from tests.orchestrator.githubs import app_of
+from tests.orchestrator.githubs import SCOPE, app_of
 
-SCOPE = Scope("1", "octo", "sandbox")
 ONE = "name: one\non: push\njobs: {one: {runs-on: [runs-fleet], steps: [{run: 'true'}]}}\n"
-
-
-@pytest.fixture
-def github() -> Iterator[StandInGitHub]:
-    up = StandInGitHub().start()
-    yield up
-    up.stop()
 
 
 @pytest.fixture

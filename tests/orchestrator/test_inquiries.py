@@ -248,19 +248,25 @@ def test_who_is_cut_off_before_an_answer_is_written_down_asks_again_in_an_hour_a
     assert (job(world).state, job(world).due) == (JobState.QUEUED, MORNING + ASKED_AGAIN_S)
 
 
+def machines_end_unclaimed(world: World, hours: float, pause_s: float) -> None:
+    """For so long each machine that is there listens for five minutes, gets nothing and ends; then some time passes."""
+    until = world.clock.at + hours * 3600.0
+    while world.clock.at < until:
+        session = next((one for one in world.sessions if not one.is_over), None)
+        if session is not None:
+            world.ticks(until_s=300.0, every_s=30.0)
+            world.hear_the_end("interrupted", session=session, reason="unclaimed")
+            world.compute.instances[session.instance_id] = "terminated"
+        world.ticks(until_s=pause_s, every_s=30.0)
+
+
 @pytest.mark.parametrize("conclusion", ["startup_failure", "failure", "cancelled"])
 def test_a_job_that_stays_queued_though_its_run_is_over_gets_no_second_machine(conclusion: str) -> None:
     world = World()
     world.github.jobs = {"1": an_event(head_sha="0f")}
     world.github.ended = {"7": conclusion}
     world.told(an_event(head_sha="0f"))
-    for _ in range(48):
-        session = next((one for one in world.sessions if not one.is_over), None)
-        if session is not None:
-            world.ticks(until_s=300.0, every_s=30.0)
-            world.hear_the_end("interrupted", session=session, reason="unclaimed")
-            world.compute.instances[session.instance_id] = "terminated"
-        world.ticks(until_s=300.0, every_s=30.0)
+    machines_end_unclaimed(world, hours=8.0, pause_s=300.0)
 
     assert world.compute.launched == 1
     assert (job(world, "1").state.value, job(world, "1").conclusion) == ("completed", conclusion)
@@ -272,15 +278,8 @@ def test_a_job_that_no_machine_is_given_is_slowed_to_hours_and_the_commit_says_s
     world = World()
     world.github.jobs = {"1": an_event(head_sha="0f")}
     world.told(an_event(head_sha="0f"))
-    begun = world.clock.at
 
-    while world.clock.at < begun + 48 * 3600.0:
-        session = next((one for one in world.sessions if not one.is_over), None)
-        if session is not None:
-            world.ticks(until_s=300.0, every_s=60.0)
-            world.hear_the_end("interrupted", session=session, reason="unclaimed")
-            world.compute.instances[session.instance_id] = "terminated"
-        world.ticks(until_s=600.0, every_s=60.0)
+    machines_end_unclaimed(world, hours=48.0, pause_s=600.0)
 
     assert world.compute.launched < 25
     assert sum("no machine is given it" in told for told in world.github.notices) == 1
