@@ -274,6 +274,15 @@ def output_held_open(bench: Bench) -> dict[str, Any]:
     return {"code": watch.exit_code, "there": there(pid), "held": held, "lines": bench.lines()}
 
 
+def _living_threads(pid: int) -> int:
+    """Those of a process that run or wait: one that was killed is listed as a zombie until its parent has looked."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # reaped meanwhile
+            states.append(stat.read_text("ascii").rpartition(")")[2].split()[0])
+    return sum(state not in ("Z", "X") for state in states)
+
+
 def hidden_behind_a_thread(bench: Bench) -> dict[str, Any]:
     """Its first thread has ended: the kernel shows a zombie that works on."""
     program = (
@@ -289,7 +298,7 @@ def hidden_behind_a_thread(bench: Bench) -> dict[str, Any]:
         os.sched_yield()
     (bench.directory / "go").write_text("go\n", encoding="ascii")
     bench.attend(runner)
-    left = len(list(Path(f"/proc/{pid}/task").glob("*"))) if Path(f"/proc/{pid}").exists() else 0
+    left = _living_threads(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return {"threads_left": left}
