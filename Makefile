@@ -10,7 +10,7 @@ PACKER    ?=
 BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 
-.PHONY: help run test boot-test check bench bundle image image-validate clean constraints
+.PHONY: help run test boot-test check planted-faults bench bundle image image-validate clean constraints
 help:                  ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
@@ -42,6 +42,10 @@ image: $(READY)        ## bake an image: SYSTEM=… ARCHITECTURE=… RUNNER_SHA2
 image-validate:        ## the image template, and every script that lands in an image
 	@packer/validate.sh
 
+planted-faults: $(READY) ## plant over 200 faults, one at a time: do the tests see them? Up to 90 minutes; goes on where it was stopped
+	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || $(BIN)/python -m pip install --quiet --require-hashes -r constraints/faults.txt
+	$(BIN)/python -m tests.planted --only "$(ONLY)"
+
 bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json and docs/benchmarks.md
 	$(BIN)/python -m benchmarks.burst
 	$(BIN)/python -m benchmarks
@@ -53,6 +57,7 @@ clean:                 ## remove what the other targets made
 constraints:           ## renew constraints/ (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml -o constraints/agent.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra dev -c constraints/agent.txt -o constraints/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra faults -c constraints/dev.txt -o constraints/faults.txt
 
 $(READY): pyproject.toml constraints/dev.txt
 	@test -n "$(PYTHON)" || { echo "runs-fleet needs Python 3.11 or newer and found none: install one (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -41,11 +41,12 @@ from orchestrator.adapters.threads import ThreadWorkerPool
 from orchestrator.endpoints import Endpoints, Pace
 from orchestrator.jobs.webhook import JobEvent
 from orchestrator.ports import Received
+from orchestrator.readiness import Readiness
 from orchestrator.serve import CONSUMERS, RECONCILERS, application
 from orchestrator.setting_values import Limits
 from simulation.calls import Calls
 from simulation.examples import an_event, some_settings
-from simulation.process import MemoryJournal
+from simulation.process import InlineWorkerPool, MemoryJournal
 from simulation.services import MemoryQueue
 from simulation.world import World
 
@@ -185,7 +186,7 @@ def webhooks() -> dict[str, dict[str, float]]:
     """Deliveries a second and ms of each, ours beside one that only checks the signature; taking turns, median of the rounds."""
     world = World(Calls())
     ours = Endpoints([world.settings.webhook_secret], world.turns.on_webhook, world.journal, Pace(world.clock))
-    apps = {"ours": application(ours), "signature only": _minimal(b"hush")}
+    apps = {"ours": application(ours, Readiness((), world.journal, InlineWorkerPool())), "signature only": _minimal(b"hush")}
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in apps}
     ports = {name: _serving(app) for name, app in apps.items()}
     for _ in range(ROUNDS):

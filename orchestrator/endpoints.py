@@ -14,6 +14,7 @@ from agent.contract.secret import Secret
 from orchestrator.errors import DeliveryRefused, ServiceFailed
 from orchestrator.jobs.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
 from orchestrator.ports import Clock, Journal, Received
+from orchestrator.readiness import Readiness
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,15 @@ class Endpoints:
         """`GET /health`: the process lives."""
         return Answer(200, {"status": "up"})
 
-    def ready(self, *, draining: bool) -> Answer:
-        """`GET /ready`: whether it wants deliveries."""
-        return Answer(503, {"status": "draining"}) if draining else Answer(200, {"status": "ready"})
+    def ready(self, *, draining: bool, readiness: Readiness) -> Answer:
+        """`GET /ready`: whether it wants deliveries, and the names of the checks that are not passed. Details are in the log."""
+        names = {"failed": readiness.failed, "unchecked": readiness.unchecked}
+        told = {name: list(checks) for name, checks in names.items() if checks}
+        if draining:
+            return Answer(503, {"status": "draining", **told})
+        if not readiness.is_ready:
+            return Answer(503, {"status": "not ready", **told})
+        return Answer(200, {"status": "ready", **told})
 
     def _delivered(self, headers: Mapping[str, str], body: bytes) -> Answer:
         signature = headers.get("x-hub-signature-256", "")

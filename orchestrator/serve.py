@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import socket
 import threading
 from functools import partial
 from types import FrameType
@@ -14,10 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.adapters.loops import Loops
 from orchestrator.endpoints import Answer, Endpoints, read_job_message
-from orchestrator.errors import DeliveryRefused
-from orchestrator.ports import Received
+from orchestrator.environment import PREFIX
+from orchestrator.errors import DeliveryRefused, SettingsInvalid
+from orchestrator.ports import Received, Timepiece
+from orchestrator.readiness import Readiness
 from orchestrator.schedule import SCHEDULE
 from orchestrator.webhook_wiring import endpoints_of
 from orchestrator.wiring import Orchestrator
@@ -27,11 +32,15 @@ CONSUMERS, RECONCILERS = 4, 8
 
 Other label sets need not wait for it.
 """
+AGAIN_S, LATER_S = 10.0, 300.0
+"""Seconds until the checks are made again: while one is not passed, so that somebody who corrects it sees it; and afterwards."""
+BIND_TRIES, BIND_AGAIN_S = 15, 0.2
+"""How often and how quickly a port is asked for that another process still has: one that was killed lets it go a moment later."""
 STOP_S = 15.0
 """Seconds a running turn gets when the process is told to stop."""
 
 
-def application(endpoints: Endpoints) -> Starlette:
+def application(endpoints: Endpoints, readiness: Readiness) -> Starlette:
     """The HTTP side: `POST /webhook`, `GET /health` (the process lives), `GET /ready` (it wants deliveries)."""
 
     async def webhook(request: Request) -> Response:
@@ -45,7 +54,7 @@ def application(endpoints: Endpoints) -> Starlette:
         return _response(endpoints.health())
 
     async def ready(request: Request) -> Response:
-        return _response(endpoints.ready(draining=request.app.state.draining))
+        return _response(endpoints.ready(draining=request.app.state.draining, readiness=readiness))
 
     routes = [Route("/webhook", webhook, methods=["POST"]), Route("/health", health), Route("/ready", ready)]
     app = Starlette(routes=routes)
@@ -54,8 +63,28 @@ def application(endpoints: Endpoints) -> Starlette:
 
 
 def serve(orchestrator: Orchestrator) -> None:
-    """Run until SIGTERM or SIGINT; turns that run then are let finish."""
-    loops = Loops(orchestrator.journal, orchestrator.settings.poll_s)
+    """Run until SIGTERM or SIGINT; turns that run then are let finish.
+
+    The port is bound first: until everything is checked, `/ready` says what is missing. Turns begin as soon as the tables and the
+    queues are what they must be; whatever else is missing, what runs already is looked after.
+    """
+    settings, journal = orchestrator.settings, orchestrator.journal
+    loops = Loops(journal, settings.poll_s)
+    for warning in settings.warnings:
+        journal.event("settings.deprecated", warning=warning)
+    endpoints = endpoints_of(settings, orchestrator.turns.acceptance, journal)
+    app = application(endpoints, orchestrator.readiness)
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    with _listening(settings.host, settings.port) as listening:
+        DrainingServer(config, app, orchestrator, loops).run([listening])
+    loops.stop(STOP_S)
+    for pool in orchestrator.pools:
+        pool.stop()
+    journal.event("serve.stopped")
+
+
+def _begin(orchestrator: Orchestrator, loops: Loops) -> None:
+    """Everything that is done beside answering requests."""
     turns, settings = orchestrator.turns, orchestrator.settings
 
     def on_job(received: Received) -> None:
@@ -70,16 +99,30 @@ def serve(orchestrator: Orchestrator) -> None:
     loops.consume("terminations", orchestrator.termination_queue, turns.on_agent_message, CONSUMERS)
     if orchestrator.events_queue is not None:
         loops.consume("events", orchestrator.events_queue, turns.on_instance_event)
-    for warning in settings.warnings:
-        orchestrator.journal.event("settings.deprecated", warning=warning)
-    orchestrator.journal.event("serve.ready", host=settings.host, port=settings.port)
-    app = application(endpoints_of(settings, turns.acceptance, orchestrator.journal))
-    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
-    DrainingServer(config, app, orchestrator, loops).run()
-    loops.stop(STOP_S)
-    for pool in orchestrator.pools:
-        pool.stop()
-    orchestrator.journal.event("serve.stopped")
+
+
+class Start:
+    """The way from a bound port to a server that is ready, in turns of one thread."""
+
+    def __init__(self, orchestrator: Orchestrator, loops: Loops) -> None:
+        self._orchestrator, self._loops = orchestrator, loops
+        self._has_begun = self._was_ready = False
+
+    def turn(self) -> float:
+        """Look at what must be there, and go on as far as that allows; returns seconds until the next look."""
+        readiness = self._orchestrator.readiness
+        if not self._has_begun:
+            readiness.look(first=True)
+            if not readiness.may_begin:
+                return AGAIN_S
+            self._has_begun = True
+            _begin(self._orchestrator, self._loops)
+        readiness.look()
+        if readiness.is_ready and not self._was_ready:
+            self._was_ready = True
+            unchecked = {"unchecked": ",".join(readiness.unchecked)} if readiness.unchecked else {}
+            self._orchestrator.journal.event("serve.ready", checks=len(readiness.findings), **unchecked)
+        return LATER_S if readiness.is_ready and not readiness.failed else AGAIN_S
 
 
 class DrainingServer(uvicorn.Server):
@@ -88,6 +131,14 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Starlette, orchestrator: Orchestrator, loops: Loops) -> None:
         super().__init__(config)
         self._app, self._orchestrator, self._loops = app, orchestrator, loops
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answers from now on, and begins to look what is there."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            self._orchestrator.journal.event("serve.bound", host=host, port=port)
+            self._loops.paced("readiness", Start(self._orchestrator, self._loops).turn)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains; a second one does not wait."""
@@ -100,6 +151,22 @@ class DrainingServer(uvicorn.Server):
         timer = threading.Timer(self._orchestrator.settings.drain_s, partial(setattr, self, "should_exit", True))
         timer.daemon = True
         timer.start()
+
+
+def _listening(host: str, port: int, clock: Timepiece = THE_MACHINES) -> socket.socket:
+    """The port, bound; a process that is on its way out is waited for. Raises: SettingsInvalid: it cannot be."""
+    for left in reversed(range(BIND_TRIES)):
+        try:
+            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+            return socket.create_server((host, port), family=family)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and left:
+                clock.pause(BIND_AGAIN_S)
+                continue
+            expected = "expected an address of this machine and a port that is free"
+            found = f"found {host}:{port} ({error.strerror or error})"
+            raise SettingsInvalid((f"{PREFIX}HOST, {PREFIX}PORT: {expected}, {found}",)) from error
+    raise AssertionError("the last try returns or raises")
 
 
 async def _bounded(request: Request, endpoints: Endpoints) -> bytes:

@@ -67,7 +67,10 @@ def _ec2(parts: StrategyParts) -> Compute:
 def _local(parts: StrategyParts) -> Compute:
     local = parts.settings.local
     assert local is not None, "the settings read it wherever the strategy is offered"
-    processes = LocalProcesses(local.directory, local.agent, local.environment, local.runner)
+    try:
+        processes = LocalProcesses(local.directory, local.agent, local.environment, local.runner)
+    except OSError as error:
+        raise SettingsInvalid((f"{PREFIX}LOCAL_DIR: expected a directory that can be made and written: {error}",)) from error
     architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
     return LocalStrategy(processes, architecture=architecture, stack_id=parts.settings.stack_id, slots=local.slots)
 

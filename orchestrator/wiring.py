@@ -14,17 +14,22 @@ from orchestrator.adapters.journal import SystemIds, TextJournal
 from orchestrator.adapters.loops import WakeQueue
 from orchestrator.adapters.sqs import SqsQueue
 from orchestrator.adapters.threads import ThreadWorkerPool
+from orchestrator.checks_wiring import Checked, checks_of
 from orchestrator.components import Ports, assemble
 from orchestrator.compute.ec2.events import read_event
 from orchestrator.environment import PREFIX
 from orchestrator.errors import SettingsInvalid
 from orchestrator.jobs.records import JobRecords
 from orchestrator.ports import Configurations, Journal, Queue, Timepiece
+from orchestrator.readiness import Readiness
 from orchestrator.setting_values import App
 from orchestrator.settings import ServerSettings
 from orchestrator.store.tables import JOBS, SESSIONS
 from orchestrator.strategies import StrategyParts, build_strategies
 from orchestrator.turns import Turns
+
+LOOKERS = 8
+"""Checks made side by side: together they take as long as the slowest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,7 @@ class Orchestrator:
     journal: Journal
     wake_queue: WakeQueue
     pools: tuple[ThreadWorkerPool, ...]
+    readiness: Readiness
     events_queue: Queue | None = None
 
 
@@ -47,16 +53,21 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
     clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
     workers, sweepers, configurers = (ThreadWorkerPool(settings.workers) for _ in range(3))
     wake_queue = WakeQueue()
-    records = JobRecords(tables(settings, clients), settings.index_shards)
+    records = JobRecords(known := tables(settings, clients), settings.index_shards)
+    apps = _apps(settings, clock)
+    queues = {"QUEUE_URL": SqsQueue(clients, settings.queue_url)}
+    queues["TERMINATION_QUEUE_URL"] = SqsQueue(clients, settings.termination_queue_url)
+    if settings.events_queue_url:
+        queues["EVENTS_QUEUE_URL"] = SqsQueue(clients, settings.events_queue_url)
     parts = StrategyParts(settings=settings, clients=clients, records=records, clock=clock, journal=journal)
     ports = Ports(
         records=records,
         strategies=build_strategies(parts),
-        github=GitHubApps(_apps(settings, clock), settings.launches_per_minute, settings.lease_s, clock),
+        github=GitHubApps(apps, settings.launches_per_minute, settings.lease_s, clock),
         configurations=_configurations(settings, clients, clock),
-        job_queue=SqsQueue(clients, settings.queue_url),
-        termination_queue=SqsQueue(clients, settings.termination_queue_url),
-        events_queue=SqsQueue(clients, settings.events_queue_url) if settings.events_queue_url else None,
+        job_queue=queues["QUEUE_URL"],
+        termination_queue=queues["TERMINATION_QUEUE_URL"],
+        events_queue=queues.get("EVENTS_QUEUE_URL"),
         clock=clock,
         ids=SystemIds(),
         journal=journal,
@@ -66,6 +77,11 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         sweepers=sweepers,
         read_notice=read_event,
     )
+    checked = Checked(
+        settings=settings, clients=clients, tables=known, queues=queues, configurations=ports.configurations,
+        strategies=ports.strategies, apps=apps,
+    )  # fmt: skip
+    lookers = ThreadWorkerPool(LOOKERS)
     return Orchestrator(
         settings=settings,
         turns=assemble(settings, ports),
@@ -74,7 +90,8 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         records=records,
         journal=journal,
         wake_queue=wake_queue,
-        pools=(configurers, sweepers, workers),
+        pools=(configurers, sweepers, workers, lookers),
+        readiness=Readiness(checks_of(checked), journal, lookers),
         events_queue=ports.events_queue,
     )
 

@@ -23,6 +23,9 @@ THROTTLED_EC2 = frozenset({"CreateFleet", "DescribeInstances", "TerminateInstanc
 THROTTLED_SSM = frozenset({"PutParameter", "DeleteParameter"})
 SSM = THROTTLED_SSM | {"GetParameter", "DescribeParameters"}
 SLOW = "RequestLimitExceeded"
+DENIED, DENIED_EC2 = "AccessDeniedException", "UnauthorizedOperation"
+DENIABLE_EC2 = frozenset({"DescribeImages", "DescribeLaunchTemplateVersions", "DescribeLaunchTemplates", "DescribeSubnets"})
+"""Calls of EC2, which has a word of its own for it; DynamoDB, SQS and SSM have the other."""
 
 
 @dataclass(kw_only=True)
@@ -43,6 +46,8 @@ class Faults:
     """Least and most seconds that calls of this name take, `*`: every other."""
     lost: float = 0.0
     """CreateFleet calls that take effect and are never answered."""
+    denied: set[str] = field(default_factory=set)
+    """Calls that nobody has the permission for."""
     chance: random.Random = field(default_factory=lambda: random.Random(11))
     seen: Counter[str] = field(default_factory=Counter)
     """What did go wrong, and how often."""
@@ -65,7 +70,9 @@ class Faults:
             time.sleep(pause_s)
 
     def refused(self, action: str) -> str:
-        """The throttling error that a call gets instead of its answer; empty: none."""
+        """The error that a call gets instead of its answer; empty: none."""
+        if action in self.denied:
+            return DENIED_EC2 if action in DENIABLE_EC2 else DENIED
         code = "RequestLimitExceeded" if action in THROTTLED_EC2 else "ThrottlingException"
         if action in THROTTLED_EC2 | THROTTLED_SSM and self.happens("calls throttled", self.throttled):
             return code

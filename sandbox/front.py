@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from sandbox.faults import Faults
+from sandbox.faults import DENIED, DENIED_EC2, Faults
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
 from sandbox.imds import ROLE_ID
 from sandbox.store import Answer, Store
@@ -62,9 +62,7 @@ class Front:
         self._cloud.calls[name] += 1
         self._cloud.faults.dawdle(name)
         if code := self._cloud.faults.refused(name):
-            return _sent(
-                start_response, refusal(code, "Rate exceeded", "503 Service Unavailable" if action else "400 Bad Request")
-            )
+            return _sent(start_response, refusal(code, "Rate exceeded", _status_of(code, is_query=bool(action))))
         if action == b"CreateFleet":
             answer = self._cloud.create_fleet(body, lambda wanted: self._called(_with_body(environ, wanted)))
             if self._cloud.faults.happens("answers lost", self._cloud.faults.lost):
@@ -156,12 +154,18 @@ def _sent(start_response: Any, answer: tuple[str, list[tuple[str, str]], bytes])
     return [answer[2]]
 
 
+def _status_of(code: str, *, is_query: bool) -> str:
+    if code == DENIED_EC2:
+        return "403 Forbidden"
+    return "503 Service Unavailable" if is_query else "400 Bad Request"
+
+
 def _with_body(environ: dict[str, Any], body: bytes) -> dict[str, Any]:
     return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
 def refusal(code: str, message: str, status: str = "400 Bad Request") -> tuple[str, list[tuple[str, str]], bytes]:
-    if code == "ThrottlingException":
+    if code in ("ThrottlingException", DENIED):
         told = json.dumps({"__type": code, "message": message}).encode()
         return status, [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(told)))], told
     text = f"<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>0</RequestID></Response>"

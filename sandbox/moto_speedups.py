@@ -2,24 +2,26 @@
 
 It looks through the tags of all resources for those of one, through its own folders for each call's service, through its own
 classes for each call's method, sorts a table's every item for each query, and looks in each attribute of an item for each of the
-ten types under each spelling.
+ten types under each spelling. And what it forgets: the architecture of an image.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import random
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT  # type: ignore[attr-defined]
 from moto.core import errors, responses, utils
 from moto.core.serialize import SERVICE_SPECIFIC_SERIALIZERS, JSONSerializer
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
-from moto.ec2.models import EC2Backend
+from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.tags import TagBackend
 from moto.server import DomainDispatcherApplication, create_backend_app  # type: ignore[attr-defined]
 
@@ -132,3 +134,11 @@ def _only(ec2: EC2Backend, resource_id: str) -> Any:
     alone = TagBackend()
     alone.tags[resource_id] = ec2.tags[resource_id]
     return alone.describe_tags(filters={"resource-id": [resource_id]})
+
+
+def registered_image(ec2: Any, architecture: str) -> str:
+    """Registers an image for `architecture` (`x86_64`, `arm64`) with a moto of this process; returns its id."""
+    name = f"runs-fleet-{random.getrandbits(32):08x}"
+    image_id = str(ec2.register_image(Name=name, Architecture=architecture)["ImageId"])
+    ec2_backends[ACCOUNT][ec2.meta.region_name].amis[image_id].architecture = architecture
+    return image_id

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.adapters.dynamodb import table_definition
+from orchestrator.checks.table_shape import EXPIRY
+from orchestrator.compute.ec2.launch_templates import IMAGE_ARCHITECTURE
 from sandbox.cloud import CREDENTIALS, REGION, Cloud
 from sandbox.github.server import StandInGitHub
 from sandbox.imds import ROLE_ID
 from sandbox.instances import user_data
+from sandbox.moto_speedups import registered_image
 from sandbox.runner import release
 
 STACK, SERVER_KEY = "sandbox", "AKIASERVER"
@@ -57,6 +60,8 @@ def deploy(
     ]
     for table in (f"{name}-jobs", f"{name}-sessions"):
         dynamodb.create_table(**table_definition(table))
+        expiry = {"Enabled": True, "AttributeName": EXPIRY}
+        dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=expiry)
     source = {"RUNS_FLEET_CONFIG_SOURCE": config_source, "RUNS_FLEET_CONFIG_BUCKET": f"{name}-config"}
     cloud.client("s3").create_bucket(Bucket=f"{name}-config")
     settings = {
@@ -64,11 +69,13 @@ def deploy(
         "RUNS_FLEET_GITHUB_URL": github.url, "RUNS_FLEET_GITHUB_API_URL": github.url, **(agent or {}),
     }  # fmt: skip
     data = {
-        "ImageId": _image(ec2), "InstanceInitiatedShutdownBehavior": "terminate", "InstanceType": "m7i.large",
-        "UserData": base64.b64encode(user_data(settings).encode()).decode(),
+        "InstanceInitiatedShutdownBehavior": "terminate", "InstanceType": "m7i.large",
+        "UserData": base64.b64encode(user_data(settings).encode()).decode(), "MetadataOptions": {"HttpTokens": "required"},
+        "IamInstanceProfile": {"Arn": f"arn:aws:iam::123456789012:instance-profile/{name}-machines"},
     }  # fmt: skip
-    for arch in ("amd64", "arm64"):
-        ec2.create_launch_template(LaunchTemplateName=f"{name}-runner-{arch}", LaunchTemplateData=data)
+    for arch, kind in IMAGE_ARCHITECTURE.items():
+        own = {**data, "ImageId": registered_image(ec2, kind)}
+        ec2.create_launch_template(LaunchTemplateName=f"{name}-runner-{arch}", LaunchTemplateData=own)
     subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"][:2]]
     port = _free_port()
     environment = {
@@ -100,11 +107,6 @@ def _on_this_machine(directory: Path, settings: dict[str, str], path: str) -> di
         "RUNS_FLEET_RUNNER_ROLE_ID": "", "PATH": path,
         "RUNS_FLEET_LOCAL_AGENT_ENVIRONMENT": json.dumps({**settings, "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:9"}),
     }  # fmt: skip
-
-
-def _image(ec2: object) -> str:
-    """An image of the account's own, as a baked one would be. (Listing moto's hundreds takes it half a second.)"""
-    return str(ec2.register_image(Name=f"runs-fleet-{random.getrandbits(32):08x}", Architecture="x86_64")["ImageId"])  # type: ignore[attr-defined]
 
 
 def _free_port() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.compute.port import (
@@ -18,6 +18,7 @@ from orchestrator.compute.port import (
     Wanted,
 )
 from orchestrator.errors import FailureKind, ServiceFailed
+from orchestrator.readiness import Check, Fault
 from orchestrator.store.request import MachineRequest
 from orchestrator.store.resources import Resources
 
@@ -44,6 +45,12 @@ class MemoryService:
     """Token to the request and what it gave: session to instance id."""
     is_full: bool = False
     is_broken: bool = False
+
+    def look(self) -> Iterator[Fault]:
+        """Whether it is in order. Raises: ServiceFailed."""
+        if self.is_broken:
+            raise ServiceFailed("memory:Describe", "OutOfOrder")
+        return iter(())
 
     def start(self, request: str, payloads: Mapping[str, str]) -> dict[str, str]:
         """Raises: ServiceFailed: out of order, or the token was used for another request."""
@@ -133,6 +140,10 @@ class MemoryCompute:
         """A used token is a fault of ours; a service that is out of order may be mended."""
         kind = FailureKind.REFUSED if error.code == "TokenReused" else FailureKind.THROTTLED
         return Failure(kind, f"the service says {error.code}", "look at the service")
+
+    def checks(self) -> Sequence[Check]:
+        """Its service is there, or out of order."""
+        return (Check(name=f"{self.name}-service", look=self._service.look, needs="nothing"),)
 
     def maintain(self) -> None:
         """There is nothing to renew."""

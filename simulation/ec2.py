@@ -50,6 +50,8 @@ class MemoryEc2:
         """Of every launch template."""
         self.architectures: tuple[str, ...] = ("amd64", "arm64")
         """Those that have a launch template."""
+        self.template_changes: dict[str, Any] = {}
+        """What is otherwise in every launch template."""
         self.consoles: dict[str, str] = {}
         self.ended: dict[str, float] = {}
         """When those went of which it says so."""
@@ -111,6 +113,20 @@ class MemoryEc2:
     def root_device(self, template: str, version: str) -> str:
         """As the test says."""
         return self.root_disk
+
+    @call("ec2.template_data")
+    def template_data(self, template: str, version: str) -> dict[str, Any]:
+        """A right one, unless the test says otherwise."""
+        return {
+            "ImageId": f"ami-{template}", "InstanceInitiatedShutdownBehavior": "terminate",
+            "MetadataOptions": {"HttpTokens": "required"}, "IamInstanceProfile": {"Name": "machines"}, **self.template_changes,
+        }  # fmt: skip
+
+    @call("ec2.image")
+    def image(self, image_id: str) -> dict[str, Any] | None:
+        """Of the architecture in its name."""
+        kind = "arm64" if image_id.endswith("-arm64") else "x86_64"
+        return {"ImageId": image_id, "Architecture": kind, "State": "available", "RootDeviceName": self.root_disk}
 
     @call("ec2.zones")
     def zones(self, subnet_ids: list[str]) -> dict[str, str]:

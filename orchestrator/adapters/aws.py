@@ -9,7 +9,14 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 
@@ -58,8 +65,16 @@ def translated(action: str) -> Iterator[None]:
         told = error.response.get("Error", {})
         kind = Throttled if told.get("Code") in THROTTLED else ServiceFailed
         raise kind(action, str(told.get("Code")), str(told.get("Message", ""))[:300]) from error
+    except (NoCredentialsError, PartialCredentialsError, NoRegionError, ProfileNotFound) as error:
+        raise ServiceFailed(action, "NoCredentials", str(error)) from error  # nothing was sent
     except BotoCoreError as error:
         raise Unanswered(action, str(error)) from error
+
+
+def caller(clients: Clients) -> str:
+    """Who AWS says we are: the ARN. Raises: ServiceFailed; code `NoCredentials`: there are none, or no region."""
+    with translated("sts:GetCallerIdentity"):
+        return str(clients.get("sts").get_caller_identity()["Arn"])
 
 
 def pages(action: str, paginated: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -117,6 +117,17 @@ class S3Configurations:
         self.delete(instance_id)
         return self.put(instance_id, value)
 
+    def has_bucket(self) -> bool:
+        """Whether the bucket is there. Raises: ServiceFailed."""
+        try:
+            with translated(f"s3:ListBucket {self._bucket}"):
+                self._clients.get("s3").list_objects_v2(Bucket=self._bucket, Prefix=f"{CONFIG_OBJECTS}/", MaxKeys=1)
+        except ServiceFailed as error:
+            if error.code == "NoSuchBucket":
+                return False
+            raise
+        return True
+
     def _is(self, key: str, value: str) -> bool:
         """Whether exactly this is there. Raises: ServiceFailed: it cannot be read, or is gone already."""
         with translated(f"s3:GetObject {self._bucket}/{key}"):

@@ -100,6 +100,32 @@ class DynamoTables:
         """All pages, as they are asked for."""
         return self._pages("scan", table, {})
 
+    def describe(self, table: str) -> dict[str, Any] | None:
+        """Its description by DynamoDB; None: there is no such table. Raises: ServiceFailed."""
+        name = self.name_of(table)
+        try:
+            with translated(f"dynamodb:DescribeTable {name}"):
+                return dict(self._client.describe_table(TableName=name)["Table"])
+        except ServiceFailed as error:
+            if error.code == "ResourceNotFoundException":
+                return None
+            raise
+
+    def time_to_live(self, table: str) -> dict[str, Any]:
+        """What DynamoDB says of its time to live; empty: there is no such table. Raises: ServiceFailed."""
+        name = self.name_of(table)
+        try:
+            with translated(f"dynamodb:DescribeTimeToLive {name}"):
+                return dict(self._client.describe_time_to_live(TableName=name)["TimeToLiveDescription"])
+        except ServiceFailed as error:
+            if error.code == "ResourceNotFoundException":
+                return {}
+            raise
+
+    def name_of(self, table: str) -> str:
+        """Its name in this account."""
+        return self._names[table]
+
     @property
     def _client(self) -> Any:
         return self._clients.get("dynamodb")

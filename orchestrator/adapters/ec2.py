@@ -9,6 +9,9 @@ from typing import Any
 from orchestrator.adapters.aws import Clients, pages, translated
 from orchestrator.errors import ServiceFailed
 
+NO_IMAGE = frozenset({"InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed"})
+"""Source: "Client error codes" of the EC2 API reference."""
+
 
 class Ec2Api:
     """The EC2 calls the strategy makes."""
@@ -46,19 +49,31 @@ class Ec2Api:
 
     def root_device(self, template: str, version: str) -> str:
         """Of the image; a parameter that names it is looked up by EC2. Source: `ResolveAlias`, DescribeLaunchTemplateVersions."""
-        ec2 = self._clients.get("ec2")
-        with translated("ec2:DescribeLaunchTemplateVersions"):
-            asked = {"LaunchTemplateName": template, "Versions": [version], "ResolveAlias": True}
-            found = ec2.describe_launch_template_versions(**asked)["LaunchTemplateVersions"]
-        image_id = str(found[0]["LaunchTemplateData"].get("ImageId", "")) if found else ""
+        image_id = str(self.template_data(template, version).get("ImageId", ""))
         if not image_id:
             raise ServiceFailed("ec2:DescribeLaunchTemplateVersions", "NoImage", f"{template}:{version} names no image")
-        with translated("ec2:DescribeImages"):
-            images = ec2.describe_images(ImageIds=[image_id])["Images"]
-        name = str(images[0].get("RootDeviceName", "")) if images else ""
+        name = str((self.image(image_id) or {}).get("RootDeviceName", ""))
         if not name:
             raise ServiceFailed("ec2:DescribeImages", "NoRootDevice", f"{image_id} of {template} names no root disk")
         return name
+
+    def template_data(self, template: str, version: str) -> dict[str, Any]:
+        """As EC2 tells it; a parameter in place of an image is looked up."""
+        with translated("ec2:DescribeLaunchTemplateVersions"):
+            asked = {"LaunchTemplateName": template, "Versions": [version], "ResolveAlias": True}
+            found = self._clients.get("ec2").describe_launch_template_versions(**asked)["LaunchTemplateVersions"]
+        return dict(found[0]["LaunchTemplateData"]) if found else {}
+
+    def image(self, image_id: str) -> dict[str, Any] | None:
+        """As EC2 tells it; one that this account does not see is not there."""
+        try:
+            with translated("ec2:DescribeImages"):
+                images = self._clients.get("ec2").describe_images(ImageIds=[image_id])["Images"]
+        except ServiceFailed as error:
+            if error.code in NO_IMAGE:
+                return None
+            raise
+        return dict(images[0]) if images else None
 
     def zones(self, subnet_ids: list[str]) -> dict[str, str]:
         """By a filter: one that is not there is left out."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, readable
+from orchestrator.checks.github_app import AppFacts
 from orchestrator.errors import ServiceFailed
 from orchestrator.fleet.work import RegistrationQuota
 from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run
@@ -56,6 +57,25 @@ class GitHubApp(GitHubWire):
         if self.is_on_trial(scope) and left != 0:
             return RegistrationQuota(1, NOT_LET_IN, on_trial=True)
         return RegistrationQuota(left, "GitHub's limit of registrations")
+
+    def facts(self, *, hears: bool) -> AppFacts:
+        """What GitHub says of this App. `hears`: whether its webhook is ours.
+
+        Raises: ServiceFailed; code `401`: GitHub does not accept its key; `404`: it knows no such App.
+        """
+
+        def told(path: str, about: str) -> Any:
+            status, answer = self.exchange("GET", f"{self.api_url}/{path}", self.signed(), APP, Need.WORK)
+            self.expect(status, 200, about, answer)
+            return answer
+
+        about = told("app", "look at the App")
+        hook = told("app/hook/config", "look at the App's webhook") if hears else None
+        installations = told(f"app/installations?per_page={PAGE}", "list the App's installations")
+        with readable("look at the App"):
+            return AppFacts(
+                about=dict(about), hook=None if hook is None else dict(hook), installations=[dict(one) for one in installations]
+            )
 
     def find(self, scope: Scope, name: str) -> int | None:
         """The runner of exactly this name."""

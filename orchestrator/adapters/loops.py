@@ -112,6 +112,10 @@ class Loops:
 
         self._spin(name, turn)
 
+    def paced(self, name: str, turn: Callable[[], float]) -> None:
+        """Take `turn` at once and then after as many seconds as it returned."""
+        self._spin(name, turn)
+
     def halt(self) -> None:
         """Begin nothing more. From anywhere."""
         self._stopping.set()

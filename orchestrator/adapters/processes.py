@@ -22,12 +22,14 @@ from typing import Any
 
 from orchestrator.compute.port import InstanceState
 from orchestrator.errors import ServiceFailed
+from orchestrator.readiness import Fault
 
 BEGIN = 'exec 9>lock; flock -w 5 9 && [ ! -e begun ] && echo $$ > begun && [ ! -e stopped ] && exec "$@"'
 """Under a lock that ends with the last process of the agent; a second beginning finds the mark of the first."""
 END = 'for _ in $(seq "$2"); do [ -e lock ] || exit 0; flock -s -n lock true && exit; sleep 0.5; done; kill -s KILL -- "-$1"'
 """An agent that does not go when asked politely is killed. As long as its lock is held, the number is still its own; where its
 directory is gone nobody can tell, and the number may be another's."""
+SETTING = "RUNS_FLEET_LOCAL_"
 POLITE_S = 150.0
 """For the runner's grace and the agent's last words."""
 PENDING_S = 60.0
@@ -77,6 +79,25 @@ class LocalProcesses:
         """What was decided for this token; None: nothing yet."""
         place = self._launches / hashlib.sha256(token.encode()).hexdigest()[:32] / "launch.json"
         return json.loads(place.read_text(encoding="utf-8")) if place.exists() else None
+
+    def look(self) -> Iterator[Fault]:
+        """The directory can be written, the agent's command is found, the runner to copy is one."""
+        if not os.access(self._root, os.W_OK | os.X_OK):
+            yield Fault(
+                setting=f"{SETTING}DIR", found=f"{self._root} cannot be written", expected="a directory of this user",
+                remedy=f"chown {os.getuid()} {self._root}",
+            )  # fmt: skip
+        command = self._command[0] if self._command else ""
+        if shutil.which(command, path=self._environment.get("PATH")) is None:
+            yield Fault(
+                setting=f"{SETTING}AGENT", found=f"no command {command!r} in the PATH that agents get",
+                expected="the agent's command", remedy="pip install runs-fleet, and name runs-fleet-agent with its whole path",
+            )  # fmt: skip
+        if self._runner is not None and not (self._runner / "run.sh").is_file():
+            yield Fault(
+                setting=f"{SETTING}RUNNER_DIR", found=f"no run.sh in {self._runner}", expected="GitHub's runner, unpacked",
+                remedy="unpack a release of actions/runner there, or leave the setting away: each agent fetches one then",
+            )  # fmt: skip
 
     def begin(self, identity: str, tags: Mapping[str, str]) -> None:
         """Its tags first, then its process; both are there already where somebody was cut off later."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 
 from orchestrator.adapters.aws import Clients, translated
+from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Received
+
+NO_QUEUE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
+NO_ATTRIBUTE = "InvalidAttributeName"
+"""Source: "Common errors" of SQS, GetQueueAttributes."""
 
 
 class SqsQueue:
@@ -47,6 +52,22 @@ class SqsQueue:
         with translated("sqs:GetQueueAttributes"):
             told = self._clients.get("sqs").get_queue_attributes(QueueUrl=self._url, AttributeNames=names)["Attributes"]
         return sum(int(told[name]) for name in names)
+
+    def attributes(self) -> dict[str, str] | None:
+        """What kind of queue it is; None: there is none. Raises: ServiceFailed."""
+        names = ["FifoQueue", "VisibilityTimeout", "MessageRetentionPeriod"]
+        for asked in (names, names[1:]):
+            try:
+                with translated(f"sqs:GetQueueAttributes {self._url}"):
+                    told = self._clients.get("sqs").get_queue_attributes(QueueUrl=self._url, AttributeNames=asked)
+            except ServiceFailed as error:
+                if error.code in NO_QUEUE:
+                    return None
+                if error.code == NO_ATTRIBUTE and asked is names:
+                    continue  # a standard queue does not know the attribute of the other kind
+                raise
+            return {str(name): str(value) for name, value in told.get("Attributes", {}).items()}
+        return None
 
     def age_s(self) -> float:
         """By the time at which SQS took each message; SQS tells no age of what nobody received."""

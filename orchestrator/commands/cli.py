@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
+from orchestrator.commands.terminal import Json, argument, moment, option, show
 from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -24,26 +25,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 
-def _option(name: str, told: str) -> Any:
-    """An option's place in a word; nothing where typer is not installed."""
-    try:
-        import typer
-    except ImportError:
-        return None
-    return typer.Option(name, help=told)
-
-
-def _argument(told: str) -> Any:
-    """A command-line argument with its help."""
-    try:
-        import typer
-    except ImportError:
-        return None
-    return typer.Argument(help=told)
-
-
 NONE_OPEN = "none that is open: --all lists those that are over"
-Json = Annotated[bool, _option("--json", "Print JSON instead of a table.")]
 
 
 def main() -> None:
@@ -69,7 +51,7 @@ def command() -> typer.Typer:
     app = typer.Typer(
         add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Runners on EC2 that live for one job."
     )
-    for word in (serve, jobs, sessions, explain, logs, launch, terminate, pause, resume, drain, audit):
+    for word in (serve, doctor, jobs, sessions, explain, logs, launch, terminate, pause, resume, drain, audit):
         app.command()(word)
     for point in entry_points(group="runs_fleet.commands"):
         try:
@@ -86,11 +68,27 @@ def serve() -> None:
 
     made = _orchestrator()
     _settled(lambda: insist_on_keys(made.settings))
-    server.serve(made)
+    _settled(lambda: server.serve(made))
+
+
+def doctor(json: Json = False) -> None:
+    """Look at everything that `serve` needs, and say what is missing and how to correct it. Exit 1: it would not be ready."""
+    from orchestrator.commands import doctor as report
+    from orchestrator.wiring import insist_on_keys
+
+    made = _orchestrator()
+    _settled(lambda: insist_on_keys(made.settings))
+    made.readiness.look()
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report.rows(made.readiness.findings)), indent=1) + b"\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in report.lines(made.readiness.findings))
+    if not report.is_passed(made.readiness.findings):
+        sys.exit(1)
 
 
 def jobs(
-    everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
+    everything: Annotated[bool, option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
 ) -> None:
     """List the jobs that wait or run, and the sessions that run them or were launched for them."""
     made = _orchestrator(records_only=True)
@@ -107,11 +105,11 @@ def jobs(
                 "status": f"{session.status} {session.reason}".strip() if session else "",
             }
         )  # fmt: skip
-    _show(rows, json=json, none="nothing" if everything else NONE_OPEN)
+    show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
 def sessions(
-    everything: Annotated[bool, _option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
+    everything: Annotated[bool, option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
 ) -> None:
     """List sessions: one runner on one machine each."""
     records = _orchestrator(records_only=True).records
@@ -120,15 +118,15 @@ def sessions(
         {
             "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market,
             "spec": one.spec,
-            "repository": one.repository, "job": one.bound_job, "launched": _moment(one.launched_at),
+            "repository": one.repository, "job": one.bound_job, "launched": moment(one.launched_at),
             "status": f"{one.status} {one.reason}".strip(), **({"console": one.console} if json else {}),
         }
         for one in found
     ]  # fmt: skip
-    _show(rows, json=json, none="nothing" if everything else NONE_OPEN)
+    show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
-def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
+def explain(job: Annotated[str, argument("A job's id, or its URL on GitHub.")], json: Json = False) -> None:
     """Say what happened to JOB, in order, and what it waits for."""
     from orchestrator.commands.explain import Explainer, gather, job_id_of
 
@@ -148,16 +146,16 @@ def explain(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")],
         f"job {known.job_id} {known.name!r} of {known.owner}/{known.repo}, run {known.run_id}: {known.state.value}\n"
     )
     for line in told.lines:
-        sys.stdout.write(f"  {_moment(line.at)}  {line.what}\n")
+        sys.stdout.write(f"  {moment(line.at)}  {line.what}\n")
     if told.waits_for:
         sys.stdout.write(f"  now: waits for {told.waits_for}\n")
 
 
 def launch(
-    repository: Annotated[str, _argument("owner/repo")],
-    label: Annotated[str, _argument("As in runs-on.")],
-    count: Annotated[int, _option("--count", "How many machines.")] = 1,
-    minutes: Annotated[float, _option("--minutes", "Minutes for which they are kept without a job, at most 1440.")] = 10.0,
+    repository: Annotated[str, argument("owner/repo")],
+    label: Annotated[str, argument("As in runs-on.")],
+    count: Annotated[int, option("--count", "How many machines.")] = 1,
+    minutes: Annotated[float, option("--minutes", "Minutes for which they are kept without a job, at most 1440.")] = 10.0,
     json: Json = False,
 ) -> None:
     """Launch machines for LABEL before jobs ask for them; those still idle after MINUTES are terminated."""
@@ -171,26 +169,26 @@ def launch(
     except NotServed as error:
         sys.exit(f"nothing is launched for {error}")
     paused = made.records.stack().paused
-    _show([{"label_set": key, "wanted": count, "paused": paused}], json=json)
+    show([{"label_set": key, "wanted": count, "paused": paused}], json=json)
     if paused and not json:
         sys.stderr.write("the stack is paused: nothing is launched before `runs-fleet resume`\n")
 
 
-def terminate(session: Annotated[str, _argument("A session's id.")], json: Json = False) -> None:
+def terminate(session: Annotated[str, argument("A session's id.")], json: Json = False) -> None:
     """End SESSION and its machine now, whatever it does."""
     made = _orchestrator()
     ended = made.turns.dismiss(session) or sys.exit(f"no session {session} is open: `runs-fleet sessions` lists them")
-    _show([{"session": ended.session_id, "instance": ended.instance_id, "status": f"{ended.status} {ended.reason}"}], json=json)
+    show([{"session": ended.session_id, "instance": ended.instance_id, "status": f"{ended.status} {ended.reason}"}], json=json)
 
 
 def pause(json: Json = False) -> None:
     """Launch nothing more until `resume`; what runs goes on."""
-    _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=True)}], json=json)
+    show([{"paused": _orchestrator(records_only=True).turns.pause(paused=True)}], json=json)
 
 
 def resume(json: Json = False) -> None:
     """Launch machines again, after `pause` or `drain`."""
-    _show([{"paused": _orchestrator(records_only=True).turns.pause(paused=False)}], json=json)
+    show([{"paused": _orchestrator(records_only=True).turns.pause(paused=False)}], json=json)
 
 
 def drain(json: Json = False) -> None:
@@ -204,7 +202,7 @@ def drain(json: Json = False) -> None:
     ]
     rows += [{"session": name, "state": "ended", "job": "", "error": why} for name, why in failed.items()]
     failed = {row["session"]: row["error"] for row in rows if row["error"]}
-    _show(rows, json=json)
+    show(rows, json=json)
     if failed:
         sys.exit(f"{len(failed)} sessions could not be taken back: call it again")
 
@@ -219,7 +217,7 @@ def audit() -> None:
         sys.exit(1)
 
 
-def logs(job: Annotated[str, _argument("A job's id, or its URL on GitHub.")]) -> None:
+def logs(job: Annotated[str, argument("A job's id, or its URL on GitHub.")]) -> None:
     """Print the log stream of the machine that ran (or was launched for) JOB."""
     import boto3
 
@@ -252,26 +250,6 @@ def _session_of(sessions: list[Session], job: Job) -> Session | None:
         one for one in sessions if one.bound_job == job.job_id or (job.runner_name and one.registration_name == job.runner_name)
     ]
     return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
-
-
-def _show(rows: list[dict[str, Any]], *, json: bool, none: str = "nothing") -> None:
-    """As a table for people, or as JSON for programs. `none`: what people read where there is nothing."""
-    if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*(rows[0] if rows else [none]))
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
-    console = Console()
-    (console if console.is_terminal else Console(width=max(console.width, 200))).print(table)
-
-
-def _moment(at: float | None) -> str:
-    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _orchestrator(*, records_only: bool = False) -> Orchestrator:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from orchestrator.compute.port import (
     Wanted,
 )
 from orchestrator.errors import FailureKind, ServiceFailed, Unanswered
+from orchestrator.readiness import Check, Fault
 from orchestrator.store.request import MachineRequest
 from orchestrator.store.resources import Resources
 
@@ -64,6 +65,9 @@ class LocalInstances(Protocol):
 
     def console(self, identity: str) -> str:
         """The end of what an agent printed."""
+
+    def look(self) -> Iterator[Fault]:
+        """What keeps agents from being started here."""
 
     def state(self, identity: str) -> InstanceState:
         """Where the agent is in its life."""
@@ -164,6 +168,10 @@ class LocalStrategy:
             "this machine refuses what is asked",
             "a token was used for another request: this is a fault of runs-fleet",
         )
+
+    def checks(self) -> Sequence[Check]:
+        """The directory, the agent's command, the runner to copy."""
+        return (Check(name="local-agents", look=self._instances.look, needs="to read and write the directory"),)
 
     def maintain(self) -> None:
         """There is nothing to renew."""

@@ -8,7 +8,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 
 from orchestrator.errors import FailureKind, ServiceFailed
+from orchestrator.readiness import Check
 from orchestrator.store.request import MachineRequest
 from orchestrator.store.resources import Resources
 
@@ -222,6 +223,9 @@ class Compute(Protocol):
 
     def classify(self, error: ServiceFailed) -> Failure:
         """An error of its service in our terms."""
+
+    def checks(self) -> Sequence[Check]:
+        """What must be true outside before it can start instances. Making the list makes no call."""
 
     def maintain(self) -> None:
         """What is to be done every minute: renew what it knows of its service. Raises: ServiceFailed."""

@@ -7,6 +7,7 @@ import json
 import threading
 import uuid
 from functools import cache
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -76,7 +77,9 @@ class GitHubContext:
         self.app_keys = {app: _key_of_app(app) for app in map(str, range(1, apps + 1))}
         self.uninstalled: set[str] = set()
         """Apps that somebody took away again."""
-        self.permissions = dict(views.PERMISSIONS)
+        self.permissions, self.events = dict(views.PERMISSIONS), ["workflow_job"]
+        self.is_suspended = False
+        """Whether somebody suspended the installation."""
         self.limits, self.behaviour = Limits(), GitHubBehaviour()
         self.app_of_token: dict[str, str] = {}
         self.state = GitHubState(owner, repo, self._on_change)
@@ -93,6 +96,11 @@ class GitHubContext:
         """The private key of that App as PEM."""
         kind = serialization.PrivateFormat.PKCS8
         return self.app_keys[app_id].private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()).decode()
+
+    def installation(self) -> dict[str, Any]:
+        """The one installation, as GitHub tells it."""
+        told = views.installation(self.state.owner, self.url, self.permissions, self.events)
+        return {**told, **({"suspended_at": "2026-07-21T00:00:00Z"} if self.is_suspended else {})}
 
     def insist_on_token(self, call: Call) -> None:
         """Raises: Refusal 401 without a token of ours that is still valid."""

@@ -25,6 +25,9 @@ class RestApi:
         repository = ("repos", self._github.state.owner, self._github.state.repo)
         runners = (*repository, "actions", "runners")
         return [
+            ("GET", ("app",), self._app),
+            ("GET", ("app", "installations"), self._installations),
+            ("GET", ("app", "hook", "config"), self._hook),
             ("POST", ("app", "installations", "*", "access_tokens"), self._installation_token),
             ("GET", (*repository, "installation"), self._installation),
             ("POST", (*runners, "generate-jitconfig"), self._generate_jitconfig),
@@ -59,6 +62,21 @@ class RestApi:
         }  # fmt: skip
         return Reply(201, answer)
 
+    def _app(self, call: Call) -> Reply:
+        app = self._github.insist_on_app(call)
+        installed = 0 if app in self._github.uninstalled else 1
+        return Reply(200, views.app(app, self._github.url, self._github.permissions, self._github.events, installed))
+
+    def _installations(self, call: Call) -> Reply:
+        found = [] if self._github.insist_on_app(call) in self._github.uninstalled else [self._github.installation()]
+        return Reply(200, paged(found, call))
+
+    def _hook(self, call: Call) -> Reply:
+        self._github.insist_on_app(call)
+        return Reply(
+            200, {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": self._github.webhook_url or ""}
+        )
+
     def _rate_limit(self, call: Call) -> Reply:
         """Of the App whose token it carries."""
         self._github.insist_on_token(call)
@@ -68,7 +86,7 @@ class RestApi:
     def _installation(self, call: Call) -> Reply:
         if self._github.insist_on_app(call) in self._github.uninstalled:
             raise Refusal(404, "Not Found")
-        return Reply(200, views.installation(self._github.state.owner, self._github.url, self._github.permissions))
+        return Reply(200, self._github.installation())
 
     def _generate_jitconfig(self, call: Call) -> Reply:
         self._github.insist_on_token(call)

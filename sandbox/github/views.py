@@ -84,14 +84,24 @@ def user(login: str, base: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def installation(owner: str, base: str, permissions: dict[str, str]) -> dict[str, Any]:
+def app(app_id: str, base: str, permissions: dict[str, str], events: list[str], installations: int) -> dict[str, Any]:
+    """The App, as it sees itself."""
+    now = "2026-07-20T00:00:00Z"
+    return {
+        "id": int(app_id), "slug": "runs-fleet", "node_id": "A_1", "owner": user("octo", base), "name": "runs-fleet",
+        "description": None, "external_url": base, "html_url": f"{base}/apps/runs-fleet", "created_at": now, "updated_at": now,
+        "permissions": permissions, "events": events, "installations_count": installations,
+    }  # fmt: skip
+
+
+def installation(owner: str, base: str, permissions: dict[str, str], events: list[str]) -> dict[str, Any]:
     """The App's one installation, on `owner`."""
     now = "2026-07-20T00:00:00Z"
     return {
         "id": 1, "account": user(owner, base), "app_id": 1, "app_slug": "runs-fleet", "target_id": 1, "target_type": "User",
         "access_tokens_url": f"{base}/app/installations/1/access_tokens", "repositories_url": f"{base}/installation/repositories",
         "html_url": f"{base}/settings/installations/1", "repository_selection": "selected", "permissions": permissions,
-        "events": ["workflow_job"], "single_file_name": None, "suspended_by": None, "suspended_at": None,
+        "events": events, "single_file_name": None, "suspended_by": None, "suspended_at": None,
         "created_at": now, "updated_at": now,
     }  # fmt: skip
 

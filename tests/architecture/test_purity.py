@@ -33,8 +33,9 @@ MORE: dict[str, frozenset[str]] = {
     "agent/runner/unpack.py": frozenset({"isal", "os", "shutil"}),
     "orchestrator/environment.py": frozenset({"textwrap"}),
     "orchestrator/commands/audit.py": frozenset({"os"}),
-    "orchestrator/commands/cli.py": frozenset({"boto3", "importlib.metadata", "os", "rich", "sys", "typer"}),
-    "orchestrator/serve.py": frozenset({"signal", "starlette", "threading", "uvicorn"}),
+    "orchestrator/commands/cli.py": frozenset({"boto3", "importlib.metadata", "os", "sys", "typer"}),
+    "orchestrator/commands/terminal.py": frozenset({"rich", "sys", "typer"}),
+    "orchestrator/serve.py": frozenset({"errno", "signal", "socket", "starlette", "threading", "uvicorn"}),
     "orchestrator/strategies.py": frozenset({"platform"}),
     "simulation/examples.py": frozenset({"random"}),
 }

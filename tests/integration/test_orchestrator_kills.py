@@ -31,15 +31,17 @@ NORMAL_RUN = [
     ("POST /repos/octo/sandbox/actions/runners/generate-jitconfig", 1), ("PutParameter", 1), ("DeleteParameter", 1),
 ]  # fmt: skip
 """Where it is struck here; the matrix in memory (tests/orchestrator/test_crashes.py) strikes after every single call."""
-ONCE = {"CreateFleet", "PutParameter", "POST /repos/octo/sandbox/actions/runners/generate-jitconfig", "DescribeLaunchTemplates"}
+ONCE = {"CreateFleet", "PutParameter", "POST /repos/octo/sandbox/actions/runners/generate-jitconfig"}
 LOOKS = {
     "ReceiveMessage", "Scan", "GetItem", "Query", "PutItem", "UpdateItem", "DeleteMessage", "DescribeInstances",
     "DescribeSubnets", "DescribeParameters", "DescribeLaunchTemplates", "GetQueueAttributes", "GET /app/hook/deliveries",
     "POST /app/hook/deliveries/#/attempts", "GET /repos/octo/sandbox/actions/runners", "GET /repos/octo/sandbox/actions/runs/#",
     "POST /app/installations/#/access_tokens", "GET /rate_limit", "GET /repos/octo/sandbox/actions/runs",
-    "GET /repos/octo/sandbox/actions/runs/#/jobs",
+    "GET /repos/octo/sandbox/actions/runs/#/jobs", "GetCallerIdentity", "DescribeTable", "DescribeTimeToLive", "DescribeImages",
+    "DescribeLaunchTemplateVersions", "GET /app", "GET /app/hook/config", "GET /app/installations",
 }  # fmt: skip
-"""Struck in memory only: looks (the backfill's first round may fall into the run), wakes, and what is deleted when it is done."""
+"""Struck in memory only: looks (the checks before it is ready; the backfill's first round may fall into the run), wakes, and
+what is deleted when it is done."""
 
 
 class Ground:

@@ -40,6 +40,7 @@ def delivered(up: World) -> int:
 
 def test_s10_it_is_not_ready_any_more_but_answers_until_nobody_sends_and_ends_by_itself(up: World) -> None:
     assert up.server is not None and up.stack is not None
+    sooner_or_later(lambda: ready(up) == 200)
     before = ready(up)
 
     up.server.send_signal(signal.SIGTERM)

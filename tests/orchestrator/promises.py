@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.compute.port import Payload, SessionHandle
 from orchestrator.errors import FailureKind, ServiceFailed, Unanswered
+from orchestrator.readiness import Standing, examine
 from orchestrator.store.request import ARCHITECTURES
 from tests.orchestrator.conformance import EXPIRES_AT, Subject, handles, is_gone
 
@@ -267,6 +268,17 @@ def an_interruption_steers_and_makes_nothing_unlaunchable(subject: Subject) -> N
     subject.compute.interrupted("")
 
     assert subject.compute.obstacle(subject.machine) == "" and len(subject.started()) == 2
+
+
+@promise
+def what_it_needs_outside_is_checked_under_names_of_its_own_and_looking_starts_nothing(subject: Subject) -> None:
+    checks = subject.compute.checks()
+    names = [check.name for check in checks]
+
+    assert names and len(set(names)) == len(names)
+    assert all(name.startswith(subject.compute.name) for name in names) and all(check.needs for check in checks)
+    assert {examine(check).standing for check in checks} <= {Standing.FINE, Standing.FAILED}
+    assert subject.listed() == set()
 
 
 @promise

@@ -28,7 +28,9 @@ from tests.orchestrator.githubs import ScriptedGitHub, foreign_key
 TABLES = {"RUNS_FLEET_JOBS_TABLE": "some-jobs", "RUNS_FLEET_SESSIONS_TABLE": "some-sessions", "RUNS_FLEET_STACK_ID": "tests"}
 APP = command()
 GROUP = "/runs-fleet/agent"
-WORDS = ("serve", "jobs", "sessions", "explain", "logs", "launch", "terminate", "pause", "resume", "drain", "audit", "local")
+WORDS = (
+    "serve", "doctor", "jobs", "sessions", "explain", "logs", "launch", "terminate", "pause", "resume", "drain", "audit", "local",
+)  # fmt: skip
 
 
 class Typist:

@@ -16,9 +16,10 @@ from orchestrator.endpoints import Answer, Endpoints, Pace, read_job_message
 from orchestrator.errors import DeliveryRefused, ServiceFailed
 from orchestrator.jobs.webhook import LIMIT_BYTES, JobEvent
 from orchestrator.ports import Received
+from orchestrator.readiness import Readiness
 from simulation.clock import VirtualTime
 from simulation.examples import an_event
-from simulation.process import MemoryJournal
+from simulation.process import InlineWorkerPool, MemoryJournal
 
 JOB = {"id": 1, "run_id": 7, "name": "build", "labels": ["runs-fleet"]}
 REPOSITORY = {"name": "widgets", "owner": {"login": "octo"}}
@@ -140,9 +141,10 @@ def test_a_body_is_refused_as_soon_as_more_came_than_is_allowed() -> None:
 
 
 def test_a_process_that_drains_lives_and_wants_no_deliveries() -> None:
-    endpoints = Side().endpoints
+    endpoints, readiness = Side().endpoints, Readiness((), MemoryJournal(), InlineWorkerPool())
+    readiness.look()
 
-    assert [endpoints.ready(draining=it).status for it in (False, True)] == [200, 503]
+    assert [endpoints.ready(draining=it, readiness=readiness).status for it in (False, True)] == [200, 503]
     assert endpoints.health().status == 200
 
 

@@ -128,7 +128,7 @@ KNOWN_IN = [
         r"compute\.ec2\b|[\"']ec2[\"']|\bEc2Strategy\b",
         {
             TABLE, READERS, "orchestrator/settings.py", "orchestrator/wiring.py", "orchestrator/store/model.py",
-            *(f"orchestrator/compute/ec2/{name}.py" for name in ("strategy", "calls", "fleet_request")),
+            *(f"orchestrator/compute/ec2/{name}.py" for name in ("strategy", "account", "calls", "fleet_request")),
             *(f"orchestrator/adapters/{name}.py" for name in ("ec2", "ec2_offerings", "aws")),
         },
     ),

@@ -20,9 +20,11 @@ from starlette.applications import Starlette
 
 from agent.contract.secret import Secret
 from orchestrator.jobs.webhook import LIMIT_BYTES
+from orchestrator.readiness import Check, Fault, Readiness
 from orchestrator.serve import application
 from orchestrator.webhook_wiring import endpoints_of
 from simulation.examples import some_settings
+from simulation.process import InlineWorkerPool
 from simulation.world import World
 
 PATIENCE_S = 600.0
@@ -66,10 +68,18 @@ class Served:
             return answer.status
 
 
+def checked(world: World, *faults: Fault) -> Readiness:
+    """A server that has looked, once, at one thing."""
+    look = Check(name="queue-jobs", look=lambda: faults)
+    readiness = Readiness([look], world.journal, InlineWorkerPool())
+    readiness.look()
+    return readiness
+
+
 @contextlib.contextmanager
-def serving(world: World) -> Iterator[Served]:
+def serving(world: World, readiness: Readiness | None = None) -> Iterator[Served]:
     """A server of its own, for as long as that lasts."""
-    app = application(endpoints_of(world.settings, world.turns.acceptance, world.journal))
+    app = application(endpoints_of(world.settings, world.turns.acceptance, world.journal), readiness or checked(world))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -200,6 +210,17 @@ def test_only_post_delivers(served: Served, method: str) -> None:
 
 def test_health_says_that_it_is_up(served: Served) -> None:
     assert served.get("health") == (200, {"status": "up"})
+
+
+def test_before_everything_is_checked_it_says_what_is_missing_by_name_alone_and_takes_deliveries_all_the_same() -> None:
+    world = World()
+    fault = Fault(found="no queue q-1", expected="a queue", remedy="make one")
+    with serving(world, checked(world, fault)) as served:
+        status, answer = served.get("ready")
+
+        assert (status, answer) == (503, {"status": "not ready", "failed": ["queue-jobs"]})
+        assert "q-1" not in str(answer)
+        assert served.post(DELIVERY) == (200, {"taken": True})
 
 
 def test_a_process_that_drains_wants_no_more_deliveries_but_lives_and_takes_those_that_come() -> None:

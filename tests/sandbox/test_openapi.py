@@ -139,6 +139,9 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
     busy.take()
     app.register("lived").work("failure")
 
+    ask("app", "GET", "/app", bearer=app.signed())
+    ask("app.refused", "GET", "/app", bearer="no")
+    ask("app.hook", "GET", "/app/hook/config", bearer=app.signed())
     ask("token", "POST", "/app/installations/1/access_tokens", bearer=app.signed())
     ask("token.refused", "POST", "/app/installations/1/access_tokens", bearer="no")
     ask("installation", "GET", f"{app.repository}/installation", bearer=app.signed())
@@ -193,6 +196,7 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize(
     ("about", "status"),
     [
+        ("app", 200), ("app.refused", 401), ("app.hook", 200),
         ("token", 201), ("token.refused", 401), ("installation", 200), ("jitconfig", 201), ("jitconfig.taken", 409),
         ("jitconfig.invalid", 422), ("registration-token", 201), ("runners", 200), ("runners.none", 200),
         ("runners.refused", 401),

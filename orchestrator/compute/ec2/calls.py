@@ -36,6 +36,12 @@ class Ec2(Protocol):
     def root_device(self, template: str, version: str) -> str:
         """The name by which the image of a launch template's version knows its root disk. Raises: ServiceFailed."""
 
+    def template_data(self, template: str, version: str) -> dict[str, Any]:
+        """The data of a launch template's version; empty: there is no such version. Raises: ServiceFailed."""
+
+    def image(self, image_id: str) -> dict[str, Any] | None:
+        """An image; None: there is none for this account. Raises: ServiceFailed."""
+
     def zones(self, subnet_ids: list[str]) -> dict[str, str]:
         """The zone of each subnet that exists. Raises: ServiceFailed."""
 

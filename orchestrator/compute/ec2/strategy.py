@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.compute.ec2.account import ARCHITECTURES, account_checks
 from orchestrator.compute.ec2.breakers import Breakers
 from orchestrator.compute.ec2.calls import Ec2, described_instance, pool_of, started_instances
 from orchestrator.compute.ec2.catalogue import Catalogue, InstanceType
@@ -25,6 +26,7 @@ from orchestrator.compute.port import (
 )
 from orchestrator.errors import FailureKind, ServiceFailed
 from orchestrator.ports import Clock, Journal
+from orchestrator.readiness import Check
 from orchestrator.store.request import MachineRequest
 from orchestrator.store.resources import Resources
 
@@ -38,7 +40,6 @@ CONSOLE_CHARACTERS = 4000
 UNSEEN_S = 300.0
 """Seconds in which EC2 may not know an instance it has just made. Source: "Eventual consistency", EC2 API reference."""
 LIVING = ["pending", "running", "stopping", "stopped"]
-ARCHITECTURES = ("amd64", "arm64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +196,10 @@ class Ec2Strategy:
         """The kind of a failure, by EC2's error code."""
         kind = classify(error.code)
         return Failure(kind, describe([f"{error.code}: {error}"]), HINTS[kind])
+
+    def checks(self) -> Sequence[Check]:
+        """Launch templates, their images, subnets."""
+        return account_checks(self._ec2, self._options.template, self._options.subnet_ids)
 
     def maintain(self) -> None:
         """Ask once a day what EC2 offers."""

@@ -17,6 +17,8 @@ from typing import Any
 
 RUNNERS = "/repos/{owner}/{repo}/actions/runners"
 OPERATIONS = (
+    ("get", "/app"),
+    ("get", "/app/hook/config"),
     ("post", "/app/installations/{installation_id}/access_tokens"),
     ("get", "/repos/{owner}/{repo}/installation"),
     ("post", f"{RUNNERS}/generate-jitconfig"),
