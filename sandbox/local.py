@@ -19,6 +19,10 @@ def local(
             "--faults", help="Faults to switch on, comma-separated; `storm`: all but `rates`; `list`: print their names."
         ),
     ] = "",
+    var: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=VALUE", help="A variable of the workflow's context `vars`; may be repeated."),
+    ] = None,
     config_source: Annotated[str, typer.Option(help="Where configurations are stored: `ssm` or `s3`.")] = "ssm",
 ) -> None:
     """Run the jobs of WORKFLOW on this machine with emulated AWS and GitHub, and check that nothing is left."""
@@ -36,5 +40,9 @@ def local(
         raise SystemExit(str(error)) from error
     if config_source not in ("ssm", "s3"):
         raise SystemExit(f"--config-source: expected ssm or s3, found {config_source!r}")
+    for given in var or []:
+        if not given.partition("=")[0] or "=" not in given:
+            raise SystemExit(f"--var: expected NAME=VALUE, found {given!r}")
+    variables = {name: value for name, _, value in (given.partition("=") for given in var or [])}
     path = workflow or (WORKFLOW if wrong else EXAMPLE)
-    raise SystemExit(show(path, keep=keep, faults=wrong, config_source=config_source))
+    raise SystemExit(show(path, variables=variables, keep=keep, faults=wrong, config_source=config_source))

@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +19,9 @@ from rich.text import Text
 from orchestrator.store.model import Session
 from sandbox.chaos import Chaos
 from sandbox.github.records import RunRecord
+from sandbox.plan import Workflow
 from sandbox.workflow import Unsupported, read_workflow
+from sandbox.workflow.labels import of_other_runners
 from sandbox.world import World, play, world
 
 EXPLAINED = (
@@ -31,7 +33,7 @@ KEPT = "what was written is kept: {}"
 
 
 def show(
-    path: Path, *, keep: bool = False, faults: frozenset[str] = frozenset(), config_source: str = "ssm",
+    path: Path, *, variables: Mapping[str, str] | None = None, keep: bool = False, faults: frozenset[str] = frozenset(), config_source: str = "ssm",
     before_proof: Callable[[World], None] = lambda up: None,
 ) -> int:  # fmt: skip
     """What `local` does; returns the exit code: 0 only if every job came to an end and nothing is left."""
@@ -39,13 +41,13 @@ def show(
     if not console.is_terminal:
         console = Console(width=max(console.width, 132))
     try:
-        workflow = read_workflow(path)
+        workflow = read_workflow(path, variables)
     except Unsupported as error:
-        console.print(Text(str(error), style=RED), highlight=False)
+        console.print(Text(str(error), style=RED), highlight=False, soft_wrap=True)
         return 2
     root = Path(tempfile.mkdtemp(prefix="runs-fleet-"))
     begun_s = time.monotonic()
-    console.print(f"[bold]{escape(workflow.name)}[/]: {len(workflow.jobs)} jobs, from webhook to gone machine", highlight=False)
+    _show_plan(console, workflow)
     with world(root, config_source=config_source) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
@@ -69,7 +71,7 @@ def show(
         console.print(_summary(run, sessions))
         if faults:
             _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)
-        _show_skipped_steps(console, run)
+        _show_what_was_left_out(console, run)
         _show_red_jobs(console, run)
     ends = left.none and all(session.status for session in sessions)
     ends = ends and (not faults or all(job.conclusion == "success" for job in run.jobs))
@@ -84,6 +86,20 @@ def show(
         return 1
     shutil.rmtree(root, ignore_errors=True)
     return 0
+
+
+def _show_plan(console: Console, workflow: Workflow) -> None:
+    """What will run, and which of it a real fleet would leave to other runners."""
+    jobs = list(workflow.every_job())
+    more = " or more" if any(job.matrix_source is not None for job in jobs) else ""
+    console.print(f"[bold]{escape(workflow.name)}[/]: {len(jobs)} jobs{more}, from webhook to gone machine", highlight=False)
+    _show_labels_of_others(console, of_other_runners(job.labels for job in jobs))
+
+
+def _show_labels_of_others(console: Console, label_sets: list[tuple[str, ...]]) -> None:
+    for labels in label_sets:
+        told = f"labels {', '.join(labels)} are not this fleet's: run here all the same (GitHub would wait for another runner)"
+        console.print(f"[{DIM}]{escape(told)}[/]", highlight=False)
 
 
 def _progress(up: World, run: RunRecord) -> Table:
@@ -116,7 +132,7 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
     ):
         table.add_column(column, justify="left" if column in ("job", "result", "machine") else "right", no_wrap=True)
     by_runner = {session.registration_name: session for session in sessions}
-    first_s = min(job.queued_at or job.completed_at or 0.0 for job in run.jobs)
+    first_s = min((job.queued_at or job.completed_at or 0.0 for job in run.jobs), default=0.0)
     for job in run.jobs:
         session = by_runner.get(job.runner_name)
         colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", DIM)
@@ -130,12 +146,19 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
     return table
 
 
-def _show_skipped_steps(console: Console, run: RunRecord) -> None:
-    """Steps that use an action are not run here; whoever looks at a green job must see it."""
+def _show_what_was_left_out(console: Console, run: RunRecord) -> None:
+    """Actions, containers and workflows of other repositories are not run here; whoever looks at a green job must see it."""
+    _show_labels_of_others(console, of_other_runners(job.labels for job in run.jobs if not job.plan.labels))
     for job in run.jobs:
-        used = [step.get("uses") for step in job.plan.steps if step.get("uses") and job.conclusion != "skipped"]
-        if used:
-            console.print(f"[{DIM}]{escape(job.plan.name)}: skipped here, actions are not run: {escape(', '.join(map(str, used)))}[/]", highlight=False)  # fmt: skip
+        told = []
+        if used := [str(step["uses"]) for step in job.plan.steps if step.get("uses")]:
+            told.append(f"actions are not run: {', '.join(used)}")
+        if job.plan.left_out:
+            told.append(f"no containers, services or environments are made: {', '.join(job.plan.left_out)}")
+        if job.plan.remote:
+            told.append(f"what needs it runs without its outputs: {job.plan.remote} is another repository's")
+        for line in told if job.conclusion != "skipped" or job.is_tolerated else []:
+            console.print(f"[{DIM}]{escape(f'{job.plan.name}: skipped here, {line}')}[/]", highlight=False)
 
 
 def _show_storm(console: Console, raging: Chaos, run: RunRecord, sessions: list[Session], fleet_calls: int) -> None:
@@ -152,10 +175,13 @@ def _show_storm(console: Console, raging: Chaos, run: RunRecord, sessions: list[
 
 
 def _show_red_jobs(console: Console, run: RunRecord) -> None:
-    for job in run.jobs:
-        if job.conclusion == "failure":
+    for job in run.everything:
+        if job.reason:
+            console.print(f"[{RED}]{escape(job.plan.name)}[/] {job.conclusion}: {escape(job.reason)}", highlight=False)
+        elif job.conclusion == "failure" and job.plan.calls is None:
             lines = [line for step in job.steps for line in step["lines"]][-6:]
-            console.print(f"[{RED}]{escape(job.plan.name)}[/] ended red; its last lines:", highlight=False)
+            tolerated = ", and by continue-on-error stops nothing" if job.is_tolerated else ""
+            console.print(f"[{RED}]{escape(job.plan.name)}[/] ended red{tolerated}; its last lines:", highlight=False)
             for line in lines:
                 console.print(f"  {line}", highlight=False, markup=False)
 

@@ -228,7 +228,7 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
             settled = closed and not up.cloud.instances.machines and up.has_heard(run) and not up.rescuing()
             if settled and run.status == "completed":
                 return run  # asked last: a re-run may have begun while we looked
-            if not sessions and all(job.conclusion in ("skipped", "cancelled") for job in run.jobs):
+            if not sessions and all(job.conclusion in ("skipped", "cancelled") or job.reason for job in run.jobs):
                 return run
         ended = up.ended_by_itself()
         if ended or now_s > (closing_s or still_since_s + STALLED_S):

@@ -33,9 +33,9 @@ class RunnerRecord:
     job: JobRecord | None = None
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class JobRecord:
-    """One job of one run."""
+    """One job of one run, or the call of a workflow: a call is in progress while the jobs of that workflow are."""
 
     id: int
     run_id: int
@@ -58,9 +58,36 @@ class JobRecord:
     """Of `runs-on`, as they are when the job is queued."""
     is_withheld: bool = False
     """It asks for a runner group that has none of our runners: it stays queued, and nobody is given it."""
+    caller: JobRecord | None = None
+    """The call whose workflow it belongs to; None: it stands in the run's own file."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """Of a call: the called workflow's context `inputs`."""
+    is_due: bool = False
+    """Its needs and its condition are met, and what its file says of it is evaluated."""
+    is_tolerated: bool = False
+    """`continue-on-error`, or a workflow of another repository: its end stops nothing."""
+    is_fail_fast: bool = True
+    most_at_once: int = 0
+    """Jobs of its matrix that may run at once; 0: all."""
+    group: str = ""
+    """Its concurrency group in lower case; empty: none."""
+    arrived: int = 0
+    """Its place in the order in which members came to their groups; 0: it has not."""
+    reason: str = ""
+    """Why it ended without a runner, where that needs a word."""
+
+    @property
+    def result(self) -> str | None:
+        """How it ended, as jobs that need it are told."""
+        return "success" if self.is_tolerated and self.conclusion in ("failure", "skipped") else self.conclusion
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is queued or in progress."""
+        return self.status in ("queued", "in_progress")
 
 
-@dataclass
+@dataclass(kw_only=True, eq=False)
 class RunRecord:
     """One run of one workflow."""
 
@@ -74,18 +101,33 @@ class RunRecord:
     attempt: int = 1
     failed_at_start: bool = False
     """The run is over (`startup_failure`), and its jobs stay queued for ever."""
+    calls: list[JobRecord] = field(default_factory=list)
+    """The calls of other workflows; GitHub shows their jobs, not them."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    group: str = ""
+    arrived: int = 0
+    """As for jobs."""
+    is_waiting: bool = False
+    """Another member of its concurrency group runs: none of its jobs is due."""
+    is_blocked: bool = False
+    """It, or a job of it, waits for a concurrency group."""
+
+    @property
+    def everything(self) -> list[JobRecord]:
+        """Its jobs and its calls."""
+        return [*self.jobs, *self.calls]
 
     @property
     def status(self) -> str:
         """The status in GitHub's words."""
-        if self.failed_at_start or all(job.status == "completed" for job in self.jobs):
+        if self.failed_at_start or all(job.status == "completed" for job in self.everything):
             return "completed"
-        return "in_progress" if any(job.status in ("in_progress", "completed") for job in self.jobs) else "queued"
+        return "in_progress" if any(job.status in ("in_progress", "completed") for job in self.everything) else "queued"
 
     @property
     def conclusion(self) -> str | None:
         """The worst of its jobs, once it is over."""
-        ends = {job.conclusion for job in self.jobs}
+        ends = {job.result for job in self.everything}
         if self.failed_at_start:
             return "startup_failure"
         if self.status != "completed":

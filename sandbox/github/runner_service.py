@@ -129,6 +129,7 @@ class RunnerService:
             "job": {
                 "id": job.id, "name": job.plan.name, "repository": f"{self._github.state.owner}/{self._github.state.repo}",
                 "github": contexts["github"], "needs": contexts["needs"], "matrix": job.plan.matrix, "env": contexts["env"],
+                "vars": contexts["vars"], "inputs": contexts["inputs"], "strategy": contexts["strategy"],
                 "steps": list(job.plan.steps), "outputs": job.plan.outputs, "timeout-minutes": job.plan.timeout_minutes,
                 "setup-seconds": self._github.behaviour.setup_s,
             },

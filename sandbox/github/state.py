@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sandbox.github.progress import RunProgress
 from sandbox.github.records import CheckRecord, JobRecord, Refusal, RunnerRecord, RunRecord
-from sandbox.plan import Workflow, labels_of
-from sandbox.runner.expressions import condition, evaluated, render
+from sandbox.github.reruns import begin_again
+from sandbox.plan import Workflow
 
 TOKEN_S = 3600
 REQUEUED_AFTER_S = 60.0
@@ -37,6 +38,8 @@ class GitHubState:
         self.tokens: dict[str, float] = {}
         self._serial = 1000
         self.closed = False
+        full_name = f"{owner}/{repo}"
+        self._progress = RunProgress(self.runs, self.runners, full_name=full_name, next_id=self._next, changed=changed)
 
     def token(self, prefix: str) -> str:
         """A new access token, valid for an hour."""
@@ -104,10 +107,8 @@ class GitHubState:
     def dispatch(self, workflow: Workflow) -> RunRecord:
         """Start a run: jobs without needs are queued at once."""
         with self.lock:
-            run = RunRecord(self._next(), len(self.runs) + 1, workflow)
-            run.jobs = [JobRecord(id=self._next(), run_id=run.id, plan=plan) for plan in workflow.jobs]
-            self.runs[run.id] = run
-            self._settle(run)
+            run = self._progress.begin(workflow)
+            self.lock.notify_all()
             return run
 
     def open_session(self, runner_id: int, version: str) -> str:
@@ -177,11 +178,8 @@ class GitHubState:
             run = self.runs.get(run_id)
             if run is None:
                 raise Refusal(404, "Not Found")
-            for job in run.jobs:
-                if job.status == "in_progress":
-                    job.cancelled = True
-                elif job.status != "completed":
-                    self._completed(run, job, "cancelled")
+            self._progress.cancel(run)
+            self.lock.notify_all()
 
     def rerun(self, run_id: int, job_id: int | None = None) -> None:
         """A new attempt: one job, or all failed ones, and whatever needs them. Raises: Refusal 404, 403 while the run is not over.
@@ -197,15 +195,9 @@ class GitHubState:
             chosen = [job for job in run.jobs if (job.conclusion == "failure" if job_id is None else job.id == job_id)]
             if not chosen:
                 raise Refusal(403, "This workflow run cannot be retried: it has no such failed jobs")
-            while more := [
-                job for job in run.jobs if job not in chosen and set(job.plan.needs) & {one.plan.key for one in chosen}
-            ]:
-                chosen += more
-            run.attempt += 1
-            for job in chosen:
-                run.past.append(job)
-                run.jobs[run.jobs.index(job)] = JobRecord(id=self._next(), run_id=run.id, plan=job.plan, attempt=run.attempt)
-            self._settle(run)
+            begin_again(run, chosen, self._next)
+            self._progress.settle(run)
+            self.lock.notify_all()
 
     def reap(self) -> None:
         """Jobs whose runner went silent have failed; those whose runner never took them wait again."""
@@ -231,16 +223,7 @@ class GitHubState:
 
     def contexts(self, run: RunRecord, job: JobRecord) -> dict[str, Any]:
         """What expressions of this job may refer to before it runs."""
-        needed = {key: self._need(run, key) for key in job.plan.needs}
-        github = {
-            "run_id": str(run.id), "run_number": str(run.number), "run_attempt": str(run.attempt), "job": job.plan.key,
-            "repository": f"{self.owner}/{self.repo}", "repository_owner": self.owner, "workflow": run.workflow.name,
-            "event_name": "push", "ref": "refs/heads/main", "ref_name": "main", "actor": self.owner, "sha": "0" * 40,
-        }  # fmt: skip
-        env = {**run.workflow.env, **job.plan.env}
-        contexts: dict[str, Any] = {"github": github, "needs": needed, "matrix": job.plan.matrix, "env": run.workflow.env}
-        contexts["env"] = {name: render(text, contexts) for name, text in env.items()}
-        return contexts
+        return self._progress.contexts(run, job)
 
     def _known(self, runner_id: int) -> RunnerRecord:
         runner = self.runners.get(runner_id)
@@ -258,42 +241,9 @@ class GitHubState:
         fitting = [job for job in waiting if {label.lower() for label in job.labels} <= owned]
         return min(fitting, key=lambda job: job.queued_at, default=None)
 
-    def _settle(self, run: RunRecord) -> None:
-        """Queue or skip whatever is due; skipping may make more due."""
-        moved = True
-        while moved:
-            moved = False
-            for job in run.jobs:
-                needed = [other for other in run.jobs if other.plan.key in job.plan.needs]
-                if job.status != "pending" or any(other.status != "completed" for other in needed):
-                    continue
-                moved = True
-                green = all(other.conclusion == "success" for other in needed)
-                status = {"success": green, "failure": any(o.conclusion == "failure" for o in needed), "cancelled": any(o.conclusion == "cancelled" for o in needed)}  # fmt: skip
-                if condition(job.plan.condition, self.contexts(run, job), status):
-                    job.labels = job.plan.labels or labels_of(evaluated(job.plan.runs_on, self.contexts(run, job)))
-                    job.status, job.queued_at = "queued", time.time()
-                    self._changed("queued", job)
-                else:
-                    self._completed(run, job, "skipped")
-        self.lock.notify_all()
-
     def _completed(self, run: RunRecord, job: JobRecord, conclusion: str) -> None:
-        job.status, job.conclusion, job.completed_at = "completed", conclusion, time.time()
-        job.started_at = job.started_at or job.completed_at
-        if job.runner_id is not None:
-            self.runners.pop(job.runner_id, None)
-        self._changed("completed", job)
-        self._settle(run)
-
-    def _need(self, run: RunRecord, key: str) -> dict[str, Any]:
-        jobs = [job for job in run.jobs if job.plan.key == key]
-        outputs: dict[str, str] = {}
-        for job in jobs:
-            outputs.update(job.outputs)
-        results = [job.conclusion for job in jobs]
-        worst = next((word for word in ("failure", "cancelled", "skipped") if word in results), "success")
-        return {"result": worst, "outputs": outputs}
+        self._progress.complete(run, job, conclusion)
+        self.lock.notify_all()
 
     def _next(self) -> int:
         self._serial += 1

@@ -11,7 +11,8 @@ from typing import Any
 
 from sandbox.runner.functions import STATUS, ExpressionError, as_text, called, equal, number
 
-CONTEXTS = ("github", "env", "matrix", "steps", "needs", "runner")
+CONTEXTS = ("github", "env", "vars", "inputs", "matrix", "strategy", "needs", "job", "jobs", "steps", "runner")
+NO_SECRETS = "the context secrets is not supported: the sandbox keeps no secrets, not even GITHUB_TOKEN; use vars, or env"
 _TOKEN = re.compile(
     r"\s*(?:(?P<string>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_-]*)"
     r"|(?P<op>==|!=|<=|>=|&&|\|\||[!<>().\[\],*]))"
@@ -41,13 +42,18 @@ def condition(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool]
     return holds if explicit else holds and status["success"]
 
 
-def check(text: str, *, bare: bool = False) -> None:
-    """Raises: ExpressionError if any expression in `text` (or `text` itself, if `bare`) is not supported."""
+def check(text: str, *, bare: bool = False) -> frozenset[str]:
+    """The contexts that the expressions in `text` name.
+
+    Raises: ExpressionError if any of them (or `text` itself, if `bare`) is not supported.
+    """
     parts = [match.group(1) for match in _TEMPLATE.finditer(text)]
     if bare:
         parts = [_TEMPLATE.sub(lambda part: f"({part.group(1)})", text)]
-    for part in parts:
-        _Parser(part, None, None).parse()
+    parsers = [_Parser(part, None, None) for part in parts]
+    for parser in parsers:
+        parser.parse()
+    return frozenset().union(*(parser.named for parser in parsers))
 
 
 def evaluate(expression: str, contexts: Mapping[str, Any], status: Mapping[str, bool] | None = None) -> Any:
@@ -67,6 +73,8 @@ class _Parser:
         self._text, self._contexts, self._status = text, contexts, status
         self._tokens = self._read(text)
         self._at = 0
+        self.named: set[str] = set()
+        """The contexts met so far."""
 
     def parse(self) -> Any:
         """The value of the whole expression. Raises: ExpressionError."""
@@ -147,8 +155,10 @@ class _Parser:
         if self._take("("):
             value = self._called(name)
         elif name not in CONTEXTS:
-            raise ExpressionError(f"the context {name} is not supported; supported are {', '.join(CONTEXTS)}")
+            told = f"the context {name} is not supported; supported are {', '.join(CONTEXTS)}"
+            raise ExpressionError(NO_SECRETS if name == "secrets" else told)
         else:
+            self.named.add(name)
             value = (self._contexts or {}).get(name, {})
         while (opened := self._take(".", "[")) is not None:
             value = _every(value) if opened == "." and self._take("*") else _member(value, self._key(opened))
@@ -164,7 +174,8 @@ class _Parser:
             if arguments:
                 raise ExpressionError(f"{name}() takes no arguments here")
             return True if name.lower() == "always" else (self._status or {}).get(name.lower(), True)
-        return called(name, arguments, known=self._contexts is not None)
+        folder = self._contexts["github"].get("workspace") if self._contexts and "github" in self._contexts else None
+        return called(name, arguments, known=self._contexts is not None, workspace=folder)
 
     def _key(self, opened: str) -> str:
         if self._at >= len(self._tokens):

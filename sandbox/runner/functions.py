@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+from sandbox.runner.file_hashes import hash_files
 
 STATUS = ("success", "failure", "always", "cancelled")
 """Those that ask how the job stands; the parser answers them."""
-MISSING = {"hashfiles": "hashFiles() is not supported: the sandbox checks no repository out, so there are no files to hash"}
+HASH_FILES = "hashfiles"
 
 
 class ExpressionError(ValueError):
@@ -46,21 +49,29 @@ def number(value: Any) -> float:
         return float("nan")
 
 
-def called(name: str, arguments: list[Any], *, known: bool) -> Any:
+def called(name: str, arguments: list[Any], *, known: bool, workspace: str | None = None) -> Any:
     """The value of a function. `known`: the arguments are real; otherwise only name and number are looked at.
+
+    `workspace`: the directory of the job's files, while there is one.
 
     Raises: ExpressionError.
     """
     folded = name.lower()
-    if folded in MISSING:
-        raise ExpressionError(MISSING[folded])
     if folded not in _FUNCTIONS:
         raise ExpressionError(f"there is no function {name}(); there are {', '.join(sorted((*NAMED, *STATUS)))}")
     function, least, most = _FUNCTIONS[folded]
     if not least <= len(arguments) <= most:
         wanted = str(least) if least == most else f"{least} or more" if most > 9 else f"{least} or {most}"
         raise ExpressionError(f"{name}() takes {wanted} arguments, not {len(arguments)}")
-    return function(*arguments) if known else None
+    if folded == "case" and len(arguments) % 2 == 0:
+        raise ExpressionError("case() takes pairs of a condition and a value, then a default")
+    if not known:
+        return None
+    if folded == HASH_FILES:
+        if workspace is None:
+            raise ExpressionError("hashFiles() has a value in steps only, where there are files")
+        return hash_files(Path(workspace), list(map(as_text, arguments)))
+    return function(*arguments)
 
 
 def _contains(where: Any, what: Any) -> bool:
@@ -85,6 +96,16 @@ def _join(values: Any, separator: Any = ",") -> str:
     return as_text(separator).join(map(as_text, values)) if isinstance(values, list) else as_text(values)
 
 
+def _case(*arguments: Any) -> Any:
+    *pairs, default = arguments
+    for condition, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if not isinstance(condition, bool):
+            raise ExpressionError(f"case() expected a condition that is true or false, found {as_text(condition)!r}")
+        if condition:
+            return value
+    return default
+
+
 def _to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
@@ -104,6 +125,8 @@ NAMED: Mapping[str, tuple[Callable[..., Any], int, int]] = {
     "join": (_join, 1, 2),
     "toJSON": (_to_json, 1, 1),
     "fromJSON": (_from_json, 1, 1),
+    "case": (_case, 3, 99),
+    "hashFiles": (lambda *patterns: "", 1, 99),
 }
 """Name to the function and the least and most of its arguments; GitHub reads names without regard to case."""
 _FUNCTIONS = {name.lower(): function for name, function in NAMED.items()}

@@ -18,6 +18,8 @@ from sandbox.runner import expressions
 from sandbox.runner.files import diagnostics, now, pairs, pids
 from sandbox.runner.functions import ExpressionError
 from sandbox.runner.report import RESULTS, Step, report
+from sandbox.runner.shells import command, script_ending
+from sandbox.runner.surroundings import Surroundings
 
 INTERRUPT_S, TERMINATE_S = 7.5, 2.5
 """Seconds a cancelled step gets after SIGINT and after SIGTERM. Source: actions/runner `ProcessInvoker`."""
@@ -31,13 +33,10 @@ class Worker:
     def __init__(self, root: Path, message: dict[str, Any], control: int) -> None:
         self._root, self._message, self._control = root, message, control
         self._job = message["job"]
-        repository = str(self._job.get("repository", "sandbox/sandbox")).split("/")[-1]
-        self._workspace = root / "_work" / repository / repository
-        self._temp = root / "_work" / "_temp"
+        self._around = Surroundings(root, message)
+        self._workspace, self._temp = self._around.workspace, self._around.temp
         self._cancelled = ""
         self._failed = self._is_set_up = False
-        self._steps: dict[str, dict[str, Any]] = {}
-        self._env: dict[str, str] = {str(k): str(v) for k, v in self._job.get("env", {}).items()}
         self._path: list[str] = []
         self._tracking = f"github_{uuid.uuid4()}"
         self._started_s = time.monotonic()
@@ -91,12 +90,20 @@ class Worker:
             step.conclusion = "failure"
         step.completed_at = now()
         outcome = step.conclusion
-        if step.conclusion == "failure" and step.spec.get("continue-on-error") is True:
+        if step.conclusion == "failure" and self._is_tolerated(step):
             step.conclusion = "success"
         self._failed |= step.conclusion == "failure"
         if identity := step.spec.get("id"):
-            self._steps.setdefault(identity, {"outputs": {}}).update(outcome=outcome, conclusion=step.conclusion)
+            self._around.steps.setdefault(identity, {"outputs": {}}).update(outcome=outcome, conclusion=step.conclusion)
         self._log(f"Step result: {step.conclusion}")
+
+    def _is_tolerated(self, step: Step) -> bool:
+        wanted = step.spec.get("continue-on-error", False)
+        try:
+            return wanted is True or expressions.evaluated(str(wanted), self._contexts(step)) is True
+        except ExpressionError as error:
+            step.lines.append(f"##[error]{error}")
+            return False
 
     def _due(self, step: Step) -> bool:
         """After a shutdown every remaining step is skipped unseen; after a cancel its condition decides."""
@@ -116,10 +123,16 @@ class Worker:
         contexts = self._contexts(step)
         files = self._files()
         environment = self._step_environment(step, contexts, files)
-        script = self._temp / f"{uuid.uuid4()}.sh"
+        shell = expressions.render(str(step.spec.get("shell", "")), contexts)
+        script = self._temp / f"{uuid.uuid4()}{script_ending(shell)}"
         script.write_text(expressions.render(str(step.spec["run"]), contexts), encoding="utf-8")
         directory = self._workspace / expressions.render(str(step.spec.get("working-directory", ".")), contexts)
-        code = self._shell(step, script, directory, environment)
+        try:
+            words = command(shell, str(script), environment.get("PATH", os.defpath))
+        except ValueError as error:
+            step.lines.append(f"##[error]{error}")
+            return "failure"
+        code = self._shell(step, words, directory, environment)
         self._collect(step, files)
         if code is None:
             return "cancelled" if self._cancelled else "failure"
@@ -133,11 +146,10 @@ class Worker:
             path.touch()
         return files
 
-    def _shell(self, step: Step, script: Path, directory: Path, environment: dict[str, str]) -> int | None:
-        words = ["bash", "--noprofile", "--norc", "-eo", "pipefail"] if step.spec.get("shell") == "bash" else ["bash", "-e"]
+    def _shell(self, step: Step, words: list[str], directory: Path, environment: dict[str, str]) -> int | None:
         try:
             child = subprocess.Popen(
-                [*words, str(script)],
+                words,
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -192,52 +204,28 @@ class Worker:
         step.lines.append("##[error]The operation was canceled.")
 
     def _step_environment(self, step: Step, contexts: dict[str, Any], files: dict[str, Path]) -> dict[str, str]:
-        environment = {**self._base_environment(), **contexts["env"]}
+        environment = {**self._around.environment(), "RUNNER_TRACKING_ID": self._tracking, **contexts["env"]}
         environment.update({f"GITHUB_{name}": str(path) for name, path in files.items()})
         if self._path:
             environment["PATH"] = ":".join([*reversed(self._path), environment.get("PATH", "")])
         return environment
 
-    def _base_environment(self) -> dict[str, str]:
-        github = {f"GITHUB_{name.upper()}": str(value) for name, value in self._github().items()}
-        runner = {f"RUNNER_{name.upper()}": str(value) for name, value in self._runner().items()}
-        return {**os.environ, **github, **runner, "CI": "true", "GITHUB_ACTIONS": "true", "RUNNER_TRACKING_ID": self._tracking}
-
-    def _contexts(self, step: Step) -> dict[str, Any]:
-        contexts = {
-            "github": self._github(), "runner": self._runner(), "matrix": self._job.get("matrix", {}),
-            "needs": self._job.get("needs", {}), "steps": self._steps, "env": dict(self._env),
-        }  # fmt: skip
-        own = {str(k): expressions.render(str(v), contexts) for k, v in step.spec.get("env", {}).items()}
-        contexts["env"] = {**self._env, **own}
-        return contexts
-
-    def _github(self) -> dict[str, Any]:
-        return {**self._job.get("github", {}), "workspace": str(self._workspace)}
-
-    def _runner(self) -> dict[str, Any]:
-        machine = {"x86_64": "X64", "aarch64": "ARM64"}.get(os.uname().machine, "X64")
-        cache = os.environ.get("RUNNER_TOOL_CACHE") or str(self._root / "_work" / "_tool")
-        return {
-            "name": self._message.get("runner_name", ""),
-            "os": "Linux",
-            "arch": machine,
-            "temp": str(self._temp),
-            "tool_cache": cache,
-        }
+    def _contexts(self, step: Step | None = None) -> dict[str, Any]:
+        status = "cancelled" if self._cancelled else "failure" if self._failed else "success"
+        return self._around.contexts(step.spec.get("env", {}) if step else {}, status)
 
     def _collect(self, step: Step, files: dict[str, Path]) -> None:
-        self._env.update(pairs(files["ENV"]))
+        self._around.env.update(pairs(files["ENV"]))
         outputs = dict(pairs(files["OUTPUT"]))
         if identity := step.spec.get("id"):
-            self._steps.setdefault(identity, {"outputs": {}})["outputs"] = outputs
+            self._around.steps.setdefault(identity, {"outputs": {}})["outputs"] = outputs
         self._path += [line for line in files["PATH"].read_text("utf-8").splitlines() if line]
         summary = files["STEP_SUMMARY"].read_text("utf-8")
         if summary:
             step.lines += ["##[group]Summary", *summary.splitlines(), "##[endgroup]"]
 
     def _outputs(self) -> dict[str, str]:
-        contexts = {"github": self._github(), "steps": self._steps, "needs": self._job.get("needs", {}), "matrix": self._job.get("matrix", {}), "env": self._env, "runner": self._runner()}  # fmt: skip
+        contexts = self._contexts()
         return {str(name): expressions.render(str(text), contexts) for name, text in self._job.get("outputs", {}).items()}
 
     def _hook(self, variable: str, title: str, steps: list[Step]) -> bool:

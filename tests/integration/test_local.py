@@ -124,12 +124,19 @@ def test_something_that_is_left_is_no_success_and_the_logs_are_kept(tmp_path: Pa
 
 def test_a_workflow_that_cannot_be_played_stops_before_anything_runs(tmp_path: Path) -> None:
     path = tmp_path / "bad.yml"
-    path.write_text(ONE_JOB.replace("    steps:", "    container: alpine\n    steps:"), "utf-8")
+    path.write_text(
+        ONE_JOB.replace("    steps:", "    snapshot: alpine\n    steps:").replace(
+            "- run: echo", "- shell: cmd\n        run: echo"
+        ),
+        "utf-8",
+    )
 
     shown = subprocess.run([str(COMMAND), "local", str(path)], capture_output=True, text=True, timeout=600, check=False)
 
     assert shown.returncode == 2
-    assert f"{path}:7: `container` is not supported in job `one` (supported:" in " ".join(shown.stdout.split())
+    first, second = shown.stdout.splitlines()
+    assert first.startswith(f"{path}:7: `snapshot` is not supported in job `one` (supported:")
+    assert second.startswith(f"{path}:9: shell `cmd` is not supported (supported:")
 
 
 def test_a_workflow_of_the_users_own_passes_values_from_job_to_job_and_the_words_show_what_happened(tmp_path: Path) -> None:

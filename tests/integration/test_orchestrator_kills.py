@@ -112,7 +112,7 @@ class Scenario:
             steps=(),
         )
         self.start(watched=True)
-        self.job = self.ground.github.state.dispatch(Workflow("kills", Path("kills.yml"), {}, (job,))).jobs[0]
+        self.job = self.ground.github.state.dispatch(Workflow(name="kills", path=Path("kills.yml"), jobs=(job,))).jobs[0]
         until_s = time.monotonic() + ENDS_WITHIN_S
         event = self.watch.killed
         while not self.over() and time.monotonic() < until_s:

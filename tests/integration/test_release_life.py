@@ -50,7 +50,7 @@ def queued(github: StandInGitHub, *steps: str) -> PlannedJob:
         timeout_minutes=5.0,
         steps=tuple({"run": step} for step in steps),
     )
-    github.state.dispatch(Workflow("w", Path("w.yml"), {}, (job,)))
+    github.state.dispatch(Workflow(name="w", path=Path("w.yml"), jobs=(job,)))
     return job
 
 

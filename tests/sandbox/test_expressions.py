@@ -122,7 +122,7 @@ def test_a_condition_implies_success_unless_it_asks_for_the_status(text: str, gr
     [
         "${{ secrets.TOKEN }}", "${{ hashFiles() }}", "${{ join() }}", "${{ shout('a') }}", "${{ success(1) }}",
         "${{ }}", "${{ 'open }}",
-        "${{ github. }}", "${{ github.ref == }}", "${{ (1 }}", "${{ a b }}", "${{ github['x' }}", "${{ 1 2 }}", "${{ inputs.x }}",
+        "${{ github. }}", "${{ github.ref == }}", "${{ (1 }}", "${{ a b }}", "${{ github['x' }}", "${{ 1 2 }}", "${{ other.x }}",
     ],
 )  # fmt: skip
 def test_what_is_not_supported_is_refused_before_anything_runs(text: str) -> None:
@@ -131,10 +131,17 @@ def test_what_is_not_supported_is_refused_before_anything_runs(text: str) -> Non
 
 
 def test_a_refusal_names_what_is_supported() -> None:
-    with pytest.raises(
-        ExpressionError, match="secrets is not supported; supported are github, env, matrix, steps, needs, runner"
-    ):
-        check("${{ secrets.TOKEN }}")
+    with pytest.raises(ExpressionError, match="other is not supported; supported are github, env, vars, inputs, matrix"):
+        check("${{ other.x }}")
+
+
+def test_secrets_are_refused_with_what_to_use_in_their_place() -> None:
+    with pytest.raises(ExpressionError, match="keeps no secrets, not even GITHUB_TOKEN; use vars, or env"):
+        check("${{ secrets.GITHUB_TOKEN }}")
+
+
+def test_the_check_gives_the_contexts_that_a_text_names() -> None:
+    assert check("${{ needs.a.outputs.b }}-${{ matrix.c && fromJSON(vars.D) }} needs.e") == {"needs", "matrix", "vars"}
 
 
 @pytest.mark.parametrize("text", ["echo ${{ github.ref }}", "no expression (", "${{ steps.x.outputs.y != '' && !matrix.z }}"])
@@ -144,7 +151,7 @@ def test_what_is_supported_passes_the_check(text: str) -> None:
 
 def test_a_bare_condition_is_checked_as_an_expression() -> None:
     with pytest.raises(ExpressionError):
-        check("hashFiles('x')", bare=True)
+        check("shout('x')", bare=True)
 
 
 @pytest.mark.parametrize("text", ["${{ env.NAME == 'World' }} && ${{ matrix.flag }}", "${{ '}}' }}", "${{ true }} ${{ true }}"])
@@ -178,6 +185,7 @@ def test_any_text_survives_as_a_literal(text: str) -> None:
         ("contains(fromJSON('[\"a\", \"b\"]'), 'B')", True), ("contains('a', 'b')", False),
         ("startsWith('Hello', 'he')", True), ("endsWith('Hello', 'LO')", True), ("STARTSWITH('a', 'b')", False),
         ("format('{{Hello {0} {1} {0}!}}', 'Mona', 7)", "{Hello Mona 7 Mona!}"), ("join(fromJSON('[1, 2]'))", "1,2"),
+        ("case(1 == 2, 'a', 1 == 1, 'b', 'c')", "b"), ("case(false, 'a', 'c')", "c"), ("CASE(true, 'a', 'c')", "a"),
         ("join(fromJSON('[\"a\", \"b\"]'), ' ')", "a b"), ("join('a', ' ')", "a"), ("toJSON(matrix.flag)", "true"),
         ("fromJSON('{\"a\": [1, 2]}').a[1]", 2), ("fromJSON('[{\"n\": 1}, {\"n\": 2}]').*.n", [1, 2]), ("fromJSON('true')", True),
         ("1 < 2", True), ("'B' > 'a'", True), ("2 >= '2'", True), ("'x' < 1", False), ("steps.*.outcome", ["failure"]),
@@ -191,7 +199,7 @@ def test_functions_comparisons_and_filters_have_githubs_values(expression: str, 
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
-        ("hashFiles('x')", "hashFiles() is not supported"), ("shout('a')", "there is no function shout()"),
+        ("shout('a')", "there is no function shout()"),
         ("contains('a')", "contains() takes 2 arguments, not 1"), ("format()", "format() takes 1 or more arguments, not 0"),
         ("success('a')", "takes no arguments"),
     ],
@@ -206,6 +214,8 @@ def test_what_is_no_json_and_what_has_no_value_is_said_when_it_is_evaluated() ->
         evaluate("fromJSON('{')", CONTEXTS)
     with pytest.raises(ExpressionError, match=r"no value for \{1\}"):
         evaluate("format('{1}', 'a')", CONTEXTS)
+    with pytest.raises(ExpressionError, match=r"expected a condition that is true or false, found '1'"):
+        evaluate("case(1, 'a', 'b')", CONTEXTS)
 
 
 @pytest.mark.parametrize(

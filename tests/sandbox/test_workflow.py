@@ -9,7 +9,11 @@ import pytest
 
 from sandbox.local import EXAMPLE
 from sandbox.plan import PlannedJob, Workflow
-from sandbox.workflow import JOB, STEP, STRATEGY, TOP, Unsupported, read_workflow
+from sandbox.runner.shells import SUPPORTED
+from sandbox.workflow import Unsupported, read_workflow
+from sandbox.workflow.jobs import CALL, JOB, STRATEGY
+from sandbox.workflow.reader import TOP
+from sandbox.workflow.steps import STEP
 
 
 def plan(directory: Path, text: str) -> Workflow:
@@ -216,10 +220,8 @@ def test_a_name_that_speaks_of_the_matrix_is_each_jobs_own(tmp_path: Path) -> No
     ("text", "line", "key", "where", "supported"),
     [
         ("on: push\nsecrets: {}\njobs: {}\n", 2, "secrets", "the workflow", TOP),
-        ("jobs:\n  a:\n    runs-on: x\n    container: debian\n    steps: []\n", 4, "container", "job `a`", JOB),
-        ("jobs:\n  a:\n    runs-on: x\n    services: {}\n    steps: []\n", 4, "services", "job `a`", JOB),
-        ("jobs:\n  a:\n    uses: ./other.yml\n", 3, "uses", "job `a`", JOB),
-        ("jobs:\n  a:\n    runs-on: x\n    environment: e\n    steps: []\n", 4, "environment", "job `a`", JOB),
+        ("jobs:\n  a:\n    runs-on: x\n    snapshot: s\n    steps: []\n", 4, "snapshot", "job `a`", JOB),
+        ("jobs:\n  a:\n    uses: o/r/w.yml@v1\n    env: {}\n", 4, "env", "job `a`", CALL),
         ("jobs:\n  a:\n    runs-on: x\n    steps:\n      - run: x\n        retry: 3\n", 6, "retry", "a step", STEP),
         ("jobs:\n  a:\n    runs-on: x\n    strategy:\n      order: x\n    steps: []\n", 5, "order", "strategy", STRATEGY),
         ("defaults:\n  job: {}\njobs: {}\n", 2, "job", "defaults", {"run"}),
@@ -236,9 +238,11 @@ def test_an_unknown_key_is_refused_at_its_line_with_the_supported_ones(
 
 JOB_LINES = "jobs:\n  a:\n    runs-on: x\n"
 EXPRESSIONS = [
-    ("hashFiles('x')", "hashFiles"), ("shout('a')", "there is no function shout()"), ("contains('a')", "takes 2 arguments"),
-    ("secrets.TOKEN", "the context secrets is not supported; supported are github, env, matrix, steps, needs, runner"),
-    ("vars.X", "the context vars"), ("inputs.x", "the context inputs"), ("strategy.job-index", "the context strategy"),
+    ("hashFiles()", "hashFiles() takes 1 or more arguments"), ("shout('a')", "there is no function shout()"),
+    ("contains('a')", "takes 2 arguments"), ("case(true, 1)", "takes 3 or more"),
+    ("case(true, 1, false, 2)", "pairs of a condition and a value, then a default"),
+    ("secrets.TOKEN", "the context secrets is not supported: the sandbox keeps no secrets, not even GITHUB_TOKEN; use vars"),
+    ("other.x", "the context other is not supported; supported are github, env, vars, inputs, matrix, strategy, needs"),
     ("github.sha ==", "ends too early"),
 ]  # fmt: skip
 
@@ -300,21 +304,38 @@ def test_expressions_are_read_wherever_one_may_stand(place: str, line: int, tmp_
         (f"{JOB_LINES}    steps:\n      - echo\n", 5, "expected a mapping for a step"),
         (f"{JOB_LINES}    steps:\n      - name: x\n", 5, "expected either `run:` or `uses:` in a step"),
         (f"{JOB_LINES}    steps:\n      - {{run: x, uses: y}}\n", 5, "expected either `run:` or `uses:` in a step"),
-        (f"{JOB_LINES}    steps:\n      - {{run: x, shell: pwsh}}\n", 5, "shell `pwsh` is not supported (supported: bash, sh)"),
-        ("defaults:\n  run:\n    shell: python\njobs: {}\n", 3, "shell `python` is not supported (supported: bash, sh)"),
+        (f"{JOB_LINES}    steps:\n      - {{run: x, shell: pwsh}}\n", 5,
+         f"shell `pwsh` is not supported (supported: {SUPPORTED})"),
+        ("defaults:\n  run:\n    shell: perl\njobs: {}\n", 3, f"shell `perl` is not supported (supported: {SUPPORTED})"),
         (f"{JOB_LINES}    timeout-minutes: soon\n    steps: []\n", 4, "expected a number of minutes, found `soon`"),
         (f"{JOB_LINES}    timeout-minutes: 0\n    steps: []\n", 4, "expected a number of minutes, found `0`"),
         (f"{JOB_LINES}    timeout-minutes: true\n    steps: []\n", 4, "expected a number of minutes, found `true`"),
         ("jobs:\n  a:\n    runs-on: []\n    steps: []\n", 3, "expected a label, or a list of labels, in `runs-on:`"),
-        (f"{JOB_LINES}    steps:\n      - {{run: x, continue-on-error: '${{{{ true }}}}'}}\n", 5,
-         "expected true or false in `continue-on-error:`, found `${{ true }}`"),
+        (f"{JOB_LINES}    steps:\n      - {{run: x, continue-on-error: maybe}}\n", 5,
+         "expected true, false or an expression in `continue-on-error:`, found `maybe`"),
+        (f"{JOB_LINES}    continue-on-error: 3\n    steps: []\n", 4,
+         "expected true, false or an expression in `continue-on-error:`, found `3`"),
+        (f"{JOB_LINES}    strategy:\n      max-parallel: 0\n    steps: []\n", 5,
+         "expected a whole number from 1 in `max-parallel:`, found `0`"),
+        (f"{JOB_LINES}    concurrency: {{cancel-in-progress: true}}\n    steps: []\n", 4, "expected `group:` in concurrency"),
+        (f"{JOB_LINES}    concurrency: {{group: g, queue: many}}\n    steps: []\n", 4,
+         "expected single or max in `queue:`, found `many`"),
+        ("jobs:\n  a:\n    runs-on: [self-hosted, windows]\n    steps: []\n", 3,
+         "the label `windows` asks for another system: every machine here runs Linux"),
+        ("jobs:\n  a:\n    runs-on: macos-14\n    steps: []\n", 3,
+         "the label `macos-14` asks for another system: every machine here runs Linux"),
+        ("jobs:\n  a:\n    runs-on: \"${{ fromJSON('x') }}\"\n    steps: []\n", 3, "fromJSON() expected JSON, found 'x'"),
+        (f"{JOB_LINES}    strategy:\n      matrix: \"${{{{ fromJSON('x') }}}}\"\n    steps: []\n", 5,
+         "fromJSON() expected JSON, found 'x'"),
+        ("jobs:\n  a:\n    uses: other.yml\n", 3,
+         "expected ./.github/workflows/<file> or <owner>/<repository>/<path>@<ref> in `uses:`, found `other.yml`"),
         ("jobs:\n  a:\n    runs-on: {group: Default}\n    steps: []\n", 3,
          "expected a label, or a list of labels, in `runs-on:`"),
         ("jobs:\n  a:\n    runs-on: {group: big, labels: [x]}\n    steps: []\n", 3,
          "the runner group `big` is not served: machines register in the group `Default`, so none is given this job"),
         (f"{JOB_LINES}    env:\n      X: [1]\n    steps: []\n", 5, "expected a single value"),
         (f"{JOB_LINES}    strategy:\n      matrix: x\n    steps: []\n", 5,
-         "expected the matrix written out (supported: lists, include, exclude)"),
+         "expected a mapping for the matrix, found `x` (supported: lists, include, exclude)"),
         (f"{JOB_LINES}    strategy:\n      matrix: {{n: 1}}\n    steps: []\n", 5,
          "expected a list for `n` (supported: lists, include, exclude)"),
     ],
