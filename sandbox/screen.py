@@ -47,7 +47,7 @@ def show(
         return 2
     root = Path(tempfile.mkdtemp(prefix="runs-fleet-"))
     begun_s = time.monotonic()
-    _show_plan(console, workflow)
+    show_plan(console, workflow)
     with world(root, config_source=config_source) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
@@ -71,8 +71,8 @@ def show(
         console.print(_summary(run, sessions))
         if faults:
             _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)
-        _show_what_was_left_out(console, run)
-        _show_red_jobs(console, run)
+        show_what_was_left_out(console, run)
+        show_red_jobs(console, run)
     ends = left.none and all(session.status for session in sessions)
     ends = ends and (not faults or all(job.conclusion == "success" for job in run.jobs))
     word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
@@ -88,11 +88,14 @@ def show(
     return 0
 
 
-def _show_plan(console: Console, workflow: Workflow) -> None:
+def show_plan(console: Console, workflow: Workflow) -> None:
     """What will run, and which of it a real fleet would leave to other runners."""
     jobs = list(workflow.every_job())
     more = " or more" if any(job.matrix_source is not None for job in jobs) else ""
-    console.print(f"[bold]{escape(workflow.name)}[/]: {len(jobs)} jobs{more}, from webhook to gone machine", highlight=False)
+    console.print(
+        f"[bold]{escape(workflow.name)}[/]: {len(jobs)} job{'' if len(jobs) == 1 else 's'}{more}, from webhook to gone machine",
+        highlight=False,
+    )
     _show_labels_of_others(console, of_other_runners(job.labels for job in jobs))
 
 
@@ -146,7 +149,7 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
     return table
 
 
-def _show_what_was_left_out(console: Console, run: RunRecord) -> None:
+def show_what_was_left_out(console: Console, run: RunRecord) -> None:
     """Actions, containers and workflows of other repositories are not run here; whoever looks at a green job must see it."""
     _show_labels_of_others(console, of_other_runners(job.labels for job in run.jobs if not job.plan.labels))
     for job in run.jobs:
@@ -174,7 +177,8 @@ def _show_storm(console: Console, raging: Chaos, run: RunRecord, sessions: list[
     )
 
 
-def _show_red_jobs(console: Console, run: RunRecord) -> None:
+def show_red_jobs(console: Console, run: RunRecord) -> None:
+    """The last lines of what failed, and the reason of what ended without a runner."""
     for job in run.everything:
         if job.reason:
             console.print(f"[{RED}]{escape(job.plan.name)}[/] {job.conclusion}: {escape(job.reason)}", highlight=False)

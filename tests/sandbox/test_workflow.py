@@ -213,7 +213,86 @@ def test_a_name_that_speaks_of_the_matrix_is_each_jobs_own(tmp_path: Path) -> No
     assert [job.name for job in plan(tmp_path, text).jobs] == ["on 1", "on 2"]
 
 
+@pytest.mark.parametrize(
+    "matrix",
+    ['"${{ fromJSON(\'{\\"n\\": [1, 2]}\') }}"', "{n: \"${{ fromJSON('[1, 2]') }}\"}", "{n: [1, \"${{ fromJSON('2') }}\"]}"],
+)
+def test_an_expression_that_needs_no_context_is_taken_apart_before_the_run(matrix: str, tmp_path: Path) -> None:
+    text = f"jobs:\n  a:\n    runs-on: x\n    strategy: {{matrix: {matrix}}}\n    steps: [{{run: echo}}]\n"
+
+    assert [job.name for job in plan(tmp_path, text).jobs] == ["a (1)", "a (2)"]
+
+
+def test_a_name_without_expressions_is_followed_by_the_values_of_the_matrix(tmp_path: Path) -> None:
+    text = "jobs:\n  a: {name: Build, runs-on: x, strategy: {matrix: {n: [1, true]}}, steps: [{run: echo}]}\n"
+
+    assert [job.name for job in plan(tmp_path, text).jobs] == ["Build (1)", "Build (true)"]
+
+
+def test_labels_by_json_are_known_before_the_run_unless_they_name_another_job(tmp_path: Path) -> None:
+    assert one(tmp_path, 'runs-on: ${{ fromJSON(\'["a", "b"]\') }}').labels == ("a", "b")
+    assert one(tmp_path, "runs-on: [a, '${{ vars.B }}']").runs_on == ("a", "${{ vars.B }}")
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh", "python", "perl {0}", "bash -x {0} again"])
+def test_a_shell_with_a_place_for_the_script_is_taken_for_steps_and_defaults(shell: str, tmp_path: Path) -> None:
+    own = one(tmp_path, step=f"run: echo, shell: '{shell}'")
+    shared = one(tmp_path, f"defaults: {{run: {{shell: '{shell}'}}}}")
+
+    assert [job.steps[0]["shell"] for job in (own, shared)] == [shell, shell]
+
+
+@pytest.mark.parametrize(
+    ("line", "left_out"),
+    [
+        ("container: node:20", ("container node:20",)), ("container: {image: node:20}", ("container node:20",)),
+        ("services: {db: {image: postgres}, cache: {image: redis}}", ("service db", "service cache")),
+        ("environment: production", ("environment production",)), ("", ()),
+    ],
+)  # fmt: skip
+def test_containers_services_and_environments_are_left_out_and_named(
+    line: str, left_out: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert one(tmp_path, line).left_out == left_out
+
+
 # What is refused
+
+
+EVERY_FAULT = """
+name: ${{ secrets.A }}
+trigger: push
+defaults: {run: {shell: cmd}}
+jobs:
+  a:
+    runs-on: windows-latest
+    snapshot: x
+    needs: z
+    strategy: {matrix: 3}
+    env: {X: "${{ shout('a') }}"}
+    steps:
+      - {run: a, uses: b}
+      - {run: echo, shell: pwsh, retry: 1}
+  b: {runs-on: x}
+  c: {steps: echo}
+"""
+
+
+def test_everything_that_is_not_supported_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
+    path = tmp_path / "w.yml"
+    path.write_text(EVERY_FAULT, "utf-8")
+
+    with pytest.raises(Unsupported) as refused:
+        read_workflow(path)
+
+    lines = [line.removeprefix(f"{path}:") for line in str(refused.value).splitlines()]
+    assert [int(line.partition(":")[0]) for line in lines] == [2, 3, 4, 7, 7, 8, 10, 11, 13, 14, 14, 15, 16]
+
+
+def test_what_stands_once_and_is_used_twice_is_told_once(tmp_path: Path) -> None:
+    text = "jobs:\n  a: {runs-on: x, steps: &s [{run: a, retry: 1}]}\n  b: {runs-on: x, steps: *s}\n"
+
+    assert refusal(tmp_path, text)[1].count("retry") == 1
 
 
 @pytest.mark.parametrize(
