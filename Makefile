@@ -3,6 +3,7 @@ VENV      ?= .venv
 PYTHON    ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
                command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2])' 2>/dev/null && { echo $$p; break; }; done)
 WORKFLOW  ?=
+VARS      ?=
 LAYER     ?= both
 SYSTEM    ?= amazon-linux-2023
 ARCHITECTURE ?= amd64
@@ -15,7 +16,7 @@ help:                  ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine; FAULTS=storm
-	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)") $(if $(FAULTS),--faults $(FAULTS))
+	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)") $(if $(FAULTS),--faults $(FAULTS)) $(foreach var,$(VARS),--var "$(var)")
 
 test boot-test: export PYTHONDONTWRITEBYTECODE =
 # The tests start some thousand processes: each would compile what it imports anew.

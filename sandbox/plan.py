@@ -42,7 +42,8 @@ class PlannedJob:
     matrix: dict[str, Any]
     env: dict[str, str]
     outputs: dict[str, str]
-    timeout_minutes: float
+    timeout_minutes: float | str
+    """A text: an expression."""
     steps: tuple[dict[str, Any], ...]
     runs_on: tuple[str, ...] = ()
     """Texts that give the labels when the job is due; empty: they are written out."""

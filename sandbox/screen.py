@@ -152,6 +152,7 @@ def _summary(run: RunRecord, sessions: list[Session]) -> Table:
 def show_what_was_left_out(console: Console, run: RunRecord) -> None:
     """Actions, containers and workflows of other repositories are not run here; whoever looks at a green job must see it."""
     _show_labels_of_others(console, of_other_runners(job.labels for job in run.jobs if not job.plan.labels))
+    lines: dict[str, list[str]] = {}
     for job in run.jobs:
         told = []
         if used := [str(step["uses"]) for step in job.plan.steps if step.get("uses")]:
@@ -161,7 +162,10 @@ def show_what_was_left_out(console: Console, run: RunRecord) -> None:
         if job.plan.remote:
             told.append(f"what needs it runs without its outputs: {job.plan.remote} is another repository's")
         for line in told if job.conclusion != "skipped" or job.is_tolerated else []:
-            console.print(f"[{DIM}]{escape(f'{job.plan.name}: skipped here, {line}')}[/]", highlight=False)
+            lines.setdefault(line, []).append(job.plan.name)
+    for line, names in lines.items():
+        told_of = ", ".join(names)
+        console.print(f"[{DIM}]{escape(f'{told_of}: skipped here, {line}')}[/]", highlight=False)
 
 
 def _show_storm(console: Console, raging: Chaos, run: RunRecord, sessions: list[Session], fleet_calls: int) -> None:

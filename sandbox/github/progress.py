@@ -14,7 +14,7 @@ from sandbox.runner.expressions import condition, evaluated, render
 from sandbox.runner.functions import ExpressionError, as_text, number
 from sandbox.workflow.calls import InputError, typed
 from sandbox.workflow.labels import other_system
-from sandbox.workflow.matrix import EXPRESSION, MatrixError, combinations, display_name
+from sandbox.workflow.matrix import MatrixError, combinations, display_name
 
 REPLACED = "a newer one took its place in the concurrency group {}"
 DEADLOCK = "the concurrency group {} is held by the run that it belongs to, so neither could end"
@@ -105,7 +105,8 @@ class RunProgress:
         """Evaluate what its file says of it; False: it was skipped, or taken apart into the jobs of its matrix."""
         contexts, needed = self.contexts(run, job), self._needed(run, job)
         status = {
-            "success": all(other.result == "success" for other in needed), "failure": any(o.result == "failure" for o in needed),
+            "success": all(other.result == "success" for other in needed),
+            "failure": any(other.result == "failure" for other in self._ancestors(run, job)),
             "cancelled": any(o.result == "cancelled" for o in needed),
         }  # fmt: skip
         if not condition(job.plan.condition, contexts, status):
@@ -139,8 +140,12 @@ class RunProgress:
         job.is_fail_fast = _is_true(plan.fail_fast, contexts)
         job.most_at_once = int(number(evaluated(plan.max_parallel, contexts))) if plan.max_parallel else 0
         contexts["strategy"] |= {"fail-fast": job.is_fail_fast, "max-parallel": job.most_at_once or plan.total}
-        if EXPRESSION in plan.name:
-            job.plan = dataclasses.replace(plan, name=render(plan.name, contexts))
+        minutes = (
+            number(evaluated(plan.timeout_minutes, contexts)) if isinstance(plan.timeout_minutes, str) else plan.timeout_minutes
+        )
+        if not minutes > 0:
+            raise ExpressionError(f"expected a number of minutes from `{plan.timeout_minutes}`, and it gives {minutes}")
+        job.plan = dataclasses.replace(plan, name=render(plan.name, contexts), timeout_minutes=minutes)
         job.is_tolerated = bool(plan.remote) or _is_true(plan.continue_on_error, contexts)
         job.labels = plan.labels or tuple(label for text in plan.runs_on for label in labels_of(evaluated(text, contexts)))
         if plan.runs_on and not job.labels:
@@ -252,6 +257,13 @@ class RunProgress:
 
     def _needed(self, run: RunRecord, job: JobRecord) -> list[JobRecord]:
         return [other for key in job.plan.needs for other in self._alike(run, job, key)]
+
+    def _ancestors(self, run: RunRecord, job: JobRecord) -> set[JobRecord]:
+        """What it needs, directly or by others: `failure()` asks for all of them. Source: "Expressions", GitHub Actions docs."""
+        found, new = set[JobRecord](), {job}
+        while new := {needed for one in new for needed in self._needed(run, one)} - found:
+            found |= new
+        return found
 
     def _need(self, run: RunRecord, job: JobRecord, key: str) -> dict[str, Any]:
         return self._result_of(self._alike(run, job, key))

@@ -16,7 +16,7 @@ from typing import Any
 
 from sandbox.runner import expressions
 from sandbox.runner.files import diagnostics, now, pairs, pids
-from sandbox.runner.functions import ExpressionError
+from sandbox.runner.functions import ExpressionError, number
 from sandbox.runner.report import RESULTS, Step, report
 from sandbox.runner.shells import command, script_ending
 from sandbox.runner.surroundings import Surroundings
@@ -161,8 +161,8 @@ class Worker:
             return 1
         with contextlib.suppress(OSError):
             Path(f"/proc/{child.pid}/oom_score_adj").write_text("500", encoding="ascii")
-        limit = step.spec.get("timeout-minutes")
-        return self._attended(step, child, time.monotonic() + float(limit) * 60 if limit else None)
+        limit = number(expressions.evaluated(str(step.spec.get("timeout-minutes", "")), self._contexts(step)))
+        return self._attended(step, child, time.monotonic() + limit * 60 if limit > 0 else None)
 
     def _attended(self, step: Step, child: subprocess.Popen[bytes], ends_s: float | None) -> int | None:
         assert child.stdout is not None
@@ -196,8 +196,8 @@ class Worker:
         return child.wait()
 
     def _interrupted(self, step: Step, child: subprocess.Popen[bytes]) -> None:
-        for number, within_s in ((signal.SIGINT, INTERRUPT_S), (signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, 5.0)):
-            child.send_signal(number)
+        for stage, within_s in ((signal.SIGINT, INTERRUPT_S), (signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, 5.0)):
+            child.send_signal(stage)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(within_s)
                 break
@@ -275,8 +275,8 @@ def main(root: Path) -> int:
     """`Runner.Worker spawnclient`: the job message comes on standard input, words for it on descriptor 3."""
     message = json.loads(sys.stdin.buffer.readline())
     worker = Worker(root, message, int(sys.argv[2]))
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda *_: None)
+    for caught in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(caught) is not signal.SIG_IGN:
+            signal.signal(caught, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     return worker.run()

@@ -158,11 +158,14 @@ class Nodes:
         self.complain(node, f"expected true, false or an expression in `{where}:`, found `{written}`")
         return default
 
-    def minutes(self, node: yaml.Node | None, default: float) -> float:
-        """A time limit in minutes."""
+    def minutes(self, node: yaml.Node | None, default: float) -> float | str:
+        """A time limit in minutes, or an expression that gives it."""
         if node is None:
             return default
         value = self.value(node)
+        if isinstance(value, str) and EXPRESSION in value:
+            self.checked(node, value)
+            return value
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
             self.complain(node, f"expected a number of minutes, found `{node.value}`")
             return default

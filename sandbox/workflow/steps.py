@@ -50,6 +50,8 @@ class Steps:
         for name in ("name", "id", "run", "uses", "shell", "working-directory"):
             if name in found:
                 step[name] = self._nodes.text(found[name])
+        if "run" not in found:  # an action: it is not run, so what it would be given may be anything
+            return step
         if "shell" in found:
             self._insist_on_shell(found["shell"], step["shell"])
         if "if" in found:

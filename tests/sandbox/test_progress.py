@@ -175,7 +175,36 @@ def test_no_more_jobs_of_a_matrix_run_at_once_than_max_parallel_says(most: str, 
     assert (up.named("in_progress"), up.named("queued"), up.named("pending")) == (["a (1)"], ["a (3)"], ["a (4)"])
 
 
+@pytest.mark.parametrize(("given", "minutes"), [("7", 7.0), ("0.5", 0.5)])
+def test_a_time_limit_may_be_an_expression(given: str, minutes: float, tmp_path: Path) -> None:
+    text = "jobs:\n  a: {runs-on: x, timeout-minutes: '${{ fromJSON(vars.LIMIT) }}', steps: [{run: echo}]}\n"
+
+    assert Dispatched(tmp_path, text, LIMIT=given).job("a").plan.timeout_minutes == minutes
+
+
+def test_an_expression_that_gives_no_time_limit_fails_the_job_with_the_reason(tmp_path: Path) -> None:
+    text = "jobs:\n  a: {runs-on: x, timeout-minutes: '${{ vars.LIMIT }}', steps: [{run: echo}]}\n"
+
+    assert "expected a number of minutes" in Dispatched(tmp_path, text, LIMIT="soon").job("a").reason
+
+
 # Failures that stop nothing
+
+
+def test_a_failure_counts_for_all_that_need_the_job_also_by_others(tmp_path: Path) -> None:
+    """Source: "Expressions", GitHub Actions docs: `failure()` is true if any ancestor fails."""
+    text = """
+jobs:
+  a: {runs-on: x, steps: [{run: echo}]}
+  b: {needs: a, runs-on: x, steps: [{run: echo}]}
+  c: {needs: b, if: failure(), runs-on: x, steps: [{run: echo}]}
+  d: {needs: b, runs-on: x, steps: [{run: echo}]}
+"""
+    up = Dispatched(tmp_path, text)
+
+    up.end("a", conclusion="failure")
+
+    assert (up.named("queued"), up.ends()["b"], up.ends()["d"]) == (["c"], "skipped", "skipped")
 
 
 TOLERANT = """

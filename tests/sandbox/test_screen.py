@@ -64,15 +64,16 @@ def test_actions_containers_and_workflows_of_other_repositories_are_told_after_t
 jobs:
   a: {runs-on: runs-fleet, container: node:20, services: {db: {image: postgres}}, steps: [{uses: actions/checkout@v4}]}
   b: {uses: octo/shared/lint.yml@v1}
+  d: {runs-on: runs-fleet, steps: [{uses: actions/checkout@v4}]}
   c: {runs-on: runs-fleet, if: false, container: node:20, steps: [{uses: actions/checkout@v4}]}
 """
     up, screen = Dispatched(tmp_path, text), Screen()
-    up.end("a")
+    up.end("a", "d")
 
     show_what_was_left_out(screen.console, up.run)
 
     assert screen.lines == [
-        "a: skipped here, actions are not run: actions/checkout@v4",
+        "a, d: skipped here, actions are not run: actions/checkout@v4",
         "a: skipped here, no containers, services or environments are made: container node:20, service db",
         "b: skipped here, what needs it runs without its outputs: octo/shared/lint.yml@v1 is another repository's",
     ]

@@ -58,6 +58,13 @@ def test_a_step_may_fail_where_its_word_or_expression_lets_it(value: Any, ends: 
     assert result(driver, {"run": "exit 1", "continue-on-error": value}, matrix={"shaky": True}) == ends
 
 
+def test_the_time_limit_of_a_step_may_be_an_expression(driver: RunnerDriver) -> None:
+    assert (
+        result(driver.hasten(), {"run": "sleep 600", "timeout-minutes": "${{ matrix.limit }}"}, matrix={"limit": 0.001})
+        == "Failed"
+    )
+
+
 def test_the_contexts_of_the_message_and_the_jobs_status_reach_the_steps(driver: RunnerDriver) -> None:
     told = "${{ vars.A }} ${{ inputs.b }} ${{ strategy.job-total }} ${{ needs.c.result }} ${{ job.status }}"
     message = {"vars": {"A": "1"}, "inputs": {"b": 2}, "strategy": {"job-total": 3}, "needs": {"c": {"result": "success"}}}

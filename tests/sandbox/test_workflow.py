@@ -234,6 +234,12 @@ def test_labels_by_json_are_known_before_the_run_unless_they_name_another_job(tm
     assert one(tmp_path, "runs-on: [a, '${{ vars.B }}']").runs_on == ("a", "${{ vars.B }}")
 
 
+def test_what_an_action_would_be_given_may_be_anything_for_it_is_not_run(tmp_path: Path) -> None:
+    step = "uses: a/b@v1, name: Say, if: \"secrets.X != ''\", env: {X: '${{ secrets.X }}'}, with: {y: '${{ secrets.Y }}'}"
+
+    assert one(tmp_path, step=step).steps == ({"name": "Say", "uses": "a/b@v1"},)
+
+
 @pytest.mark.parametrize("shell", ["bash", "sh", "python", "perl {0}", "bash -x {0} again"])
 def test_a_shell_with_a_place_for_the_script_is_taken_for_steps_and_defaults(shell: str, tmp_path: Path) -> None:
     own = one(tmp_path, step=f"run: echo, shell: '{shell}'")
