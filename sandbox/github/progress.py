@@ -9,7 +9,7 @@ from typing import Any
 
 from sandbox.github.groups import Member, encloses, holders, waiting
 from sandbox.github.records import JobRecord, RunnerRecord, RunRecord
-from sandbox.plan import Concurrency, Workflow, labels_of
+from sandbox.plan import Concurrency, Workflow, WorkflowInput, labels_of
 from sandbox.runner.expressions import condition, evaluated, render
 from sandbox.runner.functions import ExpressionError, as_text, number
 from sandbox.workflow.calls import InputError, typed
@@ -34,7 +34,7 @@ class RunProgress:
     def begin(self, workflow: Workflow) -> RunRecord:
         """A new run; what needs nothing is queued at once, unless the run's group is taken."""
         run = RunRecord(id=self._next_id(), number=len(self._runs) + 1, workflow=workflow)
-        run.inputs = {name: typed(name, wanted, None) for name, wanted in workflow.inputs.items()}
+        run.inputs = {name: _input(name, wanted, None, {}) for name, wanted in workflow.inputs.items()}
         self._runs[run.id] = run
         self._add(run, workflow, None)
         if workflow.concurrency is not None:
@@ -58,7 +58,7 @@ class RunProgress:
 
     def settle(self, run: RunRecord) -> None:
         """Queue or skip whatever is due; skipping may make more due."""
-        run.is_blocked = run.is_waiting = run.is_waiting and not self._may_go(run)
+        run.is_blocked = run.is_waiting = run.is_waiting and run.status != "completed" and not self._may_go(run)
         moved = not run.is_waiting
         while moved:
             outcomes = [self._moves(run, job) for job in run.everything]
@@ -155,8 +155,9 @@ class RunProgress:
         if (concurrency := self._concurrency(job)) is not None:
             job.group = render(concurrency.group, contexts).lower()
         if plan.calls is not None:
-            given = {name: evaluated(value, contexts) if isinstance(value, str) else value for name, value in plan.inputs.items()}
-            job.inputs = {name: typed(name, wanted, given.get(name)) for name, wanted in plan.calls.inputs.items()}
+            job.inputs = {
+                name: _input(name, wanted, plan.inputs.get(name), contexts) for name, wanted in plan.calls.inputs.items()
+            }
 
     @staticmethod
     def _concurrency(job: JobRecord) -> Concurrency | None:
@@ -284,6 +285,12 @@ class RunProgress:
             "repository": self._full_name, "repository_owner": owner, "workflow": run.workflow.name,
             "event_name": run.workflow.event, "ref": "refs/heads/main", "ref_name": "main", "actor": owner, "sha": "0" * 40,
         }  # fmt: skip
+
+
+def _input(name: str, wanted: WorkflowInput, given: Any, contexts: dict[str, Any]) -> Any:
+    """The value of an input; what the caller gives or the default says may hold expressions."""
+    value = wanted.default if given is None else given
+    return typed(name, wanted, evaluated(value, contexts) if isinstance(value, str) else value)
 
 
 def _is_true(text: str, contexts: dict[str, Any]) -> bool:

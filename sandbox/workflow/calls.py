@@ -35,6 +35,8 @@ def declared_inputs(nodes: Nodes, node: yaml.Node | None) -> dict[str, WorkflowI
         default = nodes.value(fields["default"]) if "default" in fields else None
         required = nodes.truth(fields.get("required"), "required") == "true"
         found[name] = WorkflowInput(kind=kind, default=default, is_required=required)
+        if "default" in fields:
+            _insist_on_type(nodes, fields["default"], name, found[name], default)
     return found
 
 
@@ -47,16 +49,23 @@ def arguments(nodes: Nodes, node: yaml.Node | None, called: Workflow, caller: ya
             told = ", ".join(sorted(called.inputs)) or "none"
             nodes.complain(value, f"{called.path.name} has no input `{name}` (supported: {told})")
             continue
-        found[name] = nodes.text(value) if EXPRESSION in str(value.value) else nodes.value(value)
-        if EXPRESSION not in str(value.value):
-            try:
-                typed(name, called.inputs[name], found[name])
-            except InputError as error:
-                nodes.complain(value, str(error))
+        nodes.contexts_below(value)
+        found[name] = nodes.value(value)
+        _insist_on_type(nodes, value, name, called.inputs[name], found[name])
     for name, wanted in called.inputs.items():
         if wanted.is_required and name not in given:
             nodes.complain(caller, f"{called.path.name} requires the input `{name}`: expected it in `with:`")
     return found
+
+
+def _insist_on_type(nodes: Nodes, node: yaml.Node, name: str, wanted: WorkflowInput, value: Any) -> None:
+    """What an expression gives is judged when the workflow is called."""
+    if isinstance(value, str) and EXPRESSION in value:
+        return
+    try:
+        typed(name, wanted, value)
+    except InputError as error:
+        nodes.complain(node, str(error))
 
 
 def typed(name: str, wanted: WorkflowInput, value: Any) -> Any:

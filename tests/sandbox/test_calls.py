@@ -183,13 +183,33 @@ jobs:
         ("{}", "main.yml:3: called.yml requires the input `target`: expected it in `with:`"),
         ("{target: a, colour: red}", "main.yml:4: called.yml has no input `colour` (supported: count, dry, target)"),
         ("{target: a, dry: 'no'}", "main.yml:4: input `dry` takes true or false, found `no`"),
+        (
+            "{target: '${{ secrets.X }}'}",
+            "main.yml:4: the context secrets is not supported: the sandbox keeps no secrets, not even",
+        ),
         ("{target: a, count: many}", "main.yml:4: input `count` takes a number, found `many`"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused_at_their_line(given: str, told: str, repository: Path) -> None:
     text = f"jobs:\n  ship:\n    uses: ./.github/workflows/called.yml\n    with: {given}\n"
 
-    assert refusal(repository / "main.yml", text) == [told]
+    (line,) = refusal(repository / "main.yml", text)
+    assert line.startswith(told)
+
+
+def test_a_default_of_another_type_than_its_input_is_refused(repository: Path) -> None:
+    text = "on: {workflow_dispatch: {inputs: {n: {type: number, default: many}}}}\njobs: {}\n"
+
+    assert refusal(repository / "main.yml", text) == ["main.yml:1: input `n` takes a number, found `many`"]
+
+
+def test_a_default_may_be_an_expression(repository: Path) -> None:
+    (repository / "called.yml").write_text(CALLED.replace("default: 3", 'default: "${{ fromJSON(vars.N) }}"'), "utf-8")
+
+    up = Dispatched(repository, CALLER, N="8")
+    up.end("first", to="prod")
+
+    assert up.contexts("ship / make")["env"]["SEEN"].split()[1] == "8"
 
 
 def test_complaints_of_the_caller_and_of_the_called_are_told_at_once_each_with_its_file(repository: Path) -> None:

@@ -20,6 +20,7 @@ from sandbox.github.server import StandInGitHub
 from sandbox.github.state import GitHubState
 from sandbox.runner import release
 from sandbox.runner.wire import Refused
+from sandbox.workflow import read_workflow
 from tests.sandbox.github_clients import PATIENCE_S, App, receiving, single, workflow
 
 ARCHIVE = release.archive()
@@ -371,6 +372,22 @@ def test_a_registration_is_removed_with_204_and_then_it_is_404(app: App) -> None
 
     assert [(answer.status_code, answer.content == b"") for answer in answers] == [(204, True), (404, False)]
     assert app.call("GET", f"{app.runners}/{runner.id}").status_code == 404
+
+
+def test_the_message_of_a_job_carries_what_its_expressions_may_name(github: StandInGitHub, app: App, tmp_path: Path) -> None:
+    text = """
+on: {workflow_dispatch: {inputs: {level: {default: low}}}}
+jobs:
+  a: {runs-on: "carries-${{ matrix.n }}", strategy: {matrix: {n: [1]}, max-parallel: 1}, steps: [{run: echo}]}
+"""
+    (tmp_path / "w.yml").write_text(text, "utf-8")
+    github.state.dispatch(read_workflow(tmp_path / "w.yml", {"COLOUR": "red"}))
+
+    _, message = app.register("carries-1").take()
+
+    job = message["job"]
+    assert (job["vars"], job["inputs"], job["matrix"]) == ({"COLOUR": "red"}, {"level": "low"}, {"n": 1})
+    assert job["strategy"] == {"fail-fast": True, "job-index": 0, "job-total": 1, "max-parallel": 1}
 
 
 def test_a_runner_at_work_cannot_be_removed(app: App, github: StandInGitHub, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ jobs:
 def test_runs_of_one_group_run_one_after_another(group: str, tmp_path: Path) -> None:
     text = IN_A_GROUP.replace("@", group)
     up = Dispatched(tmp_path, text)
-    second = up.begin(text)
+    second = up.begin(text.replace("ci", "CI"))
     up.end("a")
     assert (up.named("queued"), up.named("queued", second), second.status) == (["b"], [], "queued")
 
@@ -103,6 +103,18 @@ def test_a_run_that_waits_goes_on_when_the_one_before_it_is_cancelled(tmp_path: 
     up.state.cancel(up.run.id)
 
     assert up.named("queued", second) == ["a"]
+
+
+def test_a_run_that_was_cancelled_while_it_waited_is_in_nobodys_way(tmp_path: Path) -> None:
+    text = IN_A_GROUP.replace("@", "ci")
+    up = Dispatched(tmp_path, text)
+    second = up.begin(text)
+
+    up.state.cancel(second.id)
+    up.end("a", "b")
+
+    assert (up.run.status, second.conclusion) == ("completed", "cancelled")
+    assert up.named("queued", up.begin(text)) == ["a"]
 
 
 def test_a_job_in_the_group_of_its_own_run_is_cancelled_for_neither_could_end(tmp_path: Path) -> None:

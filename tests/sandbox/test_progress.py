@@ -105,6 +105,14 @@ def test_a_matrix_by_variables_is_known_at_once(tmp_path: Path) -> None:
 # Names and labels that are known when the job is due
 
 
+def test_a_name_may_tell_the_place_in_the_matrix(tmp_path: Path) -> None:
+    text = matrix_of_four("      max-parallel: 3\n").replace(
+        "runs-on", "name: '${{ strategy.job-index }} of ${{ strategy.max-parallel }}'\n    runs-on"
+    )
+
+    assert Dispatched(tmp_path, text).named("queued") == ["0 of 3", "1 of 3", "2 of 3"]
+
+
 def test_labels_may_be_written_out_beside_those_that_another_job_decides(tmp_path: Path) -> None:
     text = """
 jobs:

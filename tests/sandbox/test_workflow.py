@@ -435,6 +435,7 @@ def test_what_is_malformed_is_refused_at_its_line(text: str, line: int, told: st
         f"{JOB_LINES}    strategy: {{matrix: {{include: x}}}}\n    steps: []\n",
         f"{JOB_LINES}    strategy: {{matrix: {{include: [x]}}}}\n    steps: []\n",
         f"{JOB_LINES}    strategy: {{matrix: {{n: [1], exclude: 3}}}}\n    steps: []\n",
+        f"{JOB_LINES}    strategy: {{matrix: {{n: [1], exclude: [x]}}}}\n    steps: []\n",
         f"{JOB_LINES}    needs: {{b: c}}\n    steps: []\n",
         f"{JOB_LINES}    needs: 3\n    steps: []\n",
         f"{JOB_LINES}    if: [a]\n    steps: []\n",
@@ -443,7 +444,8 @@ def test_what_is_malformed_is_refused_at_its_line(text: str, line: int, told: st
         f"{JOB_LINES}    env: !!python/name:os.system\n    steps: []\n",
         f"{JOB_LINES}    env: {{X: !secret y}}\n    steps: []\n",
     ],
-    ids=["include text", "include of texts", "exclude number", "needs map", "needs number", "if list", "label number",
+    ids=["include text", "include of texts", "exclude number", "exclude of texts", "needs map", "needs number", "if list",
+         "label number",
          "key list", "python tag", "unknown tag"],
 )  # fmt: skip
 def test_whatever_is_wrong_is_a_refusal_and_never_a_traceback(text: str, tmp_path: Path) -> None:
