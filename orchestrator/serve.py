@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from orchestrator.adapters.clock import THE_MACHINES
+from orchestrator.adapters.log_group import LogGroup, log_group
 from orchestrator.adapters.loops import Loops
 from orchestrator.endpoints import Answer, Endpoints, read_job_message
 from orchestrator.environment import PREFIX
@@ -69,9 +70,10 @@ def serve(orchestrator: Orchestrator) -> None:
     queues are what they must be; whatever else is missing, what runs already is looked after.
     """
     settings, journal = orchestrator.settings, orchestrator.journal
+    shipped = _shipped(orchestrator)
     loops = Loops(journal, settings.poll_s)
     for warning in settings.warnings:
-        journal.event("settings.deprecated", warning=warning)
+        journal.event("settings.warning", warning=warning)
     endpoints = endpoints_of(settings, orchestrator.turns.acceptance, journal)
     app = application(endpoints, orchestrator.readiness)
     config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
@@ -81,6 +83,18 @@ def serve(orchestrator: Orchestrator) -> None:
     for pool in orchestrator.pools:
         pool.stop()
     journal.event("serve.stopped")
+    if shipped is not None:
+        shipped.stop()
+
+
+def _shipped(orchestrator: Orchestrator) -> LogGroup | None:
+    """The log group that the log goes to besides; None: to none."""
+    group, journal = orchestrator.settings.own_log_group, orchestrator.journal
+    if not group:
+        return None
+    shipped = log_group(group, orchestrator.clients, lambda why: journal.say_here("log_group.failed", why=why))
+    journal.ship(shipped.put)
+    return shipped
 
 
 def _begin(orchestrator: Orchestrator, loops: Loops) -> None:

@@ -5,8 +5,9 @@ docs/configuration.md is generated from these descriptions (`python docs/generat
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -120,6 +121,14 @@ class ServerSettings:
         "MAX_RUNTIME_MINUTES", read.number(most=14_400.0), "Minutes after which an agent stops its job.", default=360.0
     )
     log_group: str = setting("LOG_GROUP", read.text, "The agents' log group, for `runs-fleet logs`.", default="")
+    log_format: str = setting(
+        "LOG_FORMAT", read.one_of("text", "json"), "`text` or `json`: how `serve` writes its log, a line for each event.",
+        default="text",
+    )  # fmt: skip
+    own_log_group: str = setting(
+        "ORCHESTRATOR_LOG_GROUP", read.text, "The log group that `serve` writes its log to, beside standard error.",
+        default="",
+    )  # fmt: skip
     aliases: tuple[Alias, ...] = setting(
         "LABEL_ALIASES", read.aliases, "JSON of labels that count as ours (see [labels](#labels)).", default=()
     )
@@ -191,9 +200,26 @@ def read_settings(environment: Mapping[str, str], *, records_only: bool = False)
         told: Setting | None = field.metadata.get("setting")
         if told is not None:
             known[field.name] = told.read(reader, told.name, field.default, known)
+    reader.warnings += unknown_names(environment, [told.name for told in described()])
     if reader.problems:
         raise SettingsInvalid(tuple(reader.problems))
     return ServerSettings(**known, warnings=tuple(reader.warnings))
+
+
+OLD_NAMES = ("STRATEGY",)
+"""Accepted, and warned of by whoever reads them."""
+
+
+def unknown_names(environment: Mapping[str, str], known: Sequence[str]) -> list[str]:
+    """A warning for each variable with our prefix that nothing reads, with the name that it may have been meant for."""
+    names = [PREFIX + name for name in (*known, *OLD_NAMES)]
+    found = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]}?" if near else "docs/configuration.md lists those there are"
+            found.append(f"{name} is not a setting of the orchestrator, and does nothing: {hint}")
+    return found
 
 
 def described() -> Iterator[Described]:

@@ -19,8 +19,9 @@ from orchestrator.components import Ports, assemble
 from orchestrator.compute.ec2.events import read_event
 from orchestrator.environment import PREFIX
 from orchestrator.errors import SettingsInvalid
+from orchestrator.jobs.github import GitHub
 from orchestrator.jobs.records import JobRecords
-from orchestrator.ports import Configurations, Journal, Queue, Timepiece
+from orchestrator.ports import Configurations, Queue, Timepiece
 from orchestrator.readiness import Readiness
 from orchestrator.setting_values import App
 from orchestrator.settings import ServerSettings
@@ -41,7 +42,9 @@ class Orchestrator:
     job_queue: Queue
     termination_queue: Queue
     records: JobRecords
-    journal: Journal
+    journal: TextJournal
+    clients: Clients
+    github: GitHub
     wake_queue: WakeQueue
     pools: tuple[ThreadWorkerPool, ...]
     readiness: Readiness
@@ -50,7 +53,8 @@ class Orchestrator:
 
 def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Orchestrator:
     """The orchestrator on AWS and GitHub, as the settings say. Raises: SettingsInvalid."""
-    clients, journal, clock = clients or Clients(), TextJournal(), SystemClock()
+    clients, clock = clients or Clients(), SystemClock()
+    journal = TextJournal(as_json=settings.log_format == "json")
     workers, sweepers, configurers = (ThreadWorkerPool(settings.workers) for _ in range(3))
     wake_queue = WakeQueue()
     records = JobRecords(known := tables(settings, clients), settings.index_shards)
@@ -89,6 +93,8 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         termination_queue=ports.termination_queue,
         records=records,
         journal=journal,
+        clients=clients,
+        github=ports.github,
         wake_queue=wake_queue,
         pools=(configurers, sweepers, workers, lookers),
         readiness=Readiness(checks_of(checked), journal, lookers),

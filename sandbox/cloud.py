@@ -112,6 +112,8 @@ class Cloud:
         self.faults = Faults()
         self.permissions: set[tuple[str, str]] = set()
         """Who has needed which: the machines' role by its id, everybody else by his access key, and IAM's word for the call."""
+        self.messages: list[str] = []
+        """The body of every message that was ever sent to a queue."""
         self.events_queue_url = ""
         """Where EventBridge would put what happens to instances; empty: nobody listens."""
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import parse_qs
 
 from sandbox.faults import DENIED, DENIED_EC2, Faults
 from sandbox.identity import Senders, caller_identity, key_of, permission, user_id
@@ -25,6 +26,7 @@ class Fleets(Protocol):
     calls: Counter[str]
     permissions: set[tuple[str, str]]
     owners: dict[str, str]
+    messages: list[str]
 
     def create_fleet(self, body: bytes, call: Callable[[bytes], tuple[str, list[tuple[str, str]], bytes]]) -> Any:
         """The answer to CreateFleet; `call` asks moto."""
@@ -80,10 +82,12 @@ class Front:
         if action == b"GetCallerIdentity":
             return _sent(start_response, ("200 OK", [("Content-Type", "text/xml")], caller_identity(who)))
         if name == "SendMessage":
+            message = _message(environ, body if action else b"")
             with self._senders.sending():
                 answer = self._called(environ)
                 if answer[0].startswith("200"):
                     self._senders.sent(answer[2], who)
+                    self._cloud.messages.append(message)
             return _sent(start_response, answer)
         if name == "ReceiveMessage":
             status, headers, content = self._called(environ)
@@ -142,6 +146,11 @@ def _read_json(environ: dict[str, Any]) -> dict[str, Any]:
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     return dict(json.loads(body or b"{}"))
+
+
+def _message(environ: dict[str, Any], form: bytes) -> str:
+    """The body of a SendMessage, by either protocol."""
+    return parse_qs(form.decode()).get("MessageBody", [""])[0] if form else str(_read_json(environ).get("MessageBody", ""))
 
 
 def _without_length(answer: Answer, changed: Callable[[bytes], bytes]) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,11 @@ def local(
     faults: Annotated[
         str,
         typer.Option(
-            "--faults", help="Faults to switch on, comma-separated; `storm`: all but `rates`; `list`: print their names."
+            "--faults",
+            help="Faults to switch on, comma-separated; `storm` and `hostile`: most at once; `list`: print their names.",
         ),
     ] = "",
+    seed: Annotated[int, typer.Option(help="With faults: what decides which machine is hit, and when.")] = 0,
     var: Annotated[
         list[str] | None,
         typer.Option("--var", metavar="NAME=VALUE", help="A variable of the workflow's context `vars`; may be repeated."),
@@ -45,4 +48,13 @@ def local(
             raise SystemExit(f"--var: expected NAME=VALUE, found {given!r}")
     variables = {name: value for name, _, value in (given.partition("=") for given in var or [])}
     path = workflow or (WORKFLOW if wrong else EXAMPLE)
-    raise SystemExit(show(path, variables=variables, keep=keep, faults=wrong, config_source=config_source))
+    raise SystemExit(
+        show(
+            path,
+            variables=variables,
+            keep=keep,
+            faults=wrong,
+            seed=seed or (time.time_ns() % 100_000 if "random-kills" in wrong else 5),
+            config_source=config_source,
+        )
+    )

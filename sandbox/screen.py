@@ -16,16 +16,18 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.commands.terminal import counted
 from orchestrator.store.model import Session
 from sandbox.chaos import Chaos
-from sandbox.github.records import RunRecord
+from sandbox.github.records import JobRecord, RunRecord
 from sandbox.plan import Workflow
+from sandbox.proof import cost_of, drained, faults_of
 from sandbox.workflow import Unsupported, read_workflow
 from sandbox.workflow.labels import of_other_runners
 from sandbox.world import World, play, world
 
 EXPLAINED = (
-    "times after the first job was queued; to exec, running: the agent's own; log lines: the runner's and the agent's in CloudWatch"
+    "times after the first job was queued; to exec, running: the agent's own; lines: the runner's and the agent's in CloudWatch"
     " (what steps print goes to GitHub)"
 )
 GREEN, RED, DIM = "green", "red", "dim"
@@ -33,8 +35,8 @@ KEPT = "what was written is kept: {}"
 
 
 def show(
-    path: Path, *, variables: Mapping[str, str] | None = None, keep: bool = False, faults: frozenset[str] = frozenset(), config_source: str = "ssm",
-    before_proof: Callable[[World], None] = lambda up: None,
+    path: Path, *, variables: Mapping[str, str] | None = None, keep: bool = False, faults: frozenset[str] = frozenset(), seed: int = 5,
+    config_source: str = "ssm", before_proof: Callable[[World], None] = lambda up: None,
 ) -> int:  # fmt: skip
     """What `local` does; returns the exit code: 0 only if every job came to an end and nothing is left."""
     console = Console()
@@ -48,15 +50,17 @@ def show(
     root = Path(tempfile.mkdtemp(prefix="runs-fleet-"))
     begun_s = time.monotonic()
     show_plan(console, workflow)
+    console.print(f"[{DIM}]starting an AWS, a GitHub and the orchestrator on this machine[/]", highlight=False)
     with world(root, config_source=config_source) as up:
         up.serve()
         console.print(f"[{DIM}]cloud {up.cloud.url} · github {up.github.url} · orchestrator {up.stack.url if up.stack else ''} · {time.monotonic() - begun_s:.1f} s[/]", highlight=False)  # fmt: skip
-        raging = Chaos(up.cloud, up.github, up.kill, faults)
+        raging = Chaos(up, faults, seed)
         if faults:
+            console.print(f"[{DIM}]faults: {', '.join(sorted(faults))} · seed {seed}[/]", highlight=False)
             raging.begin()
         try:
             with Live(console=console, refresh_per_second=8, transient=True) as live:
-                run = play(up, workflow, lambda run: live.update(_progress(up, run)))
+                run = play(up, workflow, lambda run: live.update(_progress(up, run)), raging.is_over)
         except TimeoutError as error:
             console.print(Text(str(error), style=RED))
             console.print(KEPT.format(root), highlight=False, soft_wrap=True)
@@ -64,20 +68,24 @@ def show(
         sessions = up.sessions()
         if keep:
             _wait_for_the_user(console, up)
+        drained(up)
         up.stop_serving()
         before_proof(up)
         raging.end()
-        left = up.leftovers()
-        console.print(_summary(run, sessions))
+        left, wrong = up.leftovers(), faults_of(up, [run, *(one.run for one in raging.asides)])
+        console.print(_summary(run, sessions, console.width))
         if faults:
             _show_storm(console, raging, run, sessions, up.cloud.fleet_calls)
         show_what_was_left_out(console, run)
         show_red_jobs(console, run)
-    ends = left.none and all(session.status for session in sessions)
+    ends = left.none and not wrong and all(session.status for session in sessions)
     ends = ends and (not faults or all(job.conclusion == "success" for job in run.jobs))
+    for fault in wrong:
+        console.print(f"[{RED}]wrong:[/] {escape(fault)}", highlight=False, soft_wrap=True)
     word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
     console.print(
-        f"{word}: {left.instances} instances, {left.registrations} registrations, {left.configurations} configurations"
+        f"{word}: {counted(left.instances, 'instance')}, {counted(left.registrations, 'registration')},"
+        f" {counted(left.configurations, 'configuration')}"
         f" · {time.monotonic() - begun_s:.1f} s",
         highlight=False,
     )
@@ -117,36 +125,48 @@ def _progress(up: World, run: RunRecord) -> Table:
     return table
 
 
-def _summary(run: RunRecord, sessions: list[Session]) -> Table:
-    """One row a job. The machine shown is the one that ran it; times are seconds since the job was queued."""
-    table = Table(caption=EXPLAINED, caption_justify="left")
-    for column in (
-        "job",
-        "result",
-        "queued",
-        "launched",
-        "started",
-        "ended",
-        "gone",
-        "to exec",
-        "running",
-        "log lines",
-        "machine",
-    ):
-        table.add_column(column, justify="left" if column in ("job", "result", "machine") else "right", no_wrap=True)
-    by_runner = {session.registration_name: session for session in sessions}
-    first_s = min((job.queued_at or job.completed_at or 0.0 for job in run.jobs), default=0.0)
-    for job in run.jobs:
-        session = by_runner.get(job.runner_name)
-        colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", DIM)
-        cells = [escape(job.plan.name), f"[{colour}]{job.conclusion}[/]", _after(job.queued_at or None, first_s)]
-        cells += [_after(at, first_s) for at in (session.launched_at if session else None, job.started_at, job.completed_at)]
-        cells.append(_after(session.closed_at if session else None, first_s))
-        phases = session.phases_ms if session else {}
-        cells += [f"{phases[name]} ms" if name in phases else "-" for name in ("to_exec", "running")]
-        cells += [str(session.log_lines) if session else "-", session.instance_id if session else "-"]
-        table.add_row(*cells)
+WIDE = 126
+"""Columns of a terminal that shows all of the table; a narrower one gets what matters most."""
+SHORT = ("job", "try", "result", "ended", "gone", "machine")
+
+
+def _summary(run: RunRecord, sessions: list[Session], width: int) -> Table:
+    """One row an attempt. The machine shown is the one that ran it; times are seconds since the first job was queued."""
+    rows = _rows(run, sessions)
+    names = [name for name in rows[0] if (width >= WIDE or name in SHORT) and (name != "try" or run.past)] if rows else []
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=EXPLAINED, caption_justify="left", header_style="bold")
+    for name in names:
+        table.add_column(name, justify="left" if name in ("job", "result", "machine") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in names))
     return table
+
+
+def _rows(run: RunRecord, sessions: list[Session]) -> list[dict[str, str]]:
+    by_runner = {session.registration_name: session for session in sessions}
+    first_s = min((job.queued_at or job.completed_at or 0.0 for job in (*run.past, *run.jobs)), default=0.0)
+    rows = []
+    for job in _in_attempts(run):
+        session = by_runner.get(job.runner_name)
+        phases, colour = session.phases_ms if session else {}, {"success": GREEN, "failure": RED}.get(job.conclusion or "", DIM)
+        rows.append(
+            {
+                "job": escape(job.plan.name), "try": str(job.attempt), "result": f"[{colour}]{job.conclusion}[/]",
+                "queued": _after(job.queued_at or None, first_s), "launched": _after(session.launched_at if session else None, first_s),
+                "started": _after(job.started_at, first_s), "ended": _after(job.completed_at, first_s),
+                "gone": _after(session.closed_at if session else None, first_s),
+                "to exec": f"{phases['to_exec']} ms" if "to_exec" in phases else "-",
+                "running": f"{phases['running']} ms" if "running" in phases else "-",
+                "lines": str(session.log_lines) if session else "-", "machine": session.instance_id if session else "-",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _in_attempts(run: RunRecord) -> list[JobRecord]:
+    """Every attempt of every job, those of one job together."""
+    order = {job.plan.name: at for at, job in reversed(list(enumerate(run.jobs)))}
+    return sorted([*run.past, *run.jobs], key=lambda job: (order.get(job.plan.name, len(order)), job.attempt))
 
 
 def show_what_was_left_out(console: Console, run: RunRecord) -> None:
@@ -173,18 +193,21 @@ def _show_storm(console: Console, raging: Chaos, run: RunRecord, sessions: list[
     green = sum(job.conclusion == "success" for job in run.jobs)
     again = sum(job.attempt > 1 for job in run.jobs)
     idle = sum(not session.bound_job for session in sessions)
+    cost = cost_of([run, *(one.run for one in raging.asides)], sessions)
     console.print(f"[{DIM}]the storm: {raging.told()}[/]", highlight=False)
     console.print(
-        f"{green} of {len(run.jobs)} jobs green, {again} of them run again; {len(sessions)} machines in {fleet_calls} fleet calls,"
-        f" {idle} of them without a job",
+        f"{green} of {counted(len(run.jobs), 'job')} green, {again} of them run again; {counted(len(sessions), 'machine')} in"
+        f" {counted(fleet_calls, 'fleet call')},"
+        f" {idle} of them without a job; {cost.machine_s / 60:.1f} machine-minutes for {cost.jobs_s / 60:.1f} minutes of jobs"
+        f" (at most {cost.allowed_s / 60:.1f})",
         highlight=False,
     )
 
 
 def show_red_jobs(console: Console, run: RunRecord) -> None:
-    """The last lines of what failed, and the reason of what ended without a runner."""
+    """The last lines of what failed, and the reason of what was ended from outside."""
     for job in run.everything:
-        if job.reason:
+        if job.reason and job.conclusion != "success":
             console.print(f"[{RED}]{escape(job.plan.name)}[/] {job.conclusion}: {escape(job.reason)}", highlight=False)
         elif job.conclusion == "failure" and job.plan.calls is None:
             lines = [line for step in job.steps for line in step["lines"]][-6:]

@@ -77,7 +77,7 @@ def deploy(
         own = {**data, "ImageId": registered_image(ec2, kind)}
         ec2.create_launch_template(LaunchTemplateName=f"{name}-runner-{arch}", LaunchTemplateData=own)
     subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"][:2]]
-    port = _free_port()
+    port = free_port()
     environment = {
         "PATH": os.environ.get("PATH", os.defpath), "AWS_ENDPOINT_URL": cloud.url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": SERVER_KEY, "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
@@ -109,7 +109,7 @@ def _on_this_machine(directory: Path, settings: dict[str, str], path: str) -> di
     }  # fmt: skip
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port nobody listens on, below those the kernel hands out by itself: it must still be free after a restart."""
     while True:
         port = random.randrange(12_000, 32_000)

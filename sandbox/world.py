@@ -30,7 +30,7 @@ from sandbox.cloud import Bodies, Cloud
 from sandbox.github.records import RunRecord
 from sandbox.github.server import StandInGitHub
 from sandbox.plan import Workflow
-from sandbox.stack import STACK, Stack, deploy
+from sandbox.stack import STACK, Stack, deploy, free_port
 
 READY_S = 120.0
 CLOSE_S = 320.0
@@ -72,9 +72,12 @@ class World:
         self.bodies = root / "local" if without_ec2 else None
         self.cloud, self.github = Cloud(root, instances), StandInGitHub()
         self._agent, self._visibility_s = agent, visibility_s
+        self.replicas: list[subprocess.Popen[bytes]] = []
+        """Orchestrators beside the first."""
+        self._ports: list[int] = []
         self.stack: Stack | None = None
         self.server: subprocess.Popen[bytes] | None = None
-        self._restarting = False
+        self._restarting: set[int] = set()
 
     def start(self) -> World:
         """Everything but the orchestrator; the slow parts side by side."""
@@ -96,30 +99,50 @@ class World:
     def serve(self, **extra: str) -> None:
         """Start the orchestrator and wait until it answers. Raises: RuntimeError with its log if it does not."""
         assert self.stack is not None
-        with (self.root / "orchestrator.log").open("ab") as log:
-            self.server = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator", "serve"], env={**self.stack.environment, **extra}, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, cwd=self.root,
+        self.server = self._served(0, self.stack.port, extra)
+
+    def serve_also(self) -> None:
+        """Start one more beside it; deliveries go to any of them from now on."""
+        assert self.stack is not None
+        port = free_port()
+        self.replicas.append(self._served(len(self.replicas) + 1, port, {}))
+        self._ports.append(port)
+        self.github.deliveries.more_urls.append(f"http://127.0.0.1:{port}/webhook")
+
+    def _served(self, number: int, port: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
+        """The orchestrator of this number, once it answers."""
+        assert self.stack is not None
+        log_file = self._log(number)
+        environment = {**self.stack.environment, "RUNS_FLEET_PORT": str(port), **extra}
+        with log_file.open("ab") as log:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator", "serve"], env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, cwd=self.root,
             )  # fmt: skip
         until_s = time.monotonic() + READY_S
-        while time.monotonic() < until_s and self.server.poll() is None:
+        while time.monotonic() < until_s and server.poll() is None:
             with contextlib.suppress(OSError):
-                connection = http.client.HTTPConnection("127.0.0.1", self.stack.port, timeout=2)
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
                 connection.request("GET", "/health")
                 if connection.getresponse().status == 200:
-                    return
+                    return server
             time.sleep(0.02)
-        raise RuntimeError(f"the orchestrator did not come up:\n{(self.root / 'orchestrator.log').read_text(encoding='utf-8')}")
+        raise RuntimeError(f"the orchestrator did not come up:\n{log_file.read_text(encoding='utf-8')}")
+
+    def _log(self, number: int) -> Path:
+        return self.root / (f"orchestrator-{number}.log" if number else "orchestrator.log")
 
     def stop_serving(self) -> None:
         """SIGTERM, as an operator would."""
-        if self.server is not None and self.server.poll() is None:
-            self.server.send_signal(signal.SIGTERM)
+        running = [one for one in (self.server, *self.replicas) if one is not None and one.poll() is None]
+        for server in running:
+            server.send_signal(signal.SIGTERM)
+        for server in running:
             try:
-                self.server.wait(20)
+                server.wait(20)
             except subprocess.TimeoutExpired:
-                self.server.kill()
-                self.server.wait()
+                server.kill()
+                server.wait()
 
     def stop(self) -> None:
         """Everything, machines first."""
@@ -127,21 +150,30 @@ class World:
         self.cloud.stop()
         self.github.stop()
 
-    def kill(self) -> None:
-        """The orchestrator dies as under kill -9, and is started again."""
-        self._restarting = True
+    def kill(self, number: int = 0, down_s: float = 0.0) -> None:
+        """An orchestrator dies as under kill -9, and is started again, after a while."""
+        assert self.stack is not None
+        self._restarting.add(number)
         try:
-            if self.server is not None:
-                self.server.kill()
-                self.server.wait()
-            self.serve()
+            server = self.replicas[number - 1] if number else self.server
+            if server is not None:
+                server.kill()
+                server.wait()
+            time.sleep(down_s)
+            if number:
+                self.replicas[number - 1] = self._served(number, self._ports[number - 1], {})
+            else:
+                self.serve()
         finally:
-            self._restarting = False
+            self._restarting.discard(number)
 
     def ended_by_itself(self) -> str:
-        """How the orchestrator ended that nobody has stopped; empty: it has not."""
-        status = None if self._restarting or self.server is None else self.server.poll()
-        return "" if status is None else f"the orchestrator has ended by itself, with status {status}"
+        """How an orchestrator ended that nobody has stopped; empty: none has."""
+        for number, server in enumerate((self.server, *self.replicas)):
+            status = None if number in self._restarting or server is None else server.poll()
+            if status is not None:
+                return f"the orchestrator{f' {number}' if number else ''} has ended by itself, with status {status}"
+        return ""
 
     def rescuing(self) -> bool:
         """Whether a reclaimed job is still to be run again."""
@@ -152,6 +184,10 @@ class World:
         known = records(self.cloud, STACK)
         ours = [job for job in run.jobs if job.runner_name.startswith(f"{STACK}-")]
         return all((told := known.job(str(job.id))) is not None and told.conclusion == job.conclusion for job in ours)
+
+    def open_jobs(self) -> int:
+        """Jobs that the orchestrator does not know to be over."""
+        return sum(1 for _ in records(self.cloud, STACK).open_jobs())
 
     def sessions(self) -> list[Session]:
         """The orchestrator's own records, read from outside."""
@@ -204,7 +240,9 @@ def world(root: Path | None = None, **options: Any) -> Iterator[World]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lambda run: None) -> RunRecord:
+def play(
+    up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lambda run: None, others_over: Callable[[], bool] = lambda: True
+) -> RunRecord:  # fmt: skip
     """Run the workflow to its end: every job completed, every session closed.
 
     Raises: TimeoutError with what is stuck, or as soon as the orchestrator has ended by itself.
@@ -225,7 +263,14 @@ def play(up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lamb
             closing_s = closing_s or now_s + CLOSE_S
             sessions = up.sessions()
             closed = bool(sessions) and all(s.state is SessionState.CLOSED for s in sessions)
-            settled = closed and not up.cloud.instances.machines and up.has_heard(run) and not up.rescuing()
+            settled = (
+                closed
+                and not up.cloud.instances.machines
+                and up.has_heard(run)
+                and not up.rescuing()
+                and others_over()
+                and not up.open_jobs()
+            )
             if settled and run.status == "completed":
                 return run  # asked last: a re-run may have begun while we looked
             if not sessions and all(job.conclusion in ("skipped", "cancelled") or job.reason for job in run.jobs):

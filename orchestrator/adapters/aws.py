@@ -50,6 +50,11 @@ class Clients:
                 self._made[service] = self._session.client(service, region_name=region, config=config)
             return self._made[service]
 
+    def fresh(self, service: str, config: Config) -> Any:
+        """A client of its own, that waits and repeats as its user says."""
+        with self._making:
+            return self._session.client(service, config=config)
+
     @property
     def region(self) -> str:
         """The region that clients are made for."""

@@ -6,26 +6,30 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
-from orchestrator.commands.terminal import Json, argument, moment, option, show
+from orchestrator.commands.listing import job_row, session_of, session_row, web_url
+from orchestrator.commands.terminal import Json, argument, counted, moment, option, show
 from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
+from orchestrator.readiness import CREDENTIALS_HINT, NOT_LET_IN
 
 if TYPE_CHECKING:
     import typer
 
-    from orchestrator.jobs.model import Job
-    from orchestrator.store.model import Session
     from orchestrator.wiring import Orchestrator
 
 Made = TypeVar("Made")
+ABSENT = frozenset({"ResourceNotFoundException", "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+"""What AWS says of a table, a log group or a queue that is not there."""
 
 
 NONE_OPEN = "none that is open: --all lists those that are over"
+WORDS = "runs-fleet: runners on EC2 that live for one job. Settings are RUNS_FLEET_… variables: docs/configuration.md."
+MISSING = {"dynamodb": "the table", "logs": "the log group", "sqs": "the queue"}
+"""Of what a service answers that it is not there."""
 
 
 def main() -> None:
@@ -37,28 +41,63 @@ def main() -> None:
     try:
         command()()
     except OrchestratorError as error:
-        sys.exit(f"runs-fleet: {error}")
+        sys.exit(f"runs-fleet: {_hinted(error)}")
     except Exception as error:
         if not type(error).__module__.startswith("botocore."):
             raise
-        sys.exit(f"runs-fleet: {error} (AWS_REGION and credentials, as every AWS tool finds them)")
+        sys.exit(f"runs-fleet: {error} ({CREDENTIALS_HINT})")
+
+
+def _hinted(error: OrchestratorError) -> str:
+    """The error, and what to do about those that a new user meets first."""
+    code, action = getattr(error, "code", ""), getattr(error, "action", "")
+    if code in NOT_LET_IN:
+        return f"{error} ({CREDENTIALS_HINT})"
+    if code in ABSENT:
+        thing = MISSING.get(action.partition(":")[0], "it")
+        return f"{error} ({thing} is not there: `runs-fleet doctor` says what is missing, and how it is made)"
+    return str(error)
 
 
 def command() -> typer.Typer:
     """The command with every word that is installed."""
     import typer
 
-    app = typer.Typer(
-        add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Runners on EC2 that live for one job."
-    )
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=WORDS)
+    app.callback()(_options)
     for word in (serve, doctor, jobs, sessions, explain, logs, launch, terminate, pause, resume, drain, audit):
         app.command()(word)
     for point in entry_points(group="runs_fleet.commands"):
         try:
             app.command(point.name)(point.load())
         except ImportError as error:
-            sys.stderr.write(f"runs-fleet {point.name} is not available: {error}; pip install 'runs-fleet[sandbox]'\n")
+            app.command(point.name, context_settings=ANY_WORDS)(_missing(point.name, str(error)))
     return app
+
+
+ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _missing(name: str, why: str) -> Callable[[], None]:
+    """A word whose packages are not installed: it says so when it is called, and not before."""
+
+    def absent() -> None:
+        sys.exit(f"runs-fleet {name} is not installed ({why}): pip install 'runs-fleet[sandbox]'")
+
+    absent.__doc__ = "Not installed: pip install 'runs-fleet[sandbox]'."
+    return absent
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"runs-fleet {version('runs-fleet')}\n")
+        raise SystemExit(0)
+
+
+def _options(
+    version: Annotated[bool, option("--version", "Print the version, and end.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Options that every word has before it."""
 
 
 def serve() -> None:
@@ -66,7 +105,7 @@ def serve() -> None:
     from orchestrator import serve as server
     from orchestrator.wiring import insist_on_keys
 
-    made = _orchestrator()
+    made = _orchestrator(serving=True)
     _settled(lambda: insist_on_keys(made.settings))
     _settled(lambda: server.serve(made))
 
@@ -90,39 +129,23 @@ def doctor(json: Json = False) -> None:
 def jobs(
     everything: Annotated[bool, option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
 ) -> None:
-    """List the jobs that wait or run, and the sessions that run them or were launched for them."""
+    """List the jobs that wait or run: how long they have waited, why, and their machines."""
     made = _orchestrator(records_only=True)
-    records = made.records
-    found = records.jobs() if everything else records.open_jobs()
-    rows = []
-    for job in sorted(found, key=lambda job: job.queued_at):
-        session = _session_of(records.sessions_of(job, made.settings.stack_id), job)
-        rows.append(
-            {
-                "job": job.job_id, "name": job.name, "repository": f"{job.owner}/{job.repo}", "state": job.state.value,
-                "conclusion": job.conclusion, "runner": job.runner_name, "session": session.state.value if session else "",
-                "instance": session.instance_id if session else "",
-                "status": f"{session.status} {session.reason}".strip() if session else "",
-            }
-        )  # fmt: skip
+    records, now = made.records, made.turns.clock.now()
+    found = sorted(records.jobs() if everything else records.open_jobs(), key=lambda job: job.queued_at)
+    pages = web_url(made.settings.github_api_url)
+    rows = [job_row(job, session_of(records.sessions_of(job, made.settings.stack_id), job), pages, now) for job in found]
     show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
 def sessions(
     everything: Annotated[bool, option("--all", "Also those that are over; reads the whole table.")] = False, json: Json = False
 ) -> None:
-    """List sessions: one runner on one machine each."""
-    records = _orchestrator(records_only=True).records
+    """List sessions: one runner on one machine each, with its age and the end of its machine."""
+    made = _orchestrator(records_only=True)
+    records, now = made.records, made.turns.clock.now()
     found = sorted(records.sessions() if everything else records.open_sessions(), key=lambda session: session.launched_at or 0.0)
-    rows = [
-        {
-            "session": one.session_id, "state": one.state.value, "instance": one.instance_id, "market": one.market,
-            "spec": one.spec,
-            "repository": one.repository, "job": one.bound_job, "launched": moment(one.launched_at),
-            "status": f"{one.status} {one.reason}".strip(), **({"console": one.console} if json else {}),
-        }
-        for one in found
-    ]  # fmt: skip
+    rows = [{**session_row(one, now), **({"console": one.console} if json else {})} for one in found]
     show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
@@ -159,24 +182,34 @@ def launch(
     json: Json = False,
 ) -> None:
     """Launch machines for LABEL before jobs ask for them; those still idle after MINUTES are terminated."""
+    from orchestrator.commands.preflight import Asked, why_not
+    from orchestrator.wiring import insist_on_keys
+
     found = re.fullmatch(r"([\w.-]+)/([\w.-]+)", repository)
     if found is None or not 0 < count <= 100 or not 0 < minutes <= 1440:
         wanted = "owner/repo, a count from 1 to 100 and minutes up to 1440"
         sys.exit(f"expected {wanted}, found {repository!r}, {count} and {minutes:g}")
-    made = _orchestrator()
+    made = _orchestrator(records_only=True)
     try:
+        asked = Asked(settings=made.settings, requests=made.turns.requests, strategies=made.turns.strategies, github=made.github)
+        if made.settings.app_private_key.reveal():
+            _settled(lambda: insist_on_keys(made.settings))
+        if why := why_not(asked, found[1], found[2], label):
+            raise NotServed(f"{label} for {found[1]}/{found[2]}: {why}")
         key = made.turns.prepare(found[1], found[2], (label,), count, minutes * 60.0)
     except NotServed as error:
         sys.exit(f"nothing is launched for {error}")
     paused = made.records.stack().paused
-    show([{"label_set": key, "wanted": count, "paused": paused}], json=json)
+    until = moment(made.turns.clock.now() + minutes * 60.0)
+    row = {"repository": repository, "label": label, "wanted": count, "until": until, "paused": paused}
+    show([row | ({"label_set": key} if json else {})], json=json)
     if paused and not json:
         sys.stderr.write("the stack is paused: nothing is launched before `runs-fleet resume`\n")
 
 
 def terminate(session: Annotated[str, argument("A session's id.")], json: Json = False) -> None:
     """End SESSION and its machine now, whatever it does."""
-    made = _orchestrator()
+    made = _orchestrator(records_only=True)
     ended = made.turns.dismiss(session) or sys.exit(f"no session {session} is open: `runs-fleet sessions` lists them")
     show([{"session": ended.session_id, "instance": ended.instance_id, "status": f"{ended.status} {ended.reason}"}], json=json)
 
@@ -204,7 +237,7 @@ def drain(json: Json = False) -> None:
     failed = {row["session"]: row["error"] for row in rows if row["error"]}
     show(rows, json=json)
     if failed:
-        sys.exit(f"{len(failed)} sessions could not be taken back: call it again")
+        sys.exit(f"{counted(len(failed), 'session')} could not be taken back: call it again")
 
 
 def audit() -> None:
@@ -219,44 +252,29 @@ def audit() -> None:
 
 def logs(job: Annotated[str, argument("A job's id, or its URL on GitHub.")]) -> None:
     """Print the log stream of the machine that ran (or was launched for) JOB."""
-    import boto3
-
     from agent.contract.names import log_stream_name
     from orchestrator.commands.explain import job_id_of
+    from orchestrator.commands.log_lines import lines_of
 
     made = _orchestrator(records_only=True)
     group = made.settings.log_group or sys.exit("RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group")
     identity = job_id_of(job) or sys.exit(f"{job!r} is no job: expected its id, or a URL like …/runs/1/job/2")
     known = made.records.job(identity) or sys.exit(f"no job {identity} is known: `runs-fleet jobs --all` lists them")
-    ran = _session_of(made.records.sessions_of(known, made.settings.stack_id), known)
+    ran = session_of(made.records.sessions_of(known, made.settings.stack_id), known)
     if ran is None or not ran.instance_id:
         sys.exit(f"no machine has run job {job} yet")
     stream = log_stream_name(ran.instance_id, ran.launched_for)
-    client = boto3.client("logs")
-    token: dict[str, str] = {}
-    while True:
-        page = client.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **token)
-        for event in page["events"]:
-            stamp = datetime.fromtimestamp(event["timestamp"] / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-            sys.stdout.write(f"{stamp} {event['message']}\n")
-        if token.get("nextToken") == page["nextForwardToken"]:
-            return
-        token = {"nextToken": page["nextForwardToken"]}
+    sys.stdout.writelines(f"{line}\n" for line in lines_of(made.clients.get("logs"), group, stream))
 
 
-def _session_of(sessions: list[Session], job: Job) -> Session | None:
-    """The one that ran it, else the youngest that was launched for it."""
-    ran = [
-        one for one in sessions if one.bound_job == job.job_id or (job.runner_name and one.registration_name == job.runner_name)
-    ]
-    return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
-
-
-def _orchestrator(*, records_only: bool = False) -> Orchestrator:
+def _orchestrator(*, records_only: bool = False, serving: bool = False) -> Orchestrator:
     from orchestrator.settings import read_settings
     from orchestrator.wiring import orchestrator
 
-    return _settled(lambda: orchestrator(read_settings(os.environ, records_only=records_only)))
+    made = _settled(lambda: orchestrator(read_settings(os.environ, records_only=records_only)))
+    for warning in made.settings.warnings if not serving else ():
+        sys.stderr.write(f"runs-fleet: {warning}\n")
+    return made
 
 
 def _settled(made: Callable[[], Made]) -> Made:

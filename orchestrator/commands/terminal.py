@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
 
+GAP = 2
+"""Blanks between two columns."""
 
-def option(name: str, told: str) -> Any:
+
+def option(name: str, told: str, **more: Any) -> Any:
     """An option's place in a word; nothing where typer is not installed."""
     try:
         import typer
     except ImportError:
         return None
-    return typer.Option(name, help=told)
+    return typer.Option(name, help=told, **more)
 
 
 def argument(told: str) -> Any:
@@ -30,21 +35,63 @@ def argument(told: str) -> Any:
 Json = Annotated[bool, option("--json", "Print JSON instead of a table.")]
 
 
-def show(rows: list[dict[str, Any]], *, json: bool, none: str = "nothing") -> None:
-    """As a table for people, or as JSON for programs. `none`: what people read where there is nothing."""
-    if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def show(rows: Sequence[Mapping[str, Any]], *, json: bool, none: str = "nothing", width: int | None = None) -> None:
+    """As a table for people, or as JSON for programs. `none`: what people read where there is nothing.
 
-    table = Table(*(rows[0] if rows else [none]))
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
-    console = Console()
-    (console if console.is_terminal else Console(width=max(console.width, 200))).print(table)
+    Nothing is ever cut: what is wider than the terminal (`width`: columns; None: as it is) is shown as a block for each row.
+    """
+    if json:
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(list(rows)), indent=1) + b"\n")
+        return
+    sys.stdout.writelines(f"{line}\n" for line in table(rows, _columns() if width is None else width))
+    if not rows:
+        sys.stdout.write(f"{none}\n")
+
+
+def table(rows: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
+    """Aligned columns under their names, without borders; blocks if they are wider than `width` (None: whatever they are)."""
+    names = list(rows[0]) if rows else []
+    cells = [[plain(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[at]) for line in cells)) for at, name in enumerate(names)]
+    if width is None or sum(widths) + GAP * (len(names) - 1) <= width:
+        return [_line([name.upper() for name in names], widths), *(_line(line, widths) for line in cells)] if names else []
+    first = max(map(len, names))
+    blocks = [[f"{name.upper():{first}}  {cell}" for name, cell in zip(names, line, strict=True) if cell] for line in cells]
+    return [line for block in blocks for line in (*block, "")][:-1]
+
+
+def plain(value: object) -> str:
+    """A cell: whatever others chose stays on one line, and cannot steer the terminal."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else repr(text)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return (" " * GAP).join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _columns() -> int | None:
+    """Of the terminal; None: it is none, and whoever reads it cuts for himself."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def moment(at: float | None) -> str:
-    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """ISO 8601, to the second, in UTC; empty: not yet."""
+    return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def lasting(seconds: float | None) -> str:
+    """A time in the two units that matter: `45s`, `3m 20s`, `2h 5m`, `4d 3h`; empty: none."""
+    if seconds is None:
+        return ""
+    left = max(0, int(seconds))
+    days, hours, minutes = left // 86_400, left // 3600 % 24, left // 60 % 60
+    for whole, parts in ((days, f"{days}d {hours}h"), (hours, f"{hours}h {minutes}m"), (minutes, f"{minutes}m {left % 60}s")):
+        if whole:
+            return parts.removesuffix(" 0h").removesuffix(" 0m").removesuffix(" 0s")
+    return f"{left}s"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 machine`, `2 machines`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

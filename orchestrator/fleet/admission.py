@@ -29,6 +29,9 @@ from orchestrator.store.request import MachineRequest
 
 HOLD_REASONS = 20
 """Reasons remembered of a label set."""
+UNSERVABLE_S = 120.0
+"""Seconds until what asks for something that is not there is looked at again; a new piece of work, or a correction that wakes it,
+is looked at at once."""
 PACED_S = 2.0
 """Seconds that what the limits do not allow now waits before it is asked again."""
 TOGETHER = 100
@@ -155,6 +158,7 @@ class Admission:
         self.journal.event("label_set.unservable", set_key=label_set.set_key, labels=label_set.labels, why=why)
         pending.label_set = self.hold(label_set, pending.found, why)
         self.sources.of(label_set).waits_for_nothing([item.identity for item in pending.found.waiting], why)
+        self.records.wake(label_set.set_key, self.clock.now() + UNSERVABLE_S)
 
     def _raced(self, pending: PendingLaunch) -> None:
         """Somebody wrote what it rests on meanwhile: it is read again at once, and nobody else is kept waiting for it."""

@@ -77,6 +77,8 @@ class GitHubContext:
         self.app_keys = {app: _key_of_app(app) for app in map(str, range(1, apps + 1))}
         self.uninstalled: set[str] = set()
         """Apps that somebody took away again."""
+        self.minted: list[str] = []
+        """Every JIT configuration that was ever handed out."""
         self.permissions, self.events = dict(views.PERMISSIONS), ["workflow_job"]
         self.is_suspended = False
         """Whether somebody suspended the installation."""

@@ -55,6 +55,8 @@ class Deliveries:
 
     def __init__(self, secret: str) -> None:
         self.url: str | None = None
+        self.more_urls: list[str] = []
+        """Other servers behind the same address: each try goes to any of them."""
         self.behaviour = Behaviour()
         self.log: list[Delivery] = []
         self.seen: Counter[str] = Counter()
@@ -100,7 +102,7 @@ class Deliveries:
     def send(self, guid: str, body: bytes) -> tuple[int, str]:
         """One try; the status and body it was answered with, 599 for no answer."""
         assert self.url is not None
-        parts, kind = urlsplit(self.url), "application/json"
+        parts, kind = urlsplit(self.behaviour.chance.choice([self.url, *self.more_urls])), "application/json"
         if self.behaviour.chance.random() < self.behaviour.form_encoded:
             self.seen["deliveries form-encoded"] += 1
             body, kind = b"payload=" + quote_plus(body).encode(), "application/x-www-form-urlencoded"

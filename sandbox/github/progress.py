@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sandbox.github.evaluation import concurrency_of, evaluate, input_value, is_true
 from sandbox.github.groups import Member, encloses, holders, waiting
 from sandbox.github.records import JobRecord, RunnerRecord, RunRecord
-from sandbox.plan import Concurrency, Workflow, WorkflowInput, labels_of
-from sandbox.runner.expressions import condition, evaluated, render
-from sandbox.runner.functions import ExpressionError, as_text, number
-from sandbox.workflow.calls import InputError, typed
-from sandbox.workflow.labels import other_system
+from sandbox.plan import Concurrency, Workflow
+from sandbox.runner.expressions import condition, render
+from sandbox.runner.functions import ExpressionError
+from sandbox.workflow.calls import InputError
 from sandbox.workflow.matrix import MatrixError, combinations, display_name
 
+FAILED_FAST = "`{}` of the same matrix failed, and fail-fast is on"
 REPLACED = "a newer one took its place in the concurrency group {}"
 DEADLOCK = "the concurrency group {} is held by the run that it belongs to, so neither could end"
 
@@ -34,14 +35,11 @@ class RunProgress:
     def begin(self, workflow: Workflow) -> RunRecord:
         """A new run; what needs nothing is queued at once, unless the run's group is taken."""
         run = RunRecord(id=self._next_id(), number=len(self._runs) + 1, workflow=workflow)
-        run.inputs = {name: _input(name, wanted, None, {}) for name, wanted in workflow.inputs.items()}
+        run.inputs = {name: input_value(name, wanted, None, {}) for name, wanted in workflow.inputs.items()}
         self._runs[run.id] = run
         self._add(run, workflow, None)
         if workflow.concurrency is not None:
-            contexts = {"github": self._github(run, ""), "vars": workflow.variables, "inputs": run.inputs}
-            run.group = render(workflow.concurrency.group, contexts).lower()
-            run.is_waiting = True
-            self._arrive(run, workflow.concurrency, contexts)
+            self._ask_for_group(run, workflow.concurrency)
         self.settle(run)
         return run
 
@@ -91,12 +89,12 @@ class RunProgress:
         try:
             if not job.is_due and not self._becomes_due(run, job):
                 return True
+            if self._waits(run, job):
+                return False
         except (ExpressionError, MatrixError, InputError) as error:
             job.reason = str(error)
             self._finish(run, job, "failure")
             return True
-        if self._waits(run, job):
-            return False
         if job.status == "pending":
             self._start(run, job)
         return True
@@ -115,7 +113,7 @@ class RunProgress:
         if job.plan.matrix_source is not None:
             self._expand(run, job, contexts)
             return False
-        self._evaluate(job, contexts)
+        evaluate(job, contexts)
         job.is_due = True
         return True
 
@@ -134,40 +132,11 @@ class RunProgress:
             JobRecord(id=self._next_id(), run_id=run.id, plan=plan, attempt=job.attempt, caller=job.caller) for plan in plans
         ]
 
-    def _evaluate(self, job: JobRecord, contexts: dict[str, Any]) -> None:
-        """What the file says of the job, with the values that are there now."""
-        plan = job.plan
-        job.is_fail_fast = _is_true(plan.fail_fast, contexts)
-        job.most_at_once = int(number(evaluated(plan.max_parallel, contexts))) if plan.max_parallel else 0
-        contexts["strategy"] |= {"fail-fast": job.is_fail_fast, "max-parallel": job.most_at_once or plan.total}
-        minutes = (
-            number(evaluated(plan.timeout_minutes, contexts)) if isinstance(plan.timeout_minutes, str) else plan.timeout_minutes
-        )
-        if not minutes > 0:
-            raise ExpressionError(f"expected a number of minutes from `{plan.timeout_minutes}`, and it gives {minutes}")
-        job.plan = dataclasses.replace(plan, name=render(plan.name, contexts), timeout_minutes=minutes)
-        job.is_tolerated = bool(plan.remote) or _is_true(plan.continue_on_error, contexts)
-        job.labels = plan.labels or tuple(label for text in plan.runs_on for label in labels_of(evaluated(text, contexts)))
-        if plan.runs_on and not job.labels:
-            raise ExpressionError("expected a label, or a list of labels, in `runs-on:`, and its expression gives none")
-        if (system := other_system(job.labels)) is not None:
-            raise ExpressionError(f"the label `{system}` asks for another system: every machine here runs Linux")
-        if (concurrency := self._concurrency(job)) is not None:
-            job.group = render(concurrency.group, contexts).lower()
-        if plan.calls is not None:
-            job.inputs = {
-                name: _input(name, wanted, plan.inputs.get(name), contexts) for name, wanted in plan.calls.inputs.items()
-            }
-
-    @staticmethod
-    def _concurrency(job: JobRecord) -> Concurrency | None:
-        return job.plan.concurrency or (job.plan.calls.concurrency if job.plan.calls else None)
-
     def _waits(self, run: RunRecord, job: JobRecord) -> bool:
         """Whether a job that is due must wait for others of its matrix or of its group."""
         if job.most_at_once and sum(other.is_active for other in self._alike(run, job, job.plan.key)) >= job.most_at_once:
             return True
-        concurrency = self._concurrency(job)
+        concurrency = concurrency_of(job)
         if not job.group or concurrency is None:
             return False
         if not job.arrived:
@@ -180,10 +149,21 @@ class RunProgress:
         run.is_blocked |= blocked
         return blocked
 
+    def _ask_for_group(self, run: RunRecord, concurrency: Concurrency) -> None:
+        contexts = {"github": self._github(run, ""), "vars": run.workflow.variables, "inputs": run.inputs}
+        try:
+            run.group = render(concurrency.group, contexts).lower()
+            run.is_waiting = True
+            self._arrive(run, concurrency, contexts)
+        except ExpressionError as error:
+            for job in run.everything:
+                job.reason = str(error)
+                self._finish(run, job, "failure")
+
     def _arrive(self, member: Member, concurrency: Concurrency, contexts: dict[str, Any]) -> None:
         """A new member of a group: by default it takes the place of the one that waits, and may end the one that runs."""
         replaced = [] if concurrency.waits_in_line else waiting(self._runs.values(), member.group)
-        running = holders(self._runs.values(), member.group) if _is_true(concurrency.cancel_in_progress, contexts) else []
+        running = holders(self._runs.values(), member.group) if is_true(concurrency.cancel_in_progress, contexts) else []
         self._arrivals += 1
         member.arrived = self._arrivals
         for other in [one for one in (*replaced, *running) if one is not member]:
@@ -222,7 +202,8 @@ class RunProgress:
         if job.plan.calls is None:
             self._changed("completed", job)
         if job.result == "failure" and job.is_fail_fast and job.plan.total > 1:
-            for other in self._alike(run, job, job.plan.key):
+            for other in [one for one in self._alike(run, job, job.plan.key) if one.status != "completed"]:
+                other.reason = other.reason or FAILED_FAST.format(job.plan.name)
                 self._stop(run, other)
         if job.caller is not None:
             self._end_call(run, job.caller)
@@ -285,13 +266,3 @@ class RunProgress:
             "repository": self._full_name, "repository_owner": owner, "workflow": run.workflow.name,
             "event_name": run.workflow.event, "ref": "refs/heads/main", "ref_name": "main", "actor": owner, "sha": "0" * 40,
         }  # fmt: skip
-
-
-def _input(name: str, wanted: WorkflowInput, given: Any, contexts: dict[str, Any]) -> Any:
-    """The value of an input; what the caller gives or the default says may hold expressions."""
-    value = wanted.default if given is None else given
-    return typed(name, wanted, evaluated(value, contexts) if isinstance(value, str) else value)
-
-
-def _is_true(text: str, contexts: dict[str, Any]) -> bool:
-    return as_text(evaluated(text, contexts)) == "true"

@@ -74,7 +74,7 @@ class JobRecord:
     arrived: int = 0
     """Its place in the order in which members came to their groups; 0: it has not."""
     reason: str = ""
-    """Why it ended without a runner, where that needs a word."""
+    """Why it was ended from outside, or before a runner had it."""
 
     @property
     def result(self) -> str | None:

@@ -104,6 +104,7 @@ class RestApi:
         )
         files = self._github.runner_files(runner.id, runner.name, runner.client_id, key, str(asked.get("work_folder") or "_work"))
         blob = base64.b64encode(json.dumps(files).encode()).decode()
+        self._github.minted.append(blob)
         return Reply(201, {"runner": views.runner(runner), "encoded_jit_config": blob})
 
     def _registration_token(self, call: Call) -> Reply:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from sandbox.github.behaviour import GitHubBehaviour
 from sandbox.github.context import GitHubContext
 from sandbox.github.http import Call, Reply, Server, handler
 from sandbox.github.limits import CORE, REGISTRATIONS
 from sandbox.github.records import Refusal
 from sandbox.github.rest import RestApi
 from sandbox.github.runner_service import RunnerService
+from sandbox.github.state import GitHubState
 from sandbox.runner.release import Archive
+
+NEIGHBOURS_IDS = 500_000
+"""Ids are GitHub's own, whichever repository they are of."""
 
 
 class StandInGitHub(GitHubContext):
@@ -41,6 +47,16 @@ class StandInGitHub(GitHubContext):
         for thread in self._threads:
             thread.start()
         return self
+
+    def neighbour(self, repo: str) -> GitHubContext:
+        """Another repository of the same owner and the same Apps, with runs and a behaviour of its own."""
+        other = copy.copy(self)
+        other.behaviour = GitHubBehaviour()
+        other.state = GitHubState(self.state.owner, repo, other._on_change)
+        other.state.tokens, other.state.checks = self.state.tokens, self.state.checks
+        other.state.begin_at(NEIGHBOURS_IDS)
+        self._routes += RestApi(other).routes()
+        return other
 
     def stop(self) -> None:
         """Stop serving and delivering."""

@@ -245,6 +245,10 @@ class GitHubState:
         self._progress.complete(run, job, conclusion)
         self.lock.notify_all()
 
+    def begin_at(self, serial: int) -> None:
+        """Ids come after this one."""
+        self._serial = serial
+
     def _next(self) -> int:
         self._serial += 1
         return self._serial

@@ -58,7 +58,13 @@ class Worker:
         result = self._result()
         self._log(f"Job result after all job steps finish: {result}")
         self._end_orphans(before)
-        outputs = self._outputs()
+        outputs: dict[str, str] = {}
+        try:
+            outputs = self._outputs()
+        except ExpressionError as error:
+            result = "Failed"
+            for step in steps[-1:]:
+                step.lines.append(f"##[error]{error}")
         report(self._message, result, steps, outputs)
         self._log("Job completed.")
         return RESULTS[result]

@@ -13,7 +13,7 @@ from sandbox.plan import Concurrency, PlannedJob, Workflow, labels_of
 from sandbox.runner.expressions import evaluated
 from sandbox.runner.functions import ExpressionError, as_text
 from sandbox.workflow.calls import REMOTE, arguments
-from sandbox.workflow.labels import other_system
+from sandbox.workflow.labels import refusal
 from sandbox.workflow.matrix import MatrixError, combinations, display_name
 from sandbox.workflow.nodes import EXPRESSION, Nodes
 from sandbox.workflow.steps import Steps
@@ -141,8 +141,8 @@ class Jobs:
         except ExpressionError as error:
             self._nodes.complain(node, str(error))
             return {}
-        if (system := other_system(labels)) is not None:
-            self._nodes.complain(node, f"the label `{system}` asks for another system: every machine here runs Linux")
+        if (refused := refusal(labels)) is not None:
+            self._nodes.complain(node, refused)
         return {"labels": labels}
 
     def _matrix(self, node: yaml.Node | None) -> tuple[Any, list[dict[str, Any]]]:

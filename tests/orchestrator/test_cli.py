@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from agent.contract.names import log_stream_name
-from orchestrator.commands.cli import command
+from orchestrator.commands.cli import _missing, command
 from orchestrator.jobs.model import JobState
 from orchestrator.jobs.records import JobRecords
 from orchestrator.store.states import SessionState
@@ -38,10 +39,19 @@ class Typist:
 
     def __init__(self, moto: Moto) -> None:
         self.moto, self.records = moto, JobRecords(dynamo(), 3)
-        self.environment = {**REQUIRED_ENVIRONMENT, **TABLES, "RUNS_FLEET_INDEX_SHARDS": "3"}
+        ec2 = moto.client("ec2")
+        self.subnet = str(ec2.describe_subnets()["Subnets"][0]["SubnetId"])
+        for architecture in ("amd64", "arm64"):
+            name = f"runs-fleet-runner-{architecture}"
+            ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData={"ImageId": "ami-12c6146b"})
+        self.environment = {
+            **REQUIRED_ENVIRONMENT, **TABLES, "RUNS_FLEET_INDEX_SHARDS": "3", "RUNS_FLEET_SUBNET_IDS": self.subnet,
+        }  # fmt: skip
 
     def types(self, *words: str, **environment: str | None) -> Result:
-        """What the command says, and its exit code."""
+        """What the command says, and its exit code. `launch` asks no GitHub, unless its key is given."""
+        if words[0] == "launch":
+            environment = {"RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": None, **environment}
         return CliRunner().invoke(APP, list(words), env={**self.environment, **environment})
 
     def told(self, *words: str) -> Any:
@@ -94,7 +104,9 @@ def test_jobs_lists_those_that_are_open_with_the_session_that_ran_each(operator:
 
     assert job == {
         "job": "1", "name": "build", "repository": "octo/widgets", "state": "in_progress", "conclusion": "",
-        "runner": "tests-s-00000000000000ff-0", "session": "busy", "instance": "i-2", "status": "x y",
+        "runner": "tests-s-00000000000000ff-0", "session": "busy", "instance": "i-2", "reason": "x y",
+        "waited": job["waited"], "queued": "2026-01-31T12:00:00Z",
+        "url": "https://github.com/octo/widgets/actions/runs/7/job/1",
     }  # fmt: skip
     assert [one["job"] for one in operator.told("jobs", "--all")] == ["old", "1"], "the oldest first"
 
@@ -106,7 +118,7 @@ def test_sessions_lists_those_that_are_open_oldest_first_and_their_consoles_only
 
     first, second = operator.told("sessions")
 
-    assert (first["session"], first["launched"], first["job"]) == ("s-1", "2026-01-31 12:00:00", "7")
+    assert (first["session"], first["launched"], first["job"]) == ("s-1", "2026-01-31T12:00:00Z", "7")
     assert (second["session"], second["console"]) == ("s-2", "panic")
     assert {one["session"] for one in operator.told("sessions", "--all")} == {"s-0", "s-1", "s-2"}
     shown = operator.types("sessions").stdout
@@ -133,7 +145,7 @@ def test_explain_tells_people_the_story_and_what_it_waits_for(operator: Typist, 
     lines = operator.types("explain", word).stdout.splitlines()
 
     assert lines[0] == "job 1 'build' of octo/widgets, run 7: queued"
-    assert lines[1] == "  2026-01-31 12:00:00  queued by GitHub, labels runs-fleet=7/arch=amd64"
+    assert lines[1] == "  2026-01-31T12:00:00Z  queued by GitHub, labels runs-fleet=7/arch=amd64"
     assert lines[-1].startswith("  now: waits for ") and operator.told("explain", word)["waits_for"] in lines[-1]
 
 
@@ -241,7 +253,9 @@ def test_logs_prints_the_whole_stream_of_the_machine_that_ran_the_job(operator: 
     shown = operator.types("logs", "1", RUNS_FLEET_LOG_GROUP=GROUP).stdout.splitlines()
 
     assert [line.partition(" ")[2] for line in shown] == lines
-    assert {line.partition(" ")[0] for line in shown} == {datetime.fromtimestamp(minute, UTC).strftime("%H:%M:%S") + ".007"}
+    assert {line.partition(" ")[0] for line in shown} == {
+        datetime.fromtimestamp(minute, UTC).strftime("%Y-%m-%dT%H:%M:%S") + ".007Z"
+    }
     assert operator.types("logs", "1").output.strip() == "RUNS_FLEET_LOG_GROUP is not set: expected the agents' log group"
 
 
@@ -254,18 +268,43 @@ def test_every_wrong_setting_is_on_a_line_of_its_own(operator: Typist) -> None:
     assert "found fargate" in operator.types("jobs", RUNS_FLEET_STRATEGIES="fargate").output
 
 
-@pytest.mark.parametrize("words", [["jobs"], ["sessions"], ["explain", "1"], ["pause"], ["resume"]])
-def test_who_only_looks_at_records_needs_no_secret(operator: Typist, words: list[str]) -> None:
+@pytest.mark.parametrize("words", [["jobs"], ["sessions"], ["explain", "1"], ["pause"], ["resume"], ["terminate", "s-1"]])
+def test_who_looks_at_records_or_ends_a_machine_needs_no_secret(operator: Typist, words: list[str]) -> None:
     operator.records.put(a_job(due=MORNING))
+    operator.records.put(a_session(instance_id=operator.machine(), state=SessionState.BUSY))
     none: dict[str, str | None] = dict.fromkeys(REQUIRED_ENVIRONMENT)
 
     assert operator.types(*words, **none).exit_code == 0
 
 
-def test_who_calls_others_needs_every_setting(operator: Typist) -> None:
+def test_launch_needs_the_subnets_and_no_secret(operator: Typist) -> None:
+    none: dict[str, str | None] = dict.fromkeys(REQUIRED_ENVIRONMENT)
+    refused = operator.types("launch", "octo/widgets", "runs-fleet", **none)
+    launched = operator.types("launch", "octo/widgets", "runs-fleet", **{**none, "RUNS_FLEET_SUBNET_IDS": operator.subnet})
+
+    assert "RUNS_FLEET_SUBNET_IDS names none" in str(refused.exception)
+    assert launched.exit_code == 0
+
+
+def test_launch_refuses_what_a_job_would_wait_for_in_vain(operator: Typist) -> None:
+    shown = operator.types("launch", "octo/widgets", "runs-fleet/arch=arm64", RUNS_FLEET_LAUNCH_TEMPLATE_NAME="other")
+
+    assert (shown.exit_code, "there is no launch template for arm64" in shown.output) == (1, True)
+    assert operator.types("sessions").exit_code == 0
+
+
+def test_launch_refuses_a_repository_in_which_the_app_is_not_installed(operator: Typist) -> None:
+    with ScriptedGitHub({"/installation": lambda asked: (404, {"message": "Not Found"})}) as github:
+        key = {"RUNS_FLEET_GITHUB_API_URL": github.url, "RUNS_FLEET_GITHUB_APP_PRIVATE_KEY": foreign_key().reveal()}
+        shown = operator.types("launch", "octo/widgets", "runs-fleet", **key)
+
+    assert shown.exit_code == 1 and "not installed there" in shown.output
+
+
+def test_who_calls_github_needs_every_setting(operator: Typist) -> None:
     none: dict[str, str | None] = dict.fromkeys(REQUIRED_ENVIRONMENT)
 
-    shown = operator.types("terminate", "s-1", **none).output.splitlines()
+    shown = operator.types("drain", **none).output.splitlines()
 
     assert [line.split()[0] for line in shown[1:]] == list(REQUIRED_ENVIRONMENT)
 
@@ -284,7 +323,7 @@ def test_an_audit_in_which_a_machine_could_not_be_ended_fails(operator: Typist) 
 
 
 @pytest.mark.parametrize(
-    ("without", "said"), [("", "ResourceNotFoundException"), ("AWS_REGION", "(AWS_REGION and credentials, as every AWS tool")]
+    ("without", "said"), [("", "ResourceNotFoundException"), ("AWS_REGION", "(set AWS_REGION and credentials, or an AWS profile")]
 )
 def test_a_failure_of_aws_is_one_line_on_standard_error(moto: Moto, without: str, said: str) -> None:
     given = {**moto.environment, "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nowhere", "PATH": "/bin", **TABLES}
@@ -301,3 +340,41 @@ def test_a_failure_of_aws_is_one_line_on_standard_error(moto: Moto, without: str
 
     assert shown.returncode == 1 and shown.stdout == ""
     assert shown.stderr.startswith("runs-fleet: ") and said in shown.stderr and len(shown.stderr.splitlines()) == 1
+
+
+def test_the_version_is_told(operator: Typist) -> None:
+    shown = operator.types("--version")
+
+    assert (shown.exit_code, shown.stdout) == (0, f"runs-fleet {version('runs-fleet')}\n")
+
+
+def test_shells_can_complete_it(operator: Typist) -> None:
+    assert "--install-completion" in operator.types("--help").stdout
+
+
+def test_a_variable_that_nothing_reads_is_warned_of_with_the_name_that_was_meant(operator: Typist) -> None:
+    shown = operator.types("jobs", RUNS_FLEET_JOB_TABLE="x")
+
+    assert shown.exit_code == 0
+    assert (
+        "RUNS_FLEET_JOB_TABLE is not a setting of the orchestrator, and does nothing: did you mean RUNS_FLEET_JOBS_TABLE?"
+        in shown.stderr
+    )
+
+
+def test_a_word_whose_packages_are_missing_says_so_when_it_is_called_and_not_before() -> None:
+    absent = _missing("local", "No module named 'moto'")
+
+    with pytest.raises(SystemExit) as ended:
+        absent()
+
+    assert str(ended.value) == "runs-fleet local is not installed (No module named 'moto'): pip install 'runs-fleet[sandbox]'"
+
+
+def test_ids_are_whole_and_there_are_no_borders_where_the_output_is_piped(operator: Typist) -> None:
+    operator.records.put(a_session(session_id="s-00000000000000ff-0", instance_id="i-0123456789abcdef0", due=MORNING))
+
+    shown = operator.types("sessions").stdout
+
+    assert "s-00000000000000ff-0" in shown and "i-0123456789abcdef0" in shown
+    assert not set(shown) & set("│┃━─┏┗")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import threading
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ def test_an_event_is_its_moment_its_name_and_its_fields_in_order() -> None:
     (line,) = lines(("launch.sent", {"launch_id": "l-1", "instances": 2, "error": None}))
     stamp, _, rest = line.partition(" ")
 
-    assert rest == "launch.sent launch_id=l-1 instances=2 error=None"
+    assert rest == "INFO launch.sent launch_id=l-1 instances=2 error=None"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", stamp)
     assert abs((datetime.fromisoformat(stamp) - before).total_seconds()) < 3600.0
 
@@ -96,7 +97,9 @@ def test_lines_of_several_threads_are_not_mixed() -> None:
     for thread in threads:
         thread.join(PATIENCE_S)
 
-    assert sorted(line.partition(" ")[2] for line in stream.getvalue().splitlines()) == [f"job.updated by={n}" for n in range(8)]
+    assert sorted(line.partition(" ")[2] for line in stream.getvalue().splitlines()) == [
+        f"INFO job.updated by={n}" for n in range(8)
+    ]
 
 
 def test_a_signals_handler_that_writes_in_the_middle_of_a_line_does_not_hang() -> None:
@@ -112,7 +115,7 @@ def test_a_signals_handler_that_writes_in_the_middle_of_a_line_does_not_hang() -
     thread.start()
     thread.join(PATIENCE_S)
 
-    assert not thread.is_alive() and [line.split()[1] for line in stream.getvalue().splitlines()] == ["inner", "outer"]
+    assert not thread.is_alive() and [line.split()[2] for line in stream.getvalue().splitlines()] == ["inner", "outer"]
 
 
 def test_a_write_within_a_write_that_is_refused_costs_that_line_and_nothing_else() -> None:
@@ -129,10 +132,40 @@ def test_a_write_within_a_write_that_is_refused_costs_that_line_and_nothing_else
     journal = TextJournal(stream)
     journal.event("outer")
 
-    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["outer"]
+    assert [line.split()[2] for line in stream.getvalue().splitlines()] == ["outer"]
 
 
 def test_a_fresh_id_is_sixteen_hexadecimal_digits_that_nobody_had_before() -> None:
     given = [SystemIds().fresh() for _ in range(1000)]
 
     assert len(set(given)) == 1000 and all(re.fullmatch("[0-9a-f]{16}", one) for one in given)
+
+
+def test_an_event_that_may_need_somebody_has_another_level() -> None:
+    assert [line.split()[1] for line in lines(("turn.failed", {}), ("job.refused", {}), ("serve.ready", {}))] == [
+        "ERROR", "WARNING", "INFO",
+    ]  # fmt: skip
+
+
+def test_as_json_each_line_is_an_object_with_the_fields_as_they_are() -> None:
+    stream = io.StringIO()
+    TextJournal(stream, as_json=True).event("job.refused", job_id="1", labels=("a", "b"), at=1.5, where=ValueError("x"))
+
+    told = json.loads(stream.getvalue())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told.pop("time"))
+    assert told == {
+        "level": "WARNING", "event": "job.refused", "job_id": "1", "labels": ["a", "b"], "at": 1.5, "where": "x",
+    }  # fmt: skip
+
+
+def test_what_is_shipped_too_gets_the_same_line_and_its_level_and_what_is_said_here_alone_is_not() -> None:
+    stream, shipped = io.StringIO(), list[tuple[str, int, float]]()
+    journal = TextJournal(stream)
+    journal.ship(lambda line, level, at: shipped.append((line, level, at)))
+
+    journal.event("turn.failed", loop="x")
+    journal.say_here("log_group.failed", why="y")
+
+    first, second = stream.getvalue().splitlines()
+    assert [(line, level) for line, level, _ in shipped] == [(first, 40)]
+    assert second.endswith("WARNING log_group.failed why=y")

@@ -15,6 +15,7 @@ import queue
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import tomllib
@@ -159,7 +160,7 @@ def planted(tree: Path, fault: Fault, durations: dict[str, float], tests: str) -
 
 def _first_failure(tree: Path, files: Sequence[str], within_s: float) -> str:
     """The first test that fails, or what else went wrong; empty: all pass."""
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *files]
+    words = [_python(tree), "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *files]
     process = subprocess.Popen(
         words,
         cwd=tree,
@@ -194,7 +195,7 @@ def _durations(tree: Path, tests: str) -> dict[str, float]:
         return dict(known["seconds"])
     _say("running the tests without any fault")
     report = KEPT / "baseline.xml"
-    words = [sys.executable, "-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "-m", "not root", "--tb=short"]
+    words = [_python(tree), "-m", "pytest", "-q", "-n", str(WORKERS), "--dist", "loadfile", "-m", "not root", "--tb=short"]
     words += [f"--junitxml={report}", "-o", "junit_family=xunit1", *BASELINE]
     done = subprocess.run(words, cwd=tree, env=_environment(tree), capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -220,6 +221,23 @@ def _copy(tree: Path) -> None:
     for name in _tracked():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, tree / name, follow_symlinks=False)
+    _give_environment(tree)
+
+
+def _give_environment(tree: Path) -> None:
+    """A virtual environment in which the product is this tree, also for processes that know of no PYTHONPATH."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tree / ".venv")], check=True)
+    ours, theirs = Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts"))
+    (place,) = (tree / ".venv" / "lib").glob("python3.*/site-packages")
+    (place / "planted.pth").write_text(f"{tree}\n{ours}\n", "utf-8")
+    for name in ("runs-fleet", "runs-fleet-agent"):
+        script = (theirs / name).read_text("utf-8").partition("\n")[2]
+        (tree / ".venv" / "bin" / name).write_text(f"#!{_python(tree)}\n{script}", "utf-8")
+        (tree / ".venv" / "bin" / name).chmod(0o755)
+
+
+def _python(tree: Path) -> str:
+    return str(tree / ".venv" / "bin" / "python")
 
 
 def _digest_of_tests() -> str:

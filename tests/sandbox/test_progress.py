@@ -159,6 +159,7 @@ def test_a_failure_cancels_the_rest_of_its_matrix(tmp_path: Path) -> None:
 
     assert up.ends() == {"a (1)": "success", "a (2)": None, "a (3)": "failure", "a (4)": "cancelled", "other": None}
     assert up.state.renew(up.job("a (2)").id) is True
+    assert [up.job(f"a ({n})").reason for n in (1, 4)] == ["", "`a (3)` of the same matrix failed, and fail-fast is on"]
 
 
 @pytest.mark.parametrize(
@@ -190,10 +191,34 @@ def test_a_time_limit_may_be_an_expression(given: str, minutes: float, tmp_path:
     assert Dispatched(tmp_path, text, LIMIT=given).job("a").plan.timeout_minutes == minutes
 
 
-def test_an_expression_that_gives_no_time_limit_fails_the_job_with_the_reason(tmp_path: Path) -> None:
-    text = "jobs:\n  a: {runs-on: x, timeout-minutes: '${{ vars.LIMIT }}', steps: [{run: echo}]}\n"
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("timeout-minutes: '${{ vars.X }}'", "expected a number above 0 in `timeout-minutes:`, and `${{ vars.X }}` gives `soon`"),
+        ("strategy: {max-parallel: '${{ vars.X }}'}", "expected a number above 0 in `max-parallel:`"),
+        ("concurrency: '${{ fromJSON(vars.X) }}'", "fromJSON() expected JSON, found 'soon'"),
+        ("concurrency: {group: g, cancel-in-progress: '${{ fromJSON(vars.X) }}'}", "fromJSON() expected JSON, found 'soon'"),
+        ("continue-on-error: '${{ fromJSON(vars.X) }}'", "fromJSON() expected JSON, found 'soon'"),
+        ("env: {A: '${{ fromJSON(vars.X) }}'}", "fromJSON() expected JSON, found 'soon'"),
+        ("if: fromJSON(vars.X)", "fromJSON() expected JSON, found 'soon'"),
+    ],
+)
+def test_an_expression_without_the_value_it_should_have_fails_the_job_with_the_reason(
+    line: str, told: str, tmp_path: Path
+) -> None:
+    up = Dispatched(tmp_path, f"jobs:\n  a:\n    runs-on: x\n    {line}\n    steps: [{{run: echo}}]\n", X="soon")
 
-    assert "expected a number of minutes" in Dispatched(tmp_path, text, LIMIT="soon").job("a").reason
+    assert (up.ends(), up.run.conclusion) == ({"a": "failure"}, "failure")
+    assert up.job("a").reason.startswith(told)
+
+
+def test_a_group_of_the_run_without_a_value_fails_its_jobs_with_the_reason(tmp_path: Path) -> None:
+    text = "concurrency: '${{ fromJSON(vars.X) }}'\njobs:\n  a: {runs-on: x, steps: [{run: echo}]}\n"
+    up = Dispatched(tmp_path, text, X="soon")
+
+    assert (up.ends(), up.run.status, up.job("a").reason) == (
+        {"a": "failure"}, "completed", "fromJSON() expected JSON, found 'soon'",
+    )  # fmt: skip
 
 
 # Failures that stop nothing

@@ -79,6 +79,10 @@ def test_the_status_of_a_job_tells_of_a_failed_step(driver: RunnerDriver, tmp_pa
     assert seen.read_text("utf-8") == "failure\n"
 
 
+def test_a_job_whose_output_has_no_value_fails(driver: RunnerDriver) -> None:
+    assert result(driver, {"run": "true"}, outputs={"x": "${{ fromJSON(vars.NOTHING) }}"}) == "Failed"
+
+
 def test_files_that_a_step_wrote_can_be_hashed_by_the_next(driver: RunnerDriver) -> None:
     wanted = hashlib.sha256(hashlib.sha256(b"one").digest()).hexdigest()
 

@@ -216,7 +216,8 @@ class Ec2Strategy:
             zones = self._ec2.zones(list(self._options.subnet_ids))
             subnets = {zones[subnet]: subnet for subnet in reversed(self._options.subnet_ids) if subnet in zones}
             if not subnets:
-                missing = f"none of {', '.join(self._options.subnet_ids)} is there"
+                named = ", ".join(self._options.subnet_ids)
+                missing = f"none of {named} is there" if named else "RUNS_FLEET_SUBNET_IDS names none"
                 raise ServiceFailed("ec2:DescribeSubnets", "NoSubnets", missing)
             templates = {wanted[name]: (name, version) for name, version in found.items()}
             known = self._sites_known = (self._clock.now(), LaunchSites(templates, subnets))
