@@ -23,6 +23,13 @@ sys.modules["agent.wiring"] = wiring
 """A `sitecustomize` that puts a planted life in the place of the real one."""
 NO_WIRING = 'import sys\nsys.modules["agent.wiring"] = None\n'
 """A `sitecustomize` under which the agent cannot import its own components."""
+VENDOR = """
+import pathlib
+read = pathlib.Path.read_text
+told = pathlib.Path("{vendor}")
+pathlib.Path.read_text = lambda self, *a, **k: read(told if "sys_vendor" in str(self) else self, *a, **k)
+"""
+"""A `sitecustomize` under which the machine's maker is what stands in a file of the test's."""
 NOT_ROOT = "import os\nos.geteuid = lambda: 1000\n"
 SWITCH = "sh -c 'echo switched >&2; touch {mark}'"
 """The power switch of these tests leaves a mark, and a line in the log."""
@@ -43,11 +50,13 @@ class Command:
         """Let the life consist of these lines."""
         self.plant(PLANTED.format(life="\n".join(f"    {line}" for line in lines)))
 
-    def end(self, *words: str, redirected: str = "") -> subprocess.CompletedProcess[str]:
+    def end(self, *words: str, redirected: str = "", path: str = "/usr/bin") -> subprocess.CompletedProcess[str]:
         """What the process returned and wrote."""
         return subprocess.run(
             ["sh", "-c", f'exec "$@" {redirected}', "sh", sys.executable, "-m", "agent", *words], cwd=self.root,
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{self.root}:{CHECKOUT}", "RUNS_FLEET_POWER_OFF": self.power_off},
+            env={
+                "PATH": f"{path}:/usr/bin:/bin", "PYTHONPATH": f"{self.root}:{CHECKOUT}", "RUNS_FLEET_POWER_OFF": self.power_off,
+            },
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
 
@@ -164,3 +173,19 @@ def test_a_log_that_cannot_be_written_keeps_no_broken_agent_from_switching_off(c
     told = command.end(redirected=redirected)
 
     assert (told.returncode, command.off.exists()) == (70, True)
+
+
+@pytest.mark.parametrize(("vendor", "off"), [("Amazon EC2\n", True), ("QEMU\n", False)])
+def test_without_a_power_switch_of_its_own_a_broken_agent_on_ec2_uses_the_systems(
+    command: Command, vendor: str, off: bool
+) -> None:
+    command.power_off = ""
+    (command.root / "vendor").write_text(vendor, "utf-8")
+    switch = command.root / "systemctl"
+    switch.write_text(f'#!/bin/sh\n[ "$*" = poweroff ] && touch {command.off}\n', "utf-8")
+    switch.chmod(0o755)
+    command.plant(NO_WIRING + VENDOR.format(vendor=command.root / "vendor"))
+
+    command.end(path=str(command.root))
+
+    assert command.off.exists() is off

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 from pathlib import Path
 
@@ -174,3 +175,30 @@ def test_bytes_that_change_between_two_tries_are_a_mismatch(site: Site, clock: A
 
     with pytest.raises(DigestMismatch):
         download.verify(SHA256, "github")
+
+
+class Short:
+    """A source whose first answer ends early without any error, as a proxy that gives up does."""
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+
+    def open_at(self, offset: int) -> Piece:
+        """From there on; the first time no more than ten bytes."""
+        self.offsets.append(offset)
+        end = len(CONTENT) if offset else 10
+        return Piece(CONTENT[offset:end])
+
+
+class Piece(io.BytesIO):
+    """A body that announces the size of the whole."""
+
+    size = len(CONTENT)
+
+
+def test_a_transfer_that_ends_before_the_announced_size_is_no_end_and_goes_on_there(clock: AgentClock) -> None:
+    source = Short()
+    download = Download(source.open_at, clock, None)
+
+    assert b"".join(download.chunks()) == CONTENT
+    assert source.offsets == [0, 10]

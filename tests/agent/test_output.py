@@ -239,3 +239,21 @@ def test_a_full_spool_takes_nothing_before_half_of_it_is_shipped(tmp_path: Path)
     spooled.write(b"ABC\n")
 
     assert (everything(spooled), spooled.lines_dropped()) == (b"abcdefghi\n", 2)
+
+
+def test_a_segment_that_was_shipped_is_closed_so_that_the_disk_gets_its_room_back(tmp_path: Path) -> None:
+    spooled = spool(tmp_path)
+    line = b"x" * (1 << 16) + b"\n"
+    for _ in range(5 * SEGMENT_BYTES // len(line)):
+        spooled.write(line)
+    everything(spooled)
+
+    held = [link for link in map(target, Path("/proc/self/fd").iterdir()) if str(tmp_path) in link]
+    assert len(held) <= 1, "the one that is written to"
+
+
+def target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # closed meanwhile
+        return ""

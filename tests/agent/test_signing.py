@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.auth import S3SigV4Auth, SigV4Auth
@@ -167,3 +167,31 @@ def test_a_clock_that_is_off_is_told_under_the_code_of_sts(service: Service) -> 
         S3Configurations(calls(service, "s3", ""), calls(service, "sts", "")).read("config")
 
     assert (refused.value.code, is_passing(refused.value)) == ("SignatureDoesNotMatch", True)
+
+
+class Role:
+    """A metadata service whose role's credentials end so many seconds from when they are asked for."""
+
+    def __init__(self, *ends_in_s: float) -> None:
+        self._ends_in_s, self.given = list(ends_in_s), 0
+
+    def get(self, path: str) -> str:
+        """The role's name."""
+        return "machines"
+
+    def get_json(self, path: str) -> dict[str, str]:
+        """The next credentials."""
+        end = datetime.now(UTC) + timedelta(seconds=self._ends_in_s[min(self.given, len(self._ends_in_s) - 1)])
+        self.given += 1
+        told = {"AccessKeyId": f"ASIA{self.given}", "SecretAccessKey": "s", "Token": "t"}  # pragma: allowlist secret
+        return {**told, "Code": "Success", "Expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+@pytest.mark.parametrize(("ends_in_s", "asked"), [(3_600.0, 1), (300.0, 1), (90.0, 2), (1.0, 2), (-10.0, 2)])
+def test_a_roles_credentials_are_renewed_two_minutes_before_their_end_and_not_sooner(ends_in_s: float, asked: int) -> None:
+    role = Role(ends_in_s, 3_600.0)
+    chain = CredentialChain({}, role)  # type: ignore[arg-type]
+
+    keys = [chain.current().key_id for _ in range(3)]
+
+    assert (role.given, keys[-1]) == (asked, f"ASIA{asked}")

@@ -12,7 +12,7 @@ from orchestrator.ports import Received
 from orchestrator.store.kinds import changed
 from orchestrator.store.states import SessionState
 from simulation.clock import MORNING
-from simulation.examples import an_event, final_fields, some_settings
+from simulation.examples import an_event, an_instance_event, final_fields, some_settings
 from simulation.world import World
 
 
@@ -241,3 +241,16 @@ def test_t3_a_message_of_an_earlier_attempt_ends_no_later_one() -> None:
     world.hear_the_end("failure", attempt=1)
 
     assert world.session == session and world.journal.names[-1] == "agent_message.unknown_session"
+
+
+def test_an_interruption_that_the_agent_and_ec2_both_tell_sends_one_job_back_to_us() -> None:
+    world = World()
+    session = world.at_work()
+    world.hear("interrupting", reason="spot_notice")
+    world.clock.at += 3.0
+    world.turns.on_instance_event(an_instance_event("EC2 Spot Instance Interruption Warning", session.instance_id))
+    world.reconcile()
+
+    label_set = world.records.label_set(session.set_key)
+    assert label_set is not None and len(label_set.expected) == 1
+    assert world.compute.launched == 2

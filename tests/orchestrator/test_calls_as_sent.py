@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.dynamodb import DynamoTables
+from orchestrator.adapters.ec2 import Ec2Api
 from sandbox.github.records import JobRecord
 from sandbox.github.server import StandInGitHub
 from sandbox.workflow import read_workflow
@@ -90,3 +91,11 @@ def test_runs_beyond_the_first_hundred_are_searched_for_jobs_that_wait(github: S
         github.state.dispatch(read_workflow(tmp_path / "one.yml"))
 
     assert len({job.job_id for job in app_of(github).waiting_jobs(SCOPE)}) == 105
+
+
+def test_every_page_of_the_list_of_machines_is_read(moto: Moto) -> None:
+    moto.client("ec2").run_instances(ImageId="ami-12c6146b", MinCount=120, MaxCount=120)
+
+    found = list(Ec2Api(Clients()).describe([{"Name": "instance-state-name", "Values": ["pending", "running"]}]))
+
+    assert len({one["InstanceId"] for one in found}) == 120

@@ -15,6 +15,7 @@ from orchestrator.store.naming import Scope, set_key
 from orchestrator.store.states import SessionState
 from simulation.clock import MORNING
 from simulation.examples import SCOPE, SET, a_job, a_label_set, a_session, an_event, some_settings
+from simulation.process import CollectedWakes
 from simulation.world import World
 
 RUNNER = "tests-s-aa"
@@ -291,3 +292,15 @@ def test_a_job_that_is_allowed_after_all_asks_for_what_the_policy_of_today_lets_
 
     assert intake(world).reconsidered(before)
     assert (job(world).machine.cpu_min, job(world).machine.cpu_max, job(world).machine.ram_max_gib) == (4, 8, 64)
+
+
+def test_a_label_set_is_woken_after_its_job_is_remembered_and_never_before() -> None:
+    world, remembered = World(), list[bool]()
+
+    class Looking(CollectedWakes):
+        def wake(self, set_key: str, after_s: float = 0.0) -> None:
+            remembered.append(world.records.job("1") is not None)
+
+    world.replica(wakes=Looking()).on_job_event(an_event())
+
+    assert remembered and all(remembered)

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, write_config
 from agent.contract.secret import Secret
-from orchestrator.jobs.jit import without_update
+from orchestrator.jobs.jit import JitRegistrations, without_update
 from orchestrator.store.naming import registration_name, session_of
-from simulation.examples import a_blob
+from orchestrator.store.states import SessionState
+from simulation.examples import a_blob, a_session
+from simulation.world import World
 
 
 def encoded(value: object) -> str:
@@ -88,3 +90,14 @@ def test_r6_the_blob_written_anew_still_fits_a_standard_parameter_as_a_whole(see
 
     assert len(text) <= PARAMETER_LIMIT
     assert read_config(text).blob() == Secret(blob)
+
+
+@pytest.mark.parametrize(
+    ("state", "is_idle"), [(SessionState.READY, False), (SessionState.CONFIGURED, True), (SessionState.LAUNCHED, True)]
+)
+def test_of_a_ready_session_whose_runner_github_has_no_more_it_is_not_known_that_it_is_idle(
+    state: SessionState, is_idle: bool
+) -> None:
+    world = World()
+
+    assert JitRegistrations(world.settings, world.github, world.clock).withdraw(a_session(state=state)) is is_idle

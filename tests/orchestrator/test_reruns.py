@@ -146,3 +146,18 @@ def test_a_long_run_whose_jobs_end_one_after_the_other_is_not_asked_for_each_tim
         ends(world, f"job-{number}", "success")
 
     assert world.calls.made.count("github.run") - before <= 7
+
+
+@pytest.mark.parametrize(("days", "again"), [(29.0, [("7", "")]), (31.0, [])])
+def test_what_github_does_not_run_again_any_more_is_dropped_thirty_days_after_it_was_wanted(
+    days: float, again: list[tuple[str, str]]
+) -> None:
+    world = World()
+    running(world, "build", "test")
+    is_taken_away(world, "build")
+    ends(world, "build")
+    world.clock.at += days * 86_400.0
+    ends(world, "test", "success")
+    world.ticks(until_s=7_200.0, every_s=600.0)
+
+    assert reruns(world) == again

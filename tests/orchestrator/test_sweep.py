@@ -7,11 +7,13 @@ import threading
 import pytest
 
 from orchestrator.adapters.threads import ThreadWorkerPool
+from orchestrator.compute.ec2.strategy import UNSEEN_S
 from orchestrator.errors import ServiceFailed
-from orchestrator.ports import Write
+from orchestrator.ports import Due, Write
+from orchestrator.store.launch import Launch
 from orchestrator.store.states import SessionState
 from orchestrator.store.tables import JOBS
-from simulation.examples import an_event
+from simulation.examples import a_launch, an_event
 from simulation.world import World
 
 FOR_GOOD_S = 20.0
@@ -110,3 +112,29 @@ def test_one_session_that_fails_does_not_keep_the_others_waiting() -> None:
 
     assert world.compute.instances[first.instance_id] == "running"
     assert world.compute.instances[second.instance_id] == "terminated"
+
+
+def test_a_launch_that_the_index_names_too_late_is_left_to_whoever_carries_it() -> None:
+    world = World()
+    world.records.put(a_launch(due=world.clock.at + 60.0, asked_at=world.clock.at))
+    stale = Due(("l-1", Launch.KIND.row), world.clock.at - 1.0)
+    world.calls.script("tables.due", times=None, changes=lambda found: iter([*found, stale]))
+
+    world.turns.on_sweep()
+
+    assert world.compute.sent == 0
+
+
+def test_a_strategy_that_cannot_be_asked_says_nothing_of_its_machines_however_long_it_lasts() -> None:
+    world = World()
+    world.at_work()
+    world.clock.at += UNSEEN_S + 60.0
+    world.calls.script("ec2.describe", times=None, before=unavailable)
+
+    world.ticks(until_s=300.0, every_s=30.0)
+
+    assert (world.session.state, world.session.gone_at) == (SessionState.BUSY, None)
+
+
+def unavailable(*_: object) -> None:
+    raise ServiceFailed("ec2:DescribeInstances", "ServiceUnavailable")
