@@ -120,6 +120,12 @@ class ServerSettings:
     max_runtime_minutes: float = setting(
         "MAX_RUNTIME_MINUTES", read.number(most=14_400.0), "Minutes after which an agent stops its job.", default=360.0
     )
+    boot_timeout_minutes: float = setting(
+        "BOOT_TIMEOUT_MINUTES", read.number(2.0, 60.0),
+        "Minutes that a machine gets from its launch, and again from its configuration, until its agent says that it is ready;"
+        " then it is ended and another one launched. The default is what the agent's own bounds add up to (five minutes for its"
+        " configuration, the rest for a runner that is fetched); with an image that has the runner 5 is plenty.", default=15.0,
+    )  # fmt: skip
     log_group: str = setting("LOG_GROUP", read.text, "The agents' log group, for `runs-fleet logs`.", default="")
     log_format: str = setting(
         "LOG_FORMAT", read.one_of("text", "json"), "`text` or `json`: how `serve` writes its log, a line for each event.",

@@ -34,6 +34,8 @@ REQUIRED_ENVIRONMENT = {
     "RUNS_FLEET_SUBNET_IDS": "subnet-1, subnet-2,",
 }
 """The variables without which no server starts."""
+BOOT_S = 900.0
+"""What a machine gets to say that it is ready, in seconds, where no setting says otherwise."""
 
 
 def sender_of(session: Session) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from orchestrator.commands.terminal import counted as counted_of
+from orchestrator.commands.terminal import moment
 from orchestrator.compute.dispatch import Strategies
 from orchestrator.fleet import limits
 from orchestrator.fleet.demand import HELD_S, Assessment, assess
@@ -165,10 +167,12 @@ def _served(context: JobContext, found: Assessment, place: int) -> str:
     ready = [one for one in counted if one.state is SessionState.READY]
     number = f"it is number {place} of those that wait"
     if ready:
-        return f"GitHub to assign it to one of {len(ready)} idle runners; {number}"
+        return f"GitHub to assign it to one of {counted_of(len(ready), 'idle runner')}; {number}"
     if booting:
-        return f"one of {len(booting)} machines that boot; {number}"
-    return f"the answer to {len(launches)} launches" if launches else ""
+        last = max(booting, key=lambda one: one.deadline)
+        until = f"{last.instance_id or last.session_id} gets until {moment(last.deadline)}, and is replaced then"
+        return f"one of {counted_of(len(booting), 'machine')} that boot{'s' if len(booting) == 1 else ''}; {until}; {number}"
+    return f"the answer to {counted_of(len(launches), 'launch')}" if launches else ""
 
 
 def _place(context: JobContext, whose: str, in_its_set: int) -> str:

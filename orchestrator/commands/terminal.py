@@ -93,5 +93,6 @@ def lasting(seconds: float | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """`1 machine`, `2 machines`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """`1 machine`, `2 machines`, `3 launches`."""
+    plural = "es" if what.endswith(("ch", "sh", "s", "x")) else "s"
+    return f"{number} {what}{'' if number == 1 else plural}"

@@ -55,7 +55,7 @@ class Assessment:
     non_interruptible: int = 0
     """How many of those lacking must not be taken back: for work that lost a machine, or is about to."""
     surplus: tuple[str, ...] = ()
-    """Ids of sessions to take back, youngest first."""
+    """Ids of sessions to take back: those without a sign of life first, then the youngest."""
     ask: tuple[str, ...] = ()
     """Ids of sessions that say they work and of which the origin has not told."""
     doubtful: bool = False
@@ -101,7 +101,7 @@ def assess(view: LabelSetView, now: float) -> Assessment:
     if supply == demand:
         return found
     since = label_set.surplus_since if label_set is not None and label_set.surplus_since is not None else now
-    idle = sorted((item for item in sessions if item.identity in counted and item.state in IDLE), key=_age, reverse=True)
+    idle = sorted((item for item in sessions if item.identity in counted and item.state in IDLE), key=_least_wanted)
     ripe = [item.identity for item in idle if now - item.since >= SURPLUS_S] if now - since >= SURPLUS_S else []
     looks += [since + SURPLUS_S] if since + SURPLUS_S > now else [now + SURPLUS_S]
     looks += [item.since + SURPLUS_S for item in idle if item.since + SURPLUS_S > now]
@@ -220,6 +220,12 @@ def _looks(sessions: list[OpenItem], oldest_work: float | None, now: float) -> l
 
 def _age(item: OpenItem) -> tuple[float, str]:
     return item.since, item.identity
+
+
+def _least_wanted(item: OpenItem) -> tuple[bool, float, str]:
+    """By it those come first that have been booting for longest: who has said nothing may never do; then the youngest."""
+    is_ready = item.state == SessionState.READY
+    return is_ready, -item.since if is_ready else item.since, item.identity
 
 
 def _first(moments: list[float]) -> float | None:

@@ -221,7 +221,7 @@ class Launching:
             non_interruptible=not launch.interruptible,
             resources=launch.found.get(instance_id or "", launch.each),
             registration_name=registration_name(self.settings.stack_id, planned.session_id), launched_at=now,
-            deadline=now + limits.BOOT_S, due=self.sessions.leased(), expires_at=launch.expires_at,
+            deadline=now + limits.boot_s(self.settings), due=self.sessions.leased(), expires_at=launch.expires_at,
         )  # fmt: skip
         if registration is None or instance_id is None:
             return session

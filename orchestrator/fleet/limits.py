@@ -20,8 +20,6 @@ from orchestrator.store.model import LabelSetView, RecentLaunch, Stack, TokenBuc
 from orchestrator.store.resources import NOTHING, Resources, total
 from orchestrator.store.states import LaunchState
 
-BOOT_S = 900.0
-"""Seconds between launch and a session that is ready, at worst; the agent's own bounds for getting ready add up to this."""
 REPORT_S = 300.0
 """Seconds between the end of the runtime and a machine that is gone: grace, log shipping, final message, termination."""
 AT_ONCE = 100
@@ -56,9 +54,14 @@ def start_rates(strategies: Strategies) -> dict[str, StartRate]:
     return {one.name: one.traits.start_rate for one in strategies if one.traits.start_rate is not None}
 
 
+def boot_s(settings: ServerSettings) -> float:
+    """Seconds between the launch of a machine, or its configuration, and a word of its agent."""
+    return 60.0 * settings.boot_timeout_minutes
+
+
 def lifetime_s(settings: ServerSettings) -> float:
     """Seconds after which a machine is terminated from outside."""
-    return BOOT_S + 60.0 * settings.max_runtime_minutes + REPORT_S
+    return boot_s(settings) + 60.0 * settings.max_runtime_minutes + REPORT_S
 
 
 def counted(stack: Stack, instances: Iterable[ComputeInstance], open_launches: Iterable[OpenItem], now: float) -> Stack:

@@ -9,7 +9,7 @@ from orchestrator.compute.dispatch import Strategies
 from orchestrator.compute.port import SessionHandle
 from orchestrator.errors import PACED, FailureKind, ServiceFailed, Throttled, Unanswered, Unlaunchable
 from orchestrator.fleet.demand import IDLE, after_a_refusal, after_an_end
-from orchestrator.fleet.limits import BOOT_S
+from orchestrator.fleet.limits import boot_s
 from orchestrator.fleet.work import Sources
 from orchestrator.ports import Clock, Configurations, Journal, Wakes
 from orchestrator.retry_policy import REFUSALS, due_again
@@ -61,7 +61,11 @@ class Sessions:
             return ended
         now = self.clock.now()
         return self.moved(
-            session, SessionState.CONFIGURED, registration_id=registration_id, deadline=now + BOOT_S, configured_at=now
+            session,
+            SessionState.CONFIGURED,
+            registration_id=registration_id,
+            deadline=now + boot_s(self.settings),
+            configured_at=now,
         )
 
     def release(self, session_id: str) -> None:

@@ -82,6 +82,15 @@ def test_a_surplus_of_a_minute_is_taken_back_youngest_first_and_no_more_than_it_
     assert found.surplus == ("s-100", "s-200")
 
 
+@pytest.mark.parametrize("state", [SessionState.LAUNCHED, SessionState.CONFIGURED])
+def test_the_machine_without_a_sign_of_life_is_taken_back_and_not_the_ready_one_beside_it(state: SessionState) -> None:
+    old = a_label_set(surplus_since=NOW - SURPLUS_S)
+    items = [session("ready", age_s=70.0), session("silent", state, age_s=700.0), session("booting", state, age_s=70.0)]
+
+    assert assess(view(job(), job("2"), *items, label_set=old), NOW).surplus == ("silent",)
+    assert assess(view(job(), *items, label_set=old), NOW).surplus == ("silent", "booting")
+
+
 def test_a_machine_younger_than_the_minute_ec2_bills_is_kept() -> None:
     old = a_label_set(surplus_since=NOW - SURPLUS_S)
 

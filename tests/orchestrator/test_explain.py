@@ -74,7 +74,10 @@ def test_a_machine_that_boots_and_the_place_in_the_queue() -> None:
     for number in (1, 2):
         world.told(an_event(job_id=str(number), at=world.clock.at + number))
 
-    assert waits_for(world, "2") == "one of 2 machines that boot; it is number 2 of those that wait"
+    assert waits_for(world, "2") == (
+        "one of 2 machines that boot; i-00000000000000002 gets until 2026-01-31T12:15:00Z, and is replaced then;"
+        " it is number 2 of those that wait"
+    )
 
 
 def test_a_runner_that_listens() -> None:
@@ -82,7 +85,7 @@ def test_a_runner_that_listens() -> None:
     world.launched()
     world.hear("started")
 
-    assert "GitHub to assign it to one of 1 idle runners" in waits_for(world)
+    assert "GitHub to assign it to one of 1 idle runner;" in waits_for(world)
 
 
 def test_no_capacity_and_when_it_is_tried_again() -> None:

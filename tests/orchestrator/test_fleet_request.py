@@ -10,10 +10,10 @@ import pytest
 from orchestrator.compute.ec2.catalogue import fitting, shipped_types
 from orchestrator.compute.ec2.fleet_request import STEPS, LaunchSites, all_shunned, launch_request, next_step, steps_for
 from orchestrator.errors import FailureKind
-from orchestrator.fleet.limits import BOOT_S, REPORT_S, lifetime_s
+from orchestrator.fleet.limits import REPORT_S, lifetime_s
 from orchestrator.jobs.labels import read_labels
 from orchestrator.store.request import MachineRequest
-from simulation.examples import some_settings, some_wanted
+from simulation.examples import BOOT_S, some_settings, some_wanted
 from simulation.world import World
 
 CATALOGUE = shipped_types()

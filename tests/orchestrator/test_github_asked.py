@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.fleet.demand import BUSY_S
-from orchestrator.fleet.limits import BOOT_S
 from orchestrator.jobs.intake import QUEUED_S
 from orchestrator.jobs.model import JobState
 from orchestrator.store.states import SessionState
-from simulation.examples import an_event
+from simulation.examples import BOOT_S, an_event
 from simulation.world import World
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.fleet.limits import BOOT_S
 from orchestrator.jobs.model import JobState
 from orchestrator.schedule import SCHEDULE
 from orchestrator.store.states import SessionState
-from simulation.examples import an_event, some_settings
+from simulation.examples import BOOT_S, an_event, some_settings
 from simulation.world import World
 
 

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from orchestrator.compute.ec2.strategy import UNSEEN_S
-from orchestrator.fleet.limits import BOOT_S
 from orchestrator.fleet.session_checks import WORD_S
 from orchestrator.fleet.session_watch import LOOK_AGAIN_S
 from orchestrator.fleet.sessions import FAREWELL_S, FIRST_LOOK_S
 from orchestrator.store.states import SessionState
 from simulation.clock import MORNING
-from simulation.examples import an_event
+from simulation.examples import BOOT_S, an_event, some_settings
 from simulation.world import World
 
 
@@ -236,3 +235,14 @@ def test_a_green_job_beside_which_the_kernel_killed_is_told_nothing() -> None:
     world.told(an_event("completed", conclusion="success", **told))
 
     assert world.github.notices == []
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(5.0, SessionState.ENDED), (30.0, SessionState.CONFIGURED)])
+def test_how_long_a_machine_may_boot_is_the_operators_to_say(minutes: float, state: SessionState) -> None:
+    world = World(settings=some_settings(boot_timeout_minutes=minutes))
+    session = world.launched()
+
+    world.tick(after_s=6 * 60.0)
+
+    (found,) = [one for one in world.sessions if one.session_id == session.session_id]
+    assert found.state is state

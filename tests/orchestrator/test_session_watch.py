@@ -6,7 +6,6 @@ import pytest
 
 from orchestrator.compute.port import ComputeInstance, InstanceState
 from orchestrator.errors import ServiceFailed
-from orchestrator.fleet.limits import BOOT_S
 from orchestrator.fleet.session_checks import WORD_S
 from orchestrator.fleet.session_watch import AWAY_S, LOOK_AGAIN_S
 from orchestrator.fleet.sessions import FAREWELL_S, handle_of
@@ -14,7 +13,7 @@ from orchestrator.store.kinds import changed
 from orchestrator.store.model import Session
 from orchestrator.store.states import SessionState
 from simulation.clock import MORNING
-from simulation.examples import an_event, some_settings
+from simulation.examples import BOOT_S, an_event, some_settings
 from simulation.world import World
 
 

@@ -33,6 +33,8 @@ WORKERS, SHARE = 2, 0.95
 BASELINE = ("tests/agent", "tests/contract", "tests/orchestrator", "tests/sandbox", "tests/simulation", "tests/test_install.py")
 FIRST_S, TIMES, LEAST_S = 120.0, 4.0, 120.0
 """Seconds for a fault's own test files, and how often the usual time the others get: a fault may make tests wait for ever."""
+WHOLE_WORLD_S = 400.0
+"""Seconds of a file whose time was not measured: of those that boot machines, and start the whole fleet."""
 SEEN, UNSEEN = (1, 2), (0, 5)
 """Exit codes of pytest: tests failed, or could not even be collected; all passed, or none can reach the file."""
 
@@ -74,7 +76,9 @@ class Board:
         known = json.loads(self._file.read_text("utf-8")) if self._file.exists() else {}
         self.results = {digest: Result(**told) for digest, told in known.items()}
         self.tests, self._lock = _digest_of_tests(), threading.Lock()
-        self.pending = [fault for fault in self.faults if fault.name not in self.equivalent and not self._is_known(fault)]
+        pending = [fault for fault in self.faults if fault.name not in self.equivalent and not self._is_known(fault)]
+        self.pending = sorted(pending, key=lambda fault: fault.path.startswith(("userdata/", "packer/")))
+        """What boots machines last: each takes minutes."""
 
     def keep(self, fault: Fault, result: Result) -> None:
         """On the disk at once: whoever is stopped goes on here."""
@@ -149,7 +153,7 @@ def planted(tree: Path, fault: Fault, durations: dict[str, float], tests: str) -
         for chosen, least_s in ((own, FIRST_S), ([file for file in files if file not in own], LEAST_S)):
             if not chosen:
                 continue
-            within_s = least_s + TIMES * sum(durations.get(file, 30.0) for file in chosen)
+            within_s = least_s + TIMES * sum(durations.get(file, WHOLE_WORLD_S) for file in chosen)
             by = _first_failure(tree, chosen, within_s)
             if by:
                 return Result(fault.name, seen=True, by=by, seconds=round(time.monotonic() - begun_s, 1), tests="")

@@ -21,7 +21,12 @@ BY_COMMAND: Mapping[str, tuple[str, ...]] = {
     "orchestrator/wiring.py": ("tests/integration/test_operator.py",),
     "orchestrator/serve.py": ("tests/integration/test_ready.py", "tests/integration/test_serve_stop.py"),
     "userdata/": ("tests/sandbox/test_boot_calls.py", "tests/machines/test_life_and_death.py"),
-    "packer/": ("tests/test_install.py", "tests/sandbox/test_deadline.py", "tests/machines"),
+    "packer/": (
+        "tests/test_install.py",
+        "tests/sandbox/test_deadline.py",
+        "tests/machines/test_packer.py",
+        "tests/machines/test_life_and_death.py",
+    ),
 }
 """Beginnings of paths, and the tests that start what lies there as a process of its own."""
 NO_TESTS_OF_BEHAVIOUR = ("tests/architecture/", "tests/planted/")
