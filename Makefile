@@ -64,7 +64,10 @@ $(READY): pyproject.toml constraints/dev.txt
 	@test -n "$(PYTHON)" || { echo "runs-fleet needs Python 3.11 or newer and found none: install one (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "making $(VENV) with $(PYTHON): about a minute, once"
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "  1 of 3: the pinned packages of constraints/dev.txt"
 	@$(BIN)/python -m pip install --quiet --require-hashes -r constraints/dev.txt
+	@echo "  2 of 3: runs-fleet itself"
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@echo "  3 of 3: byte code, so that every start is quick"
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q $(VENV)/lib agent orchestrator sandbox simulation >/dev/null || true
 	@touch $@

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import boto3
@@ -18,6 +19,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from orchestrator.adapters.trust import bundle
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 
 CONNECT_S, READ_S = 5.0, 15.0
@@ -29,12 +31,20 @@ LONG_POLL_READ_S = 30.0
 """Longer than any long poll: a header time-out below it would look like a broken queue."""
 
 
+def named_region(environment: Mapping[str, str]) -> str | None:
+    """The region that the environment names; None: the profile's. boto3 itself reads the second variable alone.
+
+    Source: "AWS_REGION" in the AWS SDKs and Tools Reference Guide; "Configuration" in the boto3 documentation.
+    """
+    return environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or None
+
+
 class Clients:
     """One client per service, made when first needed."""
 
     def __init__(self, session: boto3.session.Session | None = None) -> None:
         """`session` may be one that has already loaded what its clients need."""
-        self._session = session or boto3.session.Session()
+        self._session = session or boto3.session.Session(region_name=named_region(os.environ))
         self._made: dict[str, Any] = {}
         self._making = threading.Lock()
 
@@ -47,13 +57,13 @@ class Clients:
                     connect_timeout=CONNECT_S, read_timeout=read_s, retries={"total_max_attempts": 3, "mode": "standard"},
                     max_pool_connections=POOL,
                 )  # fmt: skip
-                self._made[service] = self._session.client(service, region_name=region, config=config)
+                self._made[service] = self._session.client(service, region_name=region, config=config, verify=bundle())
             return self._made[service]
 
     def fresh(self, service: str, config: Config) -> Any:
         """A client of its own, that waits and repeats as its user says."""
         with self._making:
-            return self._session.client(service, config=config)
+            return self._session.client(service, config=config, verify=bundle())
 
     @property
     def region(self) -> str:

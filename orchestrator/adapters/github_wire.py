@@ -19,6 +19,7 @@ import requests
 
 from agent.contract.secret import Secret
 from orchestrator.adapters.clock import THE_MACHINES
+from orchestrator.adapters.trust import bundle
 from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered
 from orchestrator.jobs.rate_limits import Budgets, Need
 from orchestrator.ports import Timepiece
@@ -58,7 +59,7 @@ class GitHubWire:
         clock: Timepiece = THE_MACHINES,
     ) -> None:
         self.api_url, self._app_id, self._private_key, self._clock = api_url, app_id, private_key, clock
-        self._session = session or requests.Session()
+        self._session, self._verify = session or requests.Session(), bundle() or True
         self._session.headers.update(
             {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "runs-fleet"}
         )
@@ -193,7 +194,8 @@ class GitHubWire:
         if (until := self.budgets.refused(account, need, self._clock.now())) is not None:
             raise Throttled(action, BUDGET_SPENT, f"what is left of GitHub's limit is kept until {_told(until)}", until)
         try:
-            answer = self._session.request(method, url, timeout=TIMEOUT_S, headers={"Authorization": f"Bearer {bearer}"}, **extra)
+            told = {"Authorization": f"Bearer {bearer}"}
+            answer = self._session.request(method, url, timeout=TIMEOUT_S, headers=told, verify=self._verify, **extra)
         except requests.RequestException as error:
             raise Unanswered(action, str(error)) from error
         limited = answer.status_code in (403, 429) and _says_limit(content_of(answer))

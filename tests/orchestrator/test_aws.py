@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from orchestrator.adapters.aws import THROTTLED, Clients, pages, translated
+from orchestrator.adapters.aws import THROTTLED, Clients, named_region, pages, translated
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
 from tests.conftest import REGION, Moto
 
@@ -101,3 +101,16 @@ def test_a_client_of_another_region_is_there_if_it_is_asked_for(moto: Moto) -> N
 
 def test_what_is_safe_to_repeat_is_tried_three_times(moto: Moto) -> None:
     assert CLIENTS.get("ec2").meta.config.retries == {"total_max_attempts": 3, "mode": "standard"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "region"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-1"),
+        ({"AWS_REGION": ""}, None),
+    ],
+)
+def test_either_variable_names_the_region(environment: dict[str, str], region: str | None) -> None:
+    assert named_region(environment) == region
