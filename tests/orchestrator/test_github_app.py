@@ -47,6 +47,13 @@ def test_a_permission_that_is_too_weak_is_named_at_the_app_and_where_it_is_insta
     assert at_installation.found.endswith(f"{permission}: {has or 'no access'} at octo") and at_installation.expected == needed
 
 
+def test_more_than_is_needed_will_do(github: StandInGitHub) -> None:
+    github.permissions["metadata"] = "write"
+    github.permissions["administration"] = "admin"
+
+    assert looked(github) == []
+
+
 def test_notices_are_optional(github: StandInGitHub) -> None:
     del github.permissions["checks"]
 

@@ -20,7 +20,7 @@ import threading
 import time
 import tomllib
 import xml.etree.ElementTree as Xml
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -142,11 +142,14 @@ def with_trees(trees: Sequence[Path], board: Board, until_s: float) -> None:
         thread.join()
 
 
-def planted(tree: Path, fault: Fault, durations: dict[str, float], tests: str) -> Result:
+def planted(
+    tree: Path, fault: Fault, durations: dict[str, float], tests: str,
+    reach: Callable[[str, dict[str, float]], list[str]] = files_for,
+) -> Result:  # fmt: skip
     """Plant one fault in a tree, and run the tests that can reach it until one fails. The tree is as before, afterwards."""
     target, begun_s = tree / fault.path, time.monotonic()
     before = target.read_text("utf-8")
-    files = files_for(fault.path, durations)
+    files = reach(fault.path, durations)
     own = [file for file in files if Path(file).name == f"test_{Path(fault.path).stem}.py"]
     target.write_text(fault.content, "utf-8")
     try:
