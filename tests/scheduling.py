@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 LONG = {
+    "tests/integration/test_storm.py": 1,
     "tests/integration/test_orchestrator_kills.py": 3,
     "tests/integration/test_agent.py": 4,
     "tests/integration/test_local.py": 4,
@@ -19,6 +20,8 @@ LONG = {
     "tests/integration/test_operator.py": 1,
     "tests/integration/test_release_life.py": 1,
     "tests/integration/test_permissions.py": 1,
+    "tests/integration/test_ready.py": 1,
+    "tests/integration/test_proof.py": 1,
     "tests/orchestrator/test_cli.py": 1,
     "tests/sandbox/test_instances.py": 1,
     "tests/sandbox/test_runner_signals.py": 1,

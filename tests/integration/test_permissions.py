@@ -30,6 +30,8 @@ NOT_IN_A_PLAIN_RUN = {
         "ec2:DescribeSpotPriceHistory": "once a day",
         "pricing:GetProducts": "once a day, if money is limited",
         "ec2:GetConsoleOutput": "a machine that died without a word", "ec2:TerminateInstances": "one that does not end itself",
+        "logs:DescribeLogGroups": "its own log group", "logs:CreateLogGroup": "its own log group",
+        "logs:CreateLogStream": "its own log group", "logs:PutLogEvents": "its own log group",
         "logs:GetLogEvents": "runs-fleet logs", "dynamodb:Scan": "lists for people, and once an hour",
         "dynamodb:DeleteItem": "a suspicion that was wrong", "s3:GetObject": "who takes up what somebody else began",
     },

@@ -286,3 +286,15 @@ def test_however_many_label_sets_share_a_launch_it_is_one_transaction() -> None:
     world.reconcile()
 
     assert world.compute.launched == 120 and len(world.compute.requests) == 7
+
+
+def test_what_asks_for_something_that_is_not_there_is_looked_at_every_two_minutes_and_a_new_job_at_once() -> None:
+    world = World()
+    world.compute.architectures = ("amd64",)
+    world.told(an_event(labels=("runs-fleet/arch=arm64",)))
+    world.ticks(until_s=600.0, every_s=2.0)
+    weighed = len(world.journal.of("label_set.unservable"))
+    world.told(an_event(job_id="2", labels=("runs-fleet/arch=arm64",)))
+
+    assert 5 <= weighed <= 7
+    assert len(world.journal.of("label_set.unservable")) == weighed + 1
