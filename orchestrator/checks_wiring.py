@@ -22,6 +22,11 @@ from orchestrator.readiness import Check, Fault
 from orchestrator.settings import ServerSettings
 from orchestrator.store.tables import JOBS, SESSIONS
 
+WRONG_BUCKET = frozenset(
+    {"ParamValidation", "PermanentRedirect", "AuthorizationHeaderMalformed", "InvalidBucketName", "301"}
+)  # fmt: skip
+"""Codes of a name that is none, and of a bucket in another region. Source: "Error responses", S3 API reference."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
@@ -43,7 +48,7 @@ def checks_of(parts: Checked) -> tuple[Check, ...]:
     urls = {"QUEUE_URL": settings.queue_url, "TERMINATION_QUEUE_URL": settings.termination_queue_url}
     urls |= {"EVENTS_QUEUE_URL": settings.events_queue_url} if settings.events_queue_url else {}
     tables = {JOBS: "JOBS_TABLE", SESSIONS: "SESSIONS_TABLE"}
-    found = [Check(name="aws-credentials", look=partial(_credentials, parts.clients), needs="nothing", is_first=True)]
+    found = [Check(name="aws-credentials", look=partial(_credentials, parts.clients), needs="nothing", is_optional=True)]
     for table, setting in tables.items():
         look = partial(_table, parts.tables, table, setting)
         found.append(Check(name=f"table-{table}", look=look, needs="dynamodb:DescribeTable", is_first=True))
@@ -54,7 +59,8 @@ def checks_of(parts: Checked) -> tuple[Check, ...]:
         name = "queue-" + setting.removesuffix("_QUEUE_URL").removesuffix("QUEUE_URL").lower()
         name = "queue-jobs" if setting == "QUEUE_URL" else name
         found.append(Check(name=name, look=look, needs="sqs:GetQueueAttributes", is_first=True))
-    found.append(Check(name="queues", look=partial(faults_of_names, urls), is_first=True))
+    names = {"JOBS_TABLE": settings.jobs_table, "SESSIONS_TABLE": settings.sessions_table, **urls}
+    found.append(Check(name="names", look=partial(faults_of_names, names), is_first=True))
     if isinstance(parts.configurations, S3Configurations):
         look = partial(_bucket, parts.configurations, settings.config_bucket)
         found.append(Check(name="config-bucket", look=look, needs="s3:ListBucket"))
@@ -84,10 +90,17 @@ def _queue(queue: SqsQueue, setting: str, url: str) -> Iterator[Fault]:
 
 
 def _bucket(configurations: S3Configurations, bucket: str) -> Iterator[Fault]:
-    if not configurations.has_bucket():
+    words = "" if bucket else "no name of a bucket"
+    try:
+        words = words or ("" if configurations.has_bucket() else f"no bucket {bucket}")
+    except ServiceFailed as error:
+        if error.code not in WRONG_BUCKET:
+            raise
+        words = f"{bucket} cannot be used: {error}"
+    if words:
         yield Fault(
-            setting=f"{PREFIX}CONFIG_BUCKET", found=f"no bucket {bucket}", expected="a bucket of this name",
-            remedy=f"aws s3api create-bucket --bucket {bucket}, and block public access to it",
+            setting=f"{PREFIX}CONFIG_BUCKET", found=words, expected="a bucket of this account, in this region",
+            remedy=f"aws s3 mb s3://{bucket or 'NAME'} (in the region of the machines), and block public access to it",
         )  # fmt: skip
 
 
@@ -96,8 +109,8 @@ def _app(app: GitHubApp, *, hears: bool, api_url: str) -> Iterator[Fault]:
     try:
         facts = app.facts(hears=hears)
     except ServiceFailed as error:
-        if error.code not in ("401", "404"):
+        if error.code not in ("401", "403", "404"):
             raise
-        yield unknown_app(setting, error.code, api_url)
+        yield unknown_app(setting, error.code, api_url, str(error))
         return
     yield from faults_of_app(setting, facts)

@@ -6,7 +6,8 @@ import logging
 
 ERRORS = frozenset(
     {
-        "agent_message.forged", "audit.failed", "garbage.failed", "launch.refused", "readiness.failed", "turn.failed",
+        "agent_message.forged", "audit.failed", "garbage.failed", "launch.refused", "readiness.failed", "serve.not_begun",
+        "turn.failed",
         "webhook.not_stored",
     }
 )  # fmt: skip

@@ -55,6 +55,8 @@ class Fault:
     """The environment variable that names the thing; empty: none does."""
     holds: bool = False
     """Whether nothing may be begun while it is so, because records or messages would be lost or misread."""
+    is_partial: bool = False
+    """Whether the rest works without it: it is named, and nobody waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class Check:
     """The permission that reading needs."""
     is_first: bool = False
     """Whether it is looked at before anything is begun."""
+    is_optional: bool = False
+    """Whether nothing else needs whoever is asked: where he cannot be reached, it could not be checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +88,20 @@ class Finding:
         """Whether nothing may be begun while it is so."""
         return any(fault.holds for fault in self.faults)
 
+    @property
+    def is_passed(self) -> bool:
+        """Whether nobody has to wait for it: it is fine, could not be checked, or only a part does not work."""
+        passed = self.standing in (Standing.FINE, Standing.UNCHECKED)
+        return passed or (self.standing is Standing.FAILED and all(fault.is_partial for fault in self.faults))
+
 
 def examine(check: Check) -> Finding:
     """Do one check. Never raises for what AWS or GitHub answer."""
     try:
         faults = tuple(check.look())
     except (Unanswered, Throttled) as error:
-        return Finding(check=check.name, standing=Standing.UNREACHED, why=str(error))
+        standing = Standing.UNCHECKED if check.is_optional else Standing.UNREACHED
+        return Finding(check=check.name, standing=standing, why=str(error))
     except ServiceFailed as error:
         if error.code in NOT_LET_IN:
             fault = Fault(found=str(error), expected="credentials that AWS accepts", remedy=CREDENTIALS_HINT, holds=True)
@@ -119,7 +130,7 @@ class Readiness:
         self._workers.run_all([look.take for look in looks])
         for look in looks:
             self._keep(look.found)
-        if not first and not self.failed:
+        if not first and len(self._found) == len(self._checks) and all(one.is_passed for one in self._found.values()):
             self._was_ready = True
 
     @property
@@ -150,9 +161,9 @@ class Readiness:
         return tuple(one.check for one in self.findings if one.standing is Standing.UNCHECKED)
 
     def _keep(self, found: Finding) -> None:
-        """What was fine and cannot be read at the moment is still believed to be fine."""
+        """What was fine, or wrong, and cannot be read at the moment is still believed to be so."""
         known = self._found.get(found.check)
-        if known is not None and known.standing is Standing.FINE and found.standing is Standing.UNREACHED:
+        if known is not None and found.standing is Standing.UNREACHED and known.standing in (Standing.FINE, Standing.FAILED):
             return
         self._found[found.check] = found
         if known == found:

@@ -129,8 +129,13 @@ class Start:
             readiness.look(first=True)
             if not readiness.may_begin:
                 return AGAIN_S
+            try:
+                _begin(self._orchestrator, self._loops)
+            except RuntimeError as error:  # no more threads may be started: half of the loops are worse than none
+                self._orchestrator.journal.event("serve.not_begun", error=str(error))
+                signal.raise_signal(signal.SIGTERM)
+                return LATER_S
             self._has_begun = True
-            _begin(self._orchestrator, self._loops)
         readiness.look()
         if readiness.is_ready and not self._was_ready:
             self._was_ready = True

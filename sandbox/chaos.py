@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,6 +123,7 @@ class Chaos:
         self._over = threading.Event()
         self._chance, self._moments = random.Random(seed), random.Random(seed + 1)
         self._taken: set[str] = set()
+        self._threads: list[threading.Thread] = []
         self.asides: list[Aside] = []
         self.killed = self.agents = self.in_setup = 0
 
@@ -154,15 +156,21 @@ class Chaos:
                 case "start-up" | "groups" | "registrations" | "gone-runs":
                     self.asides.append(self._aside(fault))
         if self._faults & {"reclaims", "kill", "set-up", "agents"}:
-            threading.Thread(target=self._rage, daemon=True, name="storm").start()
+            self._start("storm", self._rage)
         if "random-kills" in self._faults:
-            threading.Thread(target=self._kill_at_random, daemon=True, name="kills").start()
+            self._start("kills", self._kill_at_random)
         if any(one.cancelled for one in self.asides):
-            threading.Thread(target=self._cancel, daemon=True, name="cancels").start()
+            self._start("cancels", self._cancel)
+
+    def settle(self) -> None:
+        """Nothing more is killed, taken or cancelled; what is being done is done."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
 
     def end(self) -> None:
         """No fault happens any more."""
-        self._over.set()
+        self.settle()
         faults = self._cloud.faults
         faults.partial = faults.throttled = faults.lost = faults.unseen_s = self._github.limits.refused = 0.0
         faults.rates = None
@@ -178,6 +186,11 @@ class Chaos:
     def is_over(self) -> bool:
         """Whether every run beside is over, as far as GitHub ever calls it so."""
         return all(job.status == "completed" for one in self.asides if one.ends for job in one.run.jobs)
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True, name=name)
+        self._threads.append(thread)
+        thread.start()
 
     def _aside(self, fault: str) -> Aside:
         """A run of one job that does not go as usual."""

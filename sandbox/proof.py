@@ -1,7 +1,7 @@
 """What must be true after a run, whatever went wrong in it; told from the records, AWS and GitHub, not from what we believe.
 
 Nothing is open, no queue holds a message, nobody waits, each runner did one job at most and each job had one runner at a time,
-machines cost no more than a stated multiple of what the jobs needed, and no secret lies anywhere but where it belongs.
+machines cost no more than a stated multiple of what the jobs and a stated number of idle machines need, and no secret lies anywhere but where it belongs.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ BESIDE_S = 12.0
 """Seconds that a machine may take for each attempt of a job beside it: to boot, to be taken from GitHub's queue, to go."""
 IDLE_S = 130.0
 """Seconds for which a machine without work is kept at most: a surplus is taken back after one to two minutes."""
+IDLE_AT_LEAST, IDLE_SHARE = 4, 0.25
+"""Machines that may get no job: so many, and so many for each attempt of a job."""
 FACTOR = 2.0
 """Machine-seconds are at most so many times what the attempts of all jobs and the machines without work may take."""
 
@@ -48,8 +50,8 @@ class Cost:
     jobs_s: float
 
 
-def faults_of(up: World, runs: list[RunRecord], *, lost: int = 0) -> list[str]:
-    """Everything that is not as it must be, in words. `lost`: machines that were taken away or killed."""
+def faults_of(up: World, runs: list[RunRecord]) -> list[str]:
+    """Everything that is not as it must be, in words."""
     known = records(up.cloud, STACK)
     sessions = list(known.sessions())
     return [
@@ -57,6 +59,7 @@ def faults_of(up: World, runs: list[RunRecord], *, lost: int = 0) -> list[str]:
         *_queued(up),
         *_bound_twice(runs, sessions),
         *_too_dear(cost_of(runs, sessions)),
+        *_too_many(runs, sessions),
         *_secrets(up, known),
     ]
 
@@ -121,6 +124,14 @@ def _bound_twice(runs: list[RunRecord], sessions: list[Session]) -> Iterator[str
 def _too_dear(cost: Cost) -> Iterator[str]:
     if cost.machine_s > cost.allowed_s:
         yield f"machines ran for {cost.machine_s:.0f} s, expected at most {cost.allowed_s:.0f} s for {cost.jobs_s:.0f} s of jobs"
+
+
+def _too_many(runs: list[RunRecord], sessions: list[Session]) -> Iterator[str]:
+    """Machines without work: some are right, where answers are lost, and work goes away or is done by another's machine."""
+    attempts = len([job for run in runs for job in (*run.jobs, *run.past)])
+    idle, most = sum(not session.bound_job for session in sessions), IDLE_AT_LEAST + int(IDLE_SHARE * attempts)
+    if idle > most:
+        yield f"{idle} machines got no job, expected at most {most} for {attempts} attempts of jobs"
 
 
 def _secrets(up: World, known: JobRecords) -> Iterator[str]:

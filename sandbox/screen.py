@@ -65,6 +65,8 @@ def show(
             console.print(Text(str(error), style=RED))
             console.print(KEPT.format(root), highlight=False, soft_wrap=True)
             return 1
+        finally:
+            raging.settle()
         sessions = up.sessions()
         if keep:
             _wait_for_the_user(console, up)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,7 @@ class World:
         self.stack: Stack | None = None
         self.server: subprocess.Popen[bytes] | None = None
         self._restarting: set[int] = set()
+        self._killing = threading.Lock()
 
     def start(self) -> World:
         """Everything but the orchestrator; the slow parts side by side."""
@@ -153,19 +155,20 @@ class World:
     def kill(self, number: int = 0, down_s: float = 0.0) -> None:
         """An orchestrator dies as under kill -9, and is started again, after a while."""
         assert self.stack is not None
-        self._restarting.add(number)
-        try:
-            server = self.replicas[number - 1] if number else self.server
-            if server is not None:
-                server.kill()
-                server.wait()
-            time.sleep(down_s)
-            if number:
-                self.replicas[number - 1] = self._served(number, self._ports[number - 1], {})
-            else:
-                self.serve()
-        finally:
-            self._restarting.discard(number)
+        with self._killing:
+            self._restarting.add(number)
+            try:
+                server = self.replicas[number - 1] if number else self.server
+                if server is not None:
+                    server.kill()
+                    server.wait()
+                time.sleep(down_s)
+                if number:
+                    self.replicas[number - 1] = self._served(number, self._ports[number - 1], {})
+                else:
+                    self.serve()
+            finally:
+                self._restarting.discard(number)
 
     def ended_by_itself(self) -> str:
         """How an orchestrator ended that nobody has stopped; empty: none has."""

@@ -15,12 +15,13 @@ from botocore.exceptions import (
     ClientError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
 )
 
 from orchestrator.adapters.trust import bundle
-from orchestrator.errors import ServiceFailed, Throttled, Unanswered
+from orchestrator.errors import ServiceFailed, Throttled, Unanswered, without_header
 
 CONNECT_S, READ_S = 5.0, 15.0
 THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown"})
@@ -52,6 +53,7 @@ class Clients:
         """The client; three attempts of its own for what is safe to repeat. From any thread. `region`: if not the usual one."""
         with self._making:
             if service not in self._made:
+                self._insist_on_credentials(service)
                 read_s = LONG_POLL_READ_S if service == "sqs" else READ_S
                 config = Config(
                     connect_timeout=CONNECT_S, read_timeout=read_s, retries={"total_max_attempts": 3, "mode": "standard"},
@@ -63,7 +65,16 @@ class Clients:
     def fresh(self, service: str, config: Config) -> Any:
         """A client of its own, that waits and repeats as its user says."""
         with self._making:
+            self._insist_on_credentials(service)
             return self._session.client(service, config=config, verify=bundle())
+
+    def _insist_on_credentials(self, service: str) -> None:
+        """A client that is made without credentials never gets any, also if they are there a moment later.
+
+        Raises: ServiceFailed; code `NoCredentials`.
+        """
+        if self._session.get_credentials() is None:
+            raise ServiceFailed(f"{service}:credentials", "NoCredentials", "none were found")
 
     @property
     def region(self) -> str:
@@ -82,8 +93,13 @@ def translated(action: str) -> Iterator[None]:
         raise kind(action, str(told.get("Code")), str(told.get("Message", ""))[:300]) from error
     except (NoCredentialsError, PartialCredentialsError, NoRegionError, ProfileNotFound) as error:
         raise ServiceFailed(action, "NoCredentials", str(error)) from error  # nothing was sent
+    except ParamValidationError as error:
+        raise ServiceFailed(action, "ParamValidation", str(error)[:300]) from error  # nothing was sent
     except BotoCoreError as error:
-        raise Unanswered(action, str(error)) from error
+        words = without_header(str(error))
+        if words != str(error):
+            raise ServiceFailed(action, "NoCredentials", "the credentials hold a character that no header may have") from None
+        raise Unanswered(action, words) from error
 
 
 def caller(clients: Clients) -> str:

@@ -68,7 +68,7 @@ class Ec2Api:
         """As EC2 tells it; one that this account does not see is not there."""
         try:
             with translated("ec2:DescribeImages"):
-                images = self._clients.get("ec2").describe_images(ImageIds=[image_id])["Images"]
+                images = self._clients.get("ec2").describe_images(ImageIds=[image_id], IncludeDeprecated=True)["Images"]
         except ServiceFailed as error:
             if error.code in NO_IMAGE:
                 return None

@@ -6,7 +6,7 @@ Source: GitHub REST, "Self-hosted runners" and "Authenticating as a GitHub App i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -70,12 +70,22 @@ class GitHubApp(GitHubWire):
             return answer
 
         about = told("app", "look at the App")
-        hook = told("app/hook/config", "look at the App's webhook") if hears else None
+        hook = self._hook(told) if hears else None
         installations = told(f"app/installations?per_page={PAGE}", "list the App's installations")
         with readable("look at the App"):
             return AppFacts(
                 about=dict(about), hook=None if hook is None else dict(hook), installations=[dict(one) for one in installations]
             )
+
+    @staticmethod
+    def _hook(told: Callable[[str, str], Any]) -> Any:
+        """An App that has no webhook has no configuration of one."""
+        try:
+            return told("app/hook/config", "look at the App's webhook")
+        except ServiceFailed as error:
+            if error.code != "404":
+                raise
+            return {}
 
     def find(self, scope: Scope, name: str) -> int | None:
         """The runner of exactly this name."""

@@ -20,7 +20,7 @@ import requests
 from agent.contract.secret import Secret
 from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.adapters.trust import bundle
-from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered
+from orchestrator.errors import BUDGET_SPENT, ServiceFailed, Throttled, Unanswered, without_header
 from orchestrator.jobs.rate_limits import Budgets, Need
 from orchestrator.ports import Timepiece
 from orchestrator.store.naming import Scope, place_of
@@ -197,7 +197,7 @@ class GitHubWire:
             told = {"Authorization": f"Bearer {bearer}"}
             answer = self._session.request(method, url, timeout=TIMEOUT_S, headers=told, verify=self._verify, **extra)
         except requests.RequestException as error:
-            raise Unanswered(action, str(error)) from error
+            raise Unanswered(action, without_header(str(error))) from error
         limited = answer.status_code in (403, 429) and _says_limit(content_of(answer))
         until = self.budgets.told(account, need, answer.status_code, answer.headers, self._clock.now(), limited=limited)
         if until is not None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from orchestrator.errors import SettingsInvalid
+
 NAMED = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 """Variables that name a file of authorities. Source: botocore's, requests', curl's and OpenSSL's references."""
 SYSTEM = (
@@ -22,9 +24,14 @@ SYSTEM = (
 def bundle_of(environment: Mapping[str, str], system: Sequence[str] = SYSTEM) -> str | None:
     """A file of every authority that is trusted; None: nobody names one, and the libraries' own lists are used.
 
-    Raises: OSError: a variable names a file that cannot be read.
+    Raises: SettingsInvalid: a variable names something that is no file, or cannot be read.
     """
-    named = [Path(environment[name]) for name in NAMED if environment.get(name, "").strip()]
+    told = {name: Path(environment[name]) for name in NAMED if environment.get(name, "").strip()}
+    if wrong := [
+        f"{name}: expected a file of certificates, found {path}" for name, path in told.items() if not _is_readable(path)
+    ]:
+        raise SettingsInvalid(tuple(wrong))
+    named = [*told.values()]
     found = next((Path(path) for path in system if Path(path).is_file()), None)
     if not named:
         return str(found) if found is not None else None
@@ -35,7 +42,11 @@ def bundle_of(environment: Mapping[str, str], system: Sequence[str] = SYSTEM) ->
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
+def _is_readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)
+
+
 @cache
 def bundle() -> str | None:
-    """The same by this process's environment; made once. Raises: OSError."""
+    """The same by this process's environment; made once. Raises: SettingsInvalid."""
     return bundle_of(os.environ)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.readiness import Fault
@@ -26,12 +26,15 @@ class AppFacts:
     """`GET /app/installations`."""
 
 
-def unknown_app(setting: str, status: str, api_url: str) -> Fault:
-    """GitHub refused the App itself: 401, its key or id is not accepted; 404, there is no such App at this address."""
+def unknown_app(setting: str, status: str, api_url: str, words: str = "") -> Fault:
+    """GitHub refused the App itself: 401, its key or id is not accepted; 403, it is blocked, or this address is; 404, unknown."""
     if status == "401":
         found = "GitHub does not accept the App's signature"
         expected = "the id and the private key of one App, and a clock that is right"
         remedy = "create a new private key in the App's settings, and set it together with the App's id"
+    elif status == "403":
+        found, expected = f"GitHub does not let the App in: {words}", "an App that is not blocked, and an address that is allowed"
+        remedy = "look at the App's settings, and at the list of allowed IP addresses of its owner"
     else:
         found = f"{api_url} answers {status} when asked for the App"
         expected = "the address of the GitHub API that the App was made at, and the App's id"
@@ -58,8 +61,10 @@ def faults_of_app(setting: str, facts: AppFacts) -> Iterator[Fault]:
     if not facts.installations:
         remedy = f"install it: {facts.about.get('html_url') or 'the App'}/installations/new"
         yield Fault(setting=setting, found=f"{slug} is installed nowhere", expected="an installation", remedy=remedy)
-    for one in facts.installations:
-        yield from _faults_of_installation(setting, slug, one)
+    faults = [list(_faults_of_installation(setting, slug, one)) for one in facts.installations]
+    works_somewhere = any(not found for found in faults)
+    for fault in (fault for found in faults for fault in found):
+        yield replace(fault, is_partial=works_somewhere)
 
 
 def _faults_of_installation(setting: str, slug: str, one: Mapping[str, Any]) -> Iterator[Fault]:

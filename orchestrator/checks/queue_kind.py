@@ -37,12 +37,12 @@ def faults_of_queue(setting: str, url: str, found: Mapping[str, str] | None, *, 
             )
 
 
-def faults_of_names(urls: Mapping[str, str]) -> Iterator[Fault]:
-    """`urls`: each queue's URL by its setting."""
-    for url, number in Counter(urls.values()).items():
+def faults_of_names(names: Mapping[str, str]) -> Iterator[Fault]:
+    """`names`: each table's name and each queue's URL by its setting."""
+    for name, number in Counter(names.values()).items():
         if number > 1:
-            shared = [PREFIX + setting for setting, one in urls.items() if one == url]
+            shared = [PREFIX + setting for setting, one in names.items() if one == name]
             yield Fault(
-                setting=shared[-1], found=f"{url} is named by {' and '.join(shared)}", expected="a queue for each",
-                remedy=f"create another queue and name it in {shared[-1]}", holds=True,
+                setting=shared[-1], found=f"{name} is named by {' and '.join(shared)}", expected="one of its own for each",
+                remedy=f"create another one and name it in {shared[-1]}", holds=True,
             )  # fmt: skip

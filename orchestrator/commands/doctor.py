@@ -12,7 +12,7 @@ WORDS = {Standing.FINE: "ok", Standing.FAILED: "FAILED", Standing.UNREACHED: "NO
 
 def is_passed(findings: Sequence[Finding]) -> bool:
     """Whether `serve` would be ready."""
-    return all(one.standing in (Standing.FINE, Standing.UNCHECKED) for one in findings)
+    return all(one.is_passed for one in findings)
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[str]:
@@ -32,7 +32,7 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
     told += [f"{len(failed)} failed"] if failed else []
     told += [f"{len(unknown)} not known now"] if unknown else []
     told += [f"{unchecked} could not be checked"] if unchecked else []
-    yield ", ".join(told) + (": `runs-fleet serve` would not be ready" if failed or unknown else ": ready")
+    yield ", ".join(told) + (": ready" if is_passed(findings) else ": `runs-fleet serve` would not be ready")
 
 
 def rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:

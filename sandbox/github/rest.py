@@ -73,9 +73,10 @@ class RestApi:
 
     def _hook(self, call: Call) -> Reply:
         self._github.insist_on_app(call)
-        return Reply(
-            200, {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": self._github.webhook_url or ""}
-        )
+        url = self._github.webhook_url
+        if url is None:
+            raise Refusal(404, "Not Found")
+        return Reply(200, {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": url})
 
     def _rate_limit(self, call: Call) -> Reply:
         """Of the App whose token it carries."""

@@ -131,3 +131,16 @@ def test_machines_that_ran_too_long_are_named_with_what_they_may(played: tuple[W
     assert found.startswith("machines ran for 72") and "expected at most" in found
     cost = cost_of([run], [session])
     assert 0.0 < cost.jobs_s < cost.machine_s < cost.allowed_s
+
+
+def test_machines_for_nobody_are_named(played: tuple[World, RunRecord]) -> None:
+    up, run = played
+    known = records(up.cloud, STACK)
+    (session,) = known.sessions()
+    for number in range(6):
+        idle = {"session_id": f"s-idle-{number}", "instance_id": f"i-idle-{number}", "bound_job": "", "registration_name": ""}
+        known.put(changed(session, version=0, launched_at=session.closed_at, **idle))
+
+    found = faults_of(up, [run])
+
+    assert found == ["6 machines got no job, expected at most 4 for 1 attempts of jobs"]

@@ -114,3 +114,29 @@ def test_what_is_safe_to_repeat_is_tried_three_times(moto: Moto) -> None:
 )
 def test_either_variable_names_the_region(environment: dict[str, str], region: str | None) -> None:
     assert named_region(environment) == region
+
+
+class Late:
+    """A session whose credentials are there at the second look: the metadata service did not answer at first."""
+
+    def __init__(self) -> None:
+        self._session, self._looks = boto3.session.Session(region_name=REGION), 0
+
+    def get_credentials(self) -> Any:
+        """None at first."""
+        self._looks += 1
+        return self._session.get_credentials() if self._looks > 1 else None
+
+    def client(self, service: str, **how: Any) -> Any:
+        """A real one."""
+        return self._session.client(service, **how)
+
+
+def test_credentials_that_come_later_are_used(moto: Moto) -> None:
+    clients = Clients(Late())  # type: ignore[arg-type]
+
+    with pytest.raises(ServiceFailed) as refused:
+        clients.get("sqs")
+
+    assert refused.value.code == "NoCredentials"
+    assert clients.get("sqs").list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200

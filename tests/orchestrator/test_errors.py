@@ -15,6 +15,7 @@ from orchestrator.errors import (
     Unanswered,
     Unlaunchable,
     failure_of,
+    without_header,
 )
 from simulation.calls import Crash, raise_
 
@@ -81,3 +82,18 @@ def test_a_task_that_returns_anything_did_not_fail(answer: object) -> None:
 def test_the_end_of_the_process_is_nobodys_to_catch(end: BaseException) -> None:
     with pytest.raises(type(end)):
         failure_of(lambda: raise_(end))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "An HTTP Client raised an unhandled exception: Invalid header value b'SECRET\\n'",
+        "Invalid leading whitespace, reserved character(s), or return character(s) in header value: 'Bearer SECRET\\n'",
+    ],
+)
+def test_a_header_that_a_library_quotes_is_cut_away(words: str) -> None:
+    assert "SECRET" not in without_header(words) and without_header(words).endswith("header value")
+
+
+def test_other_words_stay() -> None:
+    assert without_header("Connect timeout on endpoint URL") == "Connect timeout on endpoint URL"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,23 @@ def test_the_permissions_are_those_of_the_documentation() -> None:
 
     for name, level in NEEDED.items():
         assert f"| {name.capitalize()} | {'read and write' if level == 'write' else level} |" in text
+
+
+def test_an_app_whose_webhook_github_does_not_know_has_none(github: StandInGitHub) -> None:
+    app = app_of(github, api_url=github.url)
+    github.webhook_url = None
+
+    assert [fault.found for fault in faults_of_app("S", app.facts(hears=True))] == ["runs-fleet has no webhook"]
+
+
+def test_an_installation_of_somebody_else_that_is_suspended_is_named_and_keeps_nobody_waiting(github: StandInGitHub) -> None:
+    facts = app_of(github).facts(hears=True)
+    suspended = {**facts.installations[0], "account": {"login": "other"}, "suspended_at": "2026-01-01T00:00:00Z"}
+
+    (fault,) = faults_of_app("S", replace(facts, installations=[*facts.installations, suspended]))
+
+    assert fault.found.endswith("is suspended at other") and fault.is_partial
+
+
+def test_an_app_that_is_blocked_is_told_in_githubs_own_words() -> None:
+    assert "not let the App in: blocked" in unknown_app("S", "403", "u", "blocked").found

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.ec2 import Ec2Api
 from orchestrator.compute.ec2.account import account_checks
-from orchestrator.compute.ec2.launch_templates import Template, faults_of_image
+from orchestrator.compute.ec2.launch_templates import Template, faults_of_image, faults_of_template
 from orchestrator.readiness import Fault
 from sandbox.moto_speedups import registered_image
 from tests.conftest import Moto
@@ -146,3 +146,19 @@ def test_each_subnet_that_is_not_there_is_named(moto: Moto) -> None:
     found = looked("ec2-subnets", (there, "subnet-0000", "subnet-1111"))
 
     assert [fault.found.split()[2] for fault in found] == ["subnet-0000", "subnet-1111"]
+
+
+def test_one_remedy_corrects_everything_that_is_wrong(moto: Moto) -> None:
+    made(moto, InstanceInitiatedShutdownBehavior=None, MetadataOptions=None, IamInstanceProfile=None)
+    found = looked()
+
+    assert len(found) == 3 and len({fault.remedy for fault in found}) == 1
+    corrected(moto, found[0])
+    assert looked() == []
+
+
+def test_an_image_that_demands_imdsv2_itself_needs_no_word_of_the_template() -> None:
+    data = {name: value for name, value in RIGHT.items() if name != "MetadataOptions"}
+
+    assert list(faults_of_template(Template("runner-amd64", "1", data), {"ImdsSupport": "v2.0"})) == []
+    assert len(list(faults_of_template(Template("runner-amd64", "1", data), {}))) == 1

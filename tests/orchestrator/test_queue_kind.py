@@ -68,3 +68,9 @@ def test_one_queue_for_two_purposes_would_give_each_consumer_half_of_both() -> N
     (fault,) = faults_of_names({"QUEUE_URL": "u1", "TERMINATION_QUEUE_URL": "u2", "EVENTS_QUEUE_URL": "u2"})
 
     assert fault.found == "u2 is named by RUNS_FLEET_TERMINATION_QUEUE_URL and RUNS_FLEET_EVENTS_QUEUE_URL" and fault.holds
+
+
+def test_one_table_for_both_is_named_too() -> None:
+    (fault,) = faults_of_names({"JOBS_TABLE": "t", "SESSIONS_TABLE": "t", "QUEUE_URL": "u"})
+
+    assert fault.found == "t is named by RUNS_FLEET_JOBS_TABLE and RUNS_FLEET_SESSIONS_TABLE" and fault.holds

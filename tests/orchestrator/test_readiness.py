@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -148,3 +149,36 @@ def test_each_fault_is_logged_with_its_remedy_once_until_it_changes_and_when_it_
     told = {"check": "second", "setting": "RUNS_FLEET_X", "found": "no x", "expected": "an x", "remedy": "make an x"}
     assert place.journal.of("readiness.failed") == [told]
     assert place.journal.of("readiness.corrected") == [{"check": "second"}]
+
+
+def test_what_holds_goes_on_holding_while_it_cannot_be_read() -> None:
+    place = Place()
+    place.first.faults = [MISSING]
+    place.readiness.look(first=True)
+    place.first.raises = Throttled("a:B", "Throttling")
+    place.readiness.look(first=True)
+
+    assert not place.readiness.may_begin
+
+
+def test_a_part_that_does_not_work_is_named_and_nobody_waits_for_it() -> None:
+    place = Place()
+    place.second.faults = [replace(MISSING, holds=False, is_partial=True)]
+    place.readiness.look()
+
+    assert (place.readiness.is_ready, place.readiness.failed) == (True, ("second",))
+
+
+def test_of_two_faults_one_that_is_not_partial_is_waited_for() -> None:
+    place = Place()
+    place.second.faults = [replace(ODD, is_partial=True), ODD]
+    place.readiness.look()
+
+    assert not place.readiness.is_ready
+
+
+def test_whoever_is_needed_by_nothing_else_could_not_be_checked_where_he_cannot_be_reached() -> None:
+    subject = Subject()
+    subject.raises = Unanswered("sts:GetCallerIdentity")
+
+    assert examine(Check(name="x", look=subject.look, is_optional=True)).standing is Standing.UNCHECKED

@@ -131,3 +131,48 @@ def test_time_to_live_by_another_attribute_is_none(moto: Moto) -> None:
     (fault,) = faults_of_expiry("JOBS_TABLE", NAME, found.time_to_live("jobs"))
 
     assert fault.found == f"{NAME} has time to live by due"
+
+
+def told(**changes: Any) -> dict[str, Any]:
+    """DescribeTable's answer of a right table, but for these."""
+    return {
+        **table_definition(NAME),
+        "TableStatus": "ACTIVE",
+        "BillingModeSummary": {"BillingMode": "PAY_PER_REQUEST"},
+        **changes,
+    }
+
+
+def faults(found: dict[str, Any]) -> list[Fault]:
+    return list(faults_of_table("JOBS_TABLE", table_definition(NAME), found))
+
+
+@pytest.mark.parametrize(("status", "number"), [("CREATING", 1), ("DELETING", 1), ("ACTIVE", 0), ("UPDATING", 0)])
+def test_an_index_that_is_being_made_answers_nothing_yet(status: str, number: int) -> None:
+    found = faults(told(GlobalSecondaryIndexes=indexes("due-index", "instance-index", IndexStatus=status)))
+
+    assert len(found) == 2 * number and all(fault.holds and status in fault.found for fault in found)
+
+
+def test_an_index_of_a_table_with_provisioned_capacity_is_made_with_some() -> None:
+    found = told(GlobalSecondaryIndexes=indexes("due-index"), BillingModeSummary={"BillingMode": "PROVISIONED"})
+
+    assert '"ProvisionedThroughput":{"ReadCapacityUnits":5' in faults(found)[0].remedy
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        told(KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}]),
+        told(GlobalSecondaryIndexes=indexes("due-index") + indexes("instance-index", Projection={"ProjectionType": "KEYS_ONLY"})),
+    ],
+)
+def test_no_remedy_deletes_a_table(found: dict[str, Any]) -> None:
+    assert not any("delete-table" in fault.remedy or "delete the table" in fault.remedy for fault in faults(found))
+
+
+def test_time_to_live_by_another_attribute_is_switched_off_first() -> None:
+    (fault,) = faults_of_expiry("JOBS_TABLE", NAME, {"TimeToLiveStatus": "ENABLED", "AttributeName": "due"})
+
+    off, on = fault.remedy.index("Enabled=false,AttributeName=due"), fault.remedy.index("Enabled=true,AttributeName=expires")
+    assert off < on

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.adapters.trust import NAMED, bundle_of
+from orchestrator.errors import SettingsInvalid
 from tests.answering import Answering
 from tests.wires import Authority, TlsFront
 
@@ -85,3 +86,10 @@ def test_what_is_named_is_trusted_besides_the_systems(authority: Authority, tmp_
     joined = Path(str(bundle_of({"AWS_CA_BUNDLE": str(authority.path)}, (str(system),)))).read_bytes()
 
     assert authority.path.read_bytes() in joined and b"the system's" in joined
+
+
+def test_a_variable_that_names_no_file_is_told_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid) as invalid:
+        bundle_of({"AWS_CA_BUNDLE": "/nope", "REQUESTS_CA_BUNDLE": str(tmp_path)}, ())
+
+    assert [problem.split(":")[0] for problem in invalid.value.problems] == ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"]

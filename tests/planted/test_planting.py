@@ -43,7 +43,7 @@ def fault(content: str) -> Fault:
 def test_what_a_test_looks_at_is_seen_and_nothing_else(tree: Path, content: str, seen: bool) -> None:
     found = planted(tree, fault(content), {"test_product.py": 1.0}, "digest", lambda path, durations: ["test_product.py"])
 
-    assert (found.seen, bool(found.by), found.tests) == (seen, seen, "" if seen else "digest")
+    assert (found.seen, bool(found.by), found.tests == "digest") == (seen, seen, not seen)
     assert (tree / "agent" / "product.py").read_text("utf-8") == GOOD
 
 
@@ -51,3 +51,10 @@ def test_the_first_test_that_fails_is_named(tree: Path) -> None:
     found = planted(tree, fault("def double(n):\n    return 0\n"), {}, "d", lambda path, durations: ["test_product.py"])
 
     assert found.by == "test_product.py::test_three"
+
+
+def test_a_test_that_fails_without_the_fault_too_proves_nothing_and_is_told(tree: Path) -> None:
+    (tree / "test_product.py").write_text("def test_never_green():\n    assert False\n", "utf-8")
+
+    with pytest.raises(RuntimeError, match="test_never_green fails without the fault, too"):
+        planted(tree, fault("def double(n):\n    return 0\n"), {}, "d", lambda path, durations: ["test_product.py"])

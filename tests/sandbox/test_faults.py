@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from orchestrator.adapters.dynamodb import table_definition
-from sandbox.chaos import FAULTS, STORM, read_faults
+from sandbox.chaos import FAULTS, HOSTILE, STORM, read_faults
 from sandbox.cloud import Cloud
 from sandbox.faults import Faults
 from sandbox.imds import Metadata
@@ -374,7 +374,15 @@ def test_an_index_shows_what_is_written_anew_as_it_was_a_moment_ago(cloud: Cloud
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("", set()), ("lag", {"lag"}), ("lag,rates", {"lag", "rates"}), ("storm", STORM), ("storm,rates", set(FAULTS))],
+    [
+        ("", set()),
+        ("lag", {"lag"}),
+        ("lag,rates", {"lag", "rates"}),
+        ("storm", STORM),
+        ("storm,rates", STORM | {"rates"}),
+        ("hostile", HOSTILE),
+        ("storm,hostile", set(FAULTS) - {"rates"}),
+    ],
 )
 def test_faults_are_switched_on_by_name(text: str, found: set[str]) -> None:
     assert read_faults(text) == found

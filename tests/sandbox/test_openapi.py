@@ -141,7 +141,9 @@ def answers(github: StandInGitHub, tmp_path_factory: pytest.TempPathFactory) -> 
 
     ask("app", "GET", "/app", bearer=app.signed())
     ask("app.refused", "GET", "/app", bearer="no")
+    github.webhook_url = "https://fleet.test/webhook"
     ask("app.hook", "GET", "/app/hook/config", bearer=app.signed())
+    github.webhook_url = None
     ask("token", "POST", "/app/installations/1/access_tokens", bearer=app.signed())
     ask("token.refused", "POST", "/app/installations/1/access_tokens", bearer="no")
     ask("installation", "GET", f"{app.repository}/installation", bearer=app.signed())

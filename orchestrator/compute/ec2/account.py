@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from orchestrator.compute.ec2.calls import Ec2
 from orchestrator.compute.ec2.launch_templates import Template, faults_of_image, faults_of_template, no_template
+from orchestrator.errors import ServiceFailed
 from orchestrator.readiness import Check, Fault
 
 ARCHITECTURES = ("amd64", "arm64")
@@ -29,7 +31,18 @@ def _templates(ec2: Ec2, base: str) -> Iterator[Fault]:
     if not found:
         yield no_template(base, ARCHITECTURES)
     for template in found.values():
-        yield from faults_of_template(template)
+        yield from faults_of_template(template, _image_of(ec2, template))
+
+
+def _image_of(ec2: Ec2, template: Template) -> Mapping[str, Any] | None:
+    """The image, where the template leaves it to the image whether IMDSv2 is demanded; None: it is not known."""
+    image_id = str(template.data.get("ImageId", ""))
+    if not image_id or (template.data.get("MetadataOptions") or {}).get("HttpTokens"):
+        return None
+    try:
+        return ec2.image(image_id)
+    except ServiceFailed:
+        return None  # the check of images says why
 
 
 def _images(ec2: Ec2, base: str) -> Iterator[Fault]:

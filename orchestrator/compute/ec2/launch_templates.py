@@ -35,33 +35,44 @@ def no_template(base: str, architectures: tuple[str, ...]) -> Fault:
     return Fault(setting=SETTING, found=f"no launch template {names}", expected="one for each architecture in use", remedy=remedy)
 
 
-def faults_of_template(template: Template) -> Iterator[Fault]:
-    """What of its newest version would leave machines running, open or without rights."""
-    data, name = template.data, f"{template.name}:{template.version}"
+def faults_of_template(template: Template, image: Mapping[str, Any] | None = None) -> Iterator[Fault]:
+    """What of its newest version would leave machines running, open or without rights; one command corrects all of it.
+
+    `image`: its image, if it is known: one that demands IMDSv2 itself needs no word of the template.
+    """
+    wrong = [*_wrong_parts(template.data, image or {})]
+    change: dict[str, Any] = {}
+    for _, _, part in wrong:
+        for name, value in part.items():
+            change[name] = {**change[name], **value} if isinstance(change.get(name), dict) else value
+    for found, expected, _ in wrong:
+        yield _fault(template, f"{template.name}:{template.version} {found}", expected, change)
+    if template.data.get("InstanceMarketOptions"):
+        told = f"{template.name}:{template.version} has InstanceMarketOptions"
+        wanted = "none: the orchestrator says which market an instance is of"
+        yield Fault(setting=SETTING, found=told, expected=wanted, remedy="create a version of the template without them")
+
+
+def _wrong_parts(data: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What was found, what was expected, and what has to be changed."""
     behaviour = str(data.get("InstanceInitiatedShutdownBehavior", "stop"))
     if behaviour != "terminate":
-        told, wanted = (
-            f"{name} has InstanceInitiatedShutdownBehavior={behaviour}",
-            "terminate: else a machine that goes off stays",
-        )
-        yield _fault(template, told, wanted, {"InstanceInitiatedShutdownBehavior": "terminate"})
+        found, expected = f"has InstanceInitiatedShutdownBehavior={behaviour}", "terminate: else a machine that goes off stays"
+        yield found, expected, {"InstanceInitiatedShutdownBehavior": "terminate"}
     options = data.get("MetadataOptions") or {}
-    if str(options.get("HttpTokens", "optional")) != "required":
-        told = f"{name} has MetadataOptions.HttpTokens={options.get('HttpTokens', 'optional')}"
-        yield _fault(template, told, "required (IMDSv2)", {"MetadataOptions": {"HttpTokens": "required"}})
-    if str(options.get("HttpEndpoint", "enabled")) != "enabled":
-        told = f"{name} has MetadataOptions.HttpEndpoint={options['HttpEndpoint']}"
-        wanted = "enabled: the agent learns there who it is"
-        yield _fault(template, told, wanted, {"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"}})
+    tokens = str(options.get("HttpTokens") or ("required" if image.get("ImdsSupport") == "v2.0" else "optional"))
+    if tokens != "required":
+        found = f"has MetadataOptions.HttpTokens={tokens}"
+        yield found, "required (IMDSv2)", {"MetadataOptions": {"HttpTokens": "required"}}
+    if (endpoint := str(options.get("HttpEndpoint", "enabled"))) != "enabled":
+        found, expected = f"has MetadataOptions.HttpEndpoint={endpoint}", "enabled: the agent learns there who it is"
+        yield found, expected, {"MetadataOptions": {"HttpEndpoint": "enabled"}}
     profile = data.get("IamInstanceProfile") or {}
     if not (profile.get("Arn") or profile.get("Name")):
-        wanted = "an instance profile with the machines' role (docs/permissions.md)"
-        yield _fault(template, f"{name} has no instance profile", wanted, {"IamInstanceProfile": {"Name": "…"}})
+        expected = "an instance profile with the machines' role (docs/permissions.md)"
+        yield "has no instance profile", expected, {"IamInstanceProfile": {"Name": "…"}}
     if not data.get("ImageId"):
-        yield _fault(template, f"{name} names no image", "an image, or a parameter that names one", {"ImageId": "ami-…"})
-    if data.get("InstanceMarketOptions"):
-        told, wanted = f"{name} has InstanceMarketOptions", "none: the orchestrator says which market an instance is of"
-        yield Fault(setting=SETTING, found=told, expected=wanted, remedy="create a version of the template without them")
+        yield "names no image", "an image, or a parameter that names one", {"ImageId": "ami-…"}
 
 
 def faults_of_image(template: Template, architecture: str, image: Mapping[str, Any] | None) -> Iterator[Fault]:
