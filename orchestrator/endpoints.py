@@ -90,7 +90,7 @@ class Endpoints:
 
     def ready(self, *, draining: bool, readiness: Readiness) -> Answer:
         """`GET /ready`: whether it wants deliveries, and the names of the checks that are not passed. Details are in the log."""
-        names = {"failed": readiness.failed, "unchecked": readiness.unchecked}
+        names = {"failed": readiness.failed, "pending": readiness.pending, "unchecked": readiness.unchecked}
         told = {name: list(checks) for name, checks in names.items() if checks}
         if draining:
             return Answer(503, {"status": "draining", **told})

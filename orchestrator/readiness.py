@@ -104,7 +104,8 @@ def examine(check: Check) -> Finding:
         return Finding(check=check.name, standing=standing, why=str(error))
     except ServiceFailed as error:
         if error.code in NOT_LET_IN:
-            fault = Fault(found=str(error), expected="credentials that AWS accepts", remedy=CREDENTIALS_HINT, holds=True)
+            found = str(error).partition(" answered ")[2] or str(error)
+            fault = Fault(found=found, expected="a region, and credentials that AWS accepts", remedy=CREDENTIALS_HINT, holds=True)
             return Finding(check=check.name, standing=Standing.FAILED, faults=(fault,))
         if error.code in DENIED:
             return Finding(check=check.name, standing=Standing.UNCHECKED, why=f"needs {check.needs}: {error}")
@@ -133,6 +134,12 @@ class Readiness:
         if not first and len(self._found) == len(self._checks) and all(one.is_passed for one in self._found.values()):
             self._was_ready = True
 
+    def examined(self) -> tuple[Finding, ...]:
+        """Do every check, side by side, for somebody who looks at the findings himself; nothing is logged or kept."""
+        looks = [_Look(check) for check in self._checks]
+        self._workers.run_all([look.take for look in looks])
+        return tuple(look.found for look in looks)
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was found, in the order of the checks."""
@@ -151,9 +158,14 @@ class Readiness:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The names of the checks that are not passed now, or were not made yet."""
+        """The names of the checks that are not passed now."""
         passed = (Standing.FINE, Standing.UNCHECKED)
-        return tuple(c.name for c in self._checks if c.name not in self._found or self._found[c.name].standing not in passed)
+        return tuple(one.check for one in self.findings if one.standing not in passed)
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The names of the checks that were not made yet."""
+        return tuple(check.name for check in self._checks if check.name not in self._found)
 
     @property
     def unchecked(self) -> tuple[str, ...]:

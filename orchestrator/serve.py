@@ -128,6 +128,7 @@ class Start:
         if not self._has_begun:
             readiness.look(first=True)
             if not readiness.may_begin:
+                readiness.look()  # so that everything that is wrong is told at once
                 return AGAIN_S
             try:
                 _begin(self._orchestrator, self._loops)

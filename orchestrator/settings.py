@@ -222,8 +222,9 @@ def unknown_names(environment: Mapping[str, str], known: Sequence[str]) -> list[
     found = []
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-            hint = f"did you mean {near[0]}?" if near else "docs/configuration.md lists those there are"
+            bare = [one.removeprefix(PREFIX) for one in names]
+            near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1, cutoff=0.7)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/configuration.md lists those there are"
             found.append(f"{name} is not a setting of the orchestrator, and does nothing: {hint}")
     return found
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -30,6 +32,7 @@ EXPLAINED = (
     "times after the first job was queued; to exec, running: the agent's own; lines: the runner's and the agent's in CloudWatch"
     " (what steps print goes to GitHub)"
 )
+EXPLAINED_SHORT = "times after the first job was queued; a wider terminal shows more"
 GREEN, RED, DIM = "green", "red", "dim"
 KEPT = "what was written is kept: {}"
 
@@ -67,9 +70,9 @@ def show(
             return 1
         finally:
             raging.settle()
-        sessions = up.sessions()
         if keep:
-            _wait_for_the_user(console, up)
+            _show_and_wait(console, up, run)
+        sessions = up.sessions()
         drained(up)
         up.stop_serving()
         before_proof(up)
@@ -117,13 +120,13 @@ def _show_labels_of_others(console: Console, label_sets: list[tuple[str, ...]]) 
 
 def _progress(up: World, run: RunRecord) -> Table:
     table = Table(box=None, pad_edge=False)
-    for column in ("job", "state", "runner", "machines"):
+    for column in ("job", "state", "runner", "machine"):
         table.add_column(column)
-    machines = list(up.cloud.instances.machines)
-    for at, job in enumerate(run.jobs):
+    machines = {up.cloud.instances.runner_name(one): one for one in list(up.cloud.instances.machines)}
+    for job in run.jobs:
         colour = {"success": GREEN, "failure": RED}.get(job.conclusion or "", "yellow" if job.status == "in_progress" else DIM)
         state = job.conclusion or job.status
-        table.add_row(escape(job.plan.name), f"[{colour}]{state}[/]", job.runner_name, machines[at] if at < len(machines) else "")
+        table.add_row(escape(job.plan.name), f"[{colour}]{state}[/]", job.runner_name, machines.get(job.runner_name or "-", ""))
     return table
 
 
@@ -136,9 +139,11 @@ def _summary(run: RunRecord, sessions: list[Session], width: int) -> Table:
     """One row an attempt. The machine shown is the one that ran it; times are seconds since the first job was queued."""
     rows = _rows(run, sessions)
     names = [name for name in rows[0] if (width >= WIDE or name in SHORT) and (name != "try" or run.past)] if rows else []
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption=EXPLAINED, caption_justify="left", header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), caption_justify="left", header_style="bold")
+    table.caption = EXPLAINED if width >= WIDE else EXPLAINED_SHORT
     for name in names:
-        table.add_column(name, justify="left" if name in ("job", "result", "machine") else "right", no_wrap=True)
+        justify: Literal["left", "right"] = "left" if name in ("job", "result", "machine") else "right"
+        table.add_column(name, justify=justify, no_wrap=name != "job", overflow="fold")
     for row in rows:
         table.add_row(*(row[name] for name in names))
     return table
@@ -223,16 +228,20 @@ def _after(at: float | None, first_s: float) -> str:
     return "-" if at is None else f"{max(0.0, at - first_s):.1f} s"
 
 
-def _wait_for_the_user(console: Console, up: World) -> None:
+def _show_and_wait(console: Console, up: World, run: RunRecord) -> None:
+    """The result so far, and the way inside; until Ctrl-C."""
+    console.print(_summary(run, up.sessions(), console.width))
+    show_red_jobs(console, run)
     environment = up.stack.environment if up.stack else {}
     console.print(
         f"left running: cloud {up.cloud.url}, github {up.github.url}, orchestrator {up.stack.url if up.stack else ''}",
         highlight=False,
     )
-    names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    console.print(
-        "to look inside:  " + " ".join(f"{name}={environment[name]}" for name in names), highlight=False, soft_wrap=True
-    )
+    file = up.root / "environment"
+    file.touch(0o600)
+    named = {name: value for name, value in environment.items() if name.startswith(("AWS_", "RUNS_FLEET_"))}
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in named.items()), "utf-8")
+    console.print(f"to look inside with runs-fleet or aws:  . {file}", highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends it")
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()

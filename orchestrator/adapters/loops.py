@@ -11,8 +11,8 @@ from functools import partial
 from orchestrator.errors import OrchestratorError, failure_of
 from orchestrator.ports import Journal, Queue, Received
 
-AFTER_FAILURE_S = 1.0
-"""Seconds until a loop whose turn failed goes on."""
+AFTER_FAILURE_S, LONGEST_AFTER_FAILURE_S = 1.0, 30.0
+"""Seconds until a loop whose turn failed goes on, doubled for each failure in a row."""
 BATCH = 10
 """Messages of one ReceiveMessage. Source: SQS quotas."""
 COALESCED_S = 0.5
@@ -133,12 +133,15 @@ class Loops:
 
     def _spin(self, name: str, turn: Callable[[], float]) -> None:
         def run() -> None:
+            failures = 0
             while not self._stopping.is_set():
                 pauses: list[float] = []
                 error = failure_of(partial(self._take, turn, pauses))
                 if error is not None:  # one bad turn must not stop the loop
                     self._journal.event("turn.failed", loop=name, error=f"{type(error).__name__}: {error}")
-                self._stopping.wait(pauses[0] if pauses else AFTER_FAILURE_S)
+                failures = 0 if error is None else failures + 1
+                again_s = min(LONGEST_AFTER_FAILURE_S, AFTER_FAILURE_S * 2.0 ** min(failures - 1, 10))
+                self._stopping.wait(pauses[0] if pauses else again_s)
 
         thread = threading.Thread(target=run, name=name, daemon=True)
         self._threads.append(thread)

@@ -31,7 +31,7 @@ def unknown_app(setting: str, status: str, api_url: str, words: str = "") -> Fau
     if status == "401":
         found = "GitHub does not accept the App's signature"
         expected = "the id and the private key of one App, and a clock that is right"
-        remedy = "create a new private key in the App's settings, and set it together with the App's id"
+        remedy = "compare the App's id with the App's settings; else create a new private key there, and set both"
     elif status == "403":
         found, expected = f"GitHub does not let the App in: {words}", "an App that is not blocked, and an address that is allowed"
         remedy = "look at the App's settings, and at the list of allowed IP addresses of its owner"

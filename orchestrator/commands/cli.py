@@ -28,7 +28,7 @@ ABSENT = frozenset({"ResourceNotFoundException", "AWS.SimpleQueueService.NonExis
 
 NONE_OPEN = "none that is open: --all lists those that are over"
 WORDS = "runs-fleet: runners on EC2 that live for one job. Settings are RUNS_FLEET_… variables: docs/configuration.md."
-MISSING = {"dynamodb": "the table", "logs": "the log group", "sqs": "the queue"}
+MISSING = {"dynamodb": "the table", "sqs": "the queue"}
 """Of what a service answers that it is not there."""
 
 
@@ -53,6 +53,8 @@ def _hinted(error: OrchestratorError) -> str:
     code, action = getattr(error, "code", ""), getattr(error, "action", "")
     if code in NOT_LET_IN:
         return f"{error} ({CREDENTIALS_HINT})"
+    if code in ABSENT and action.startswith("logs:"):
+        return f"{error} (no machine of this stack has written there yet, or the setting names another log group)"
     if code in ABSENT:
         thing = MISSING.get(action.partition(":")[0], "it")
         return f"{error} ({thing} is not there: `runs-fleet doctor` says what is missing, and how it is made)"
@@ -117,12 +119,12 @@ def doctor(json: Json = False) -> None:
 
     made = _orchestrator()
     _settled(lambda: insist_on_keys(made.settings))
-    made.readiness.look()
+    findings = made.readiness.examined()
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report.rows(made.readiness.findings)), indent=1) + b"\n")
+        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report.rows(findings)), indent=1) + b"\n")
     else:
-        sys.stdout.writelines(f"{line}\n" for line in report.lines(made.readiness.findings))
-    if not report.is_passed(made.readiness.findings):
+        sys.stdout.writelines(f"{line}\n" for line in report.lines(findings))
+    if not report.is_passed(findings):
         sys.exit(1)
 
 
@@ -134,7 +136,8 @@ def jobs(
     records, now = made.records, made.turns.clock.now()
     found = sorted(records.jobs() if everything else records.open_jobs(), key=lambda job: job.queued_at)
     pages = web_url(made.settings.github_api_url)
-    rows = [job_row(job, session_of(records.sessions_of(job, made.settings.stack_id), job), pages, now) for job in found]
+    stack_id, paused = made.settings.stack_id, records.stack().paused
+    rows = [job_row(job, session_of(records.sessions_of(job, stack_id), job), pages, now, paused=paused) for job in found]
     show(rows, json=json, none="nothing" if everything else NONE_OPEN)
 
 
@@ -203,8 +206,12 @@ def launch(
     until = moment(made.turns.clock.now() + minutes * 60.0)
     row = {"repository": repository, "label": label, "wanted": count, "until": until, "paused": paused}
     show([row | ({"label_set": key} if json else {})], json=json)
-    if paused and not json:
-        sys.stderr.write("the stack is paused: nothing is launched before `runs-fleet resume`\n")
+    if not json:
+        follow = "the stack is paused: nothing is launched before `runs-fleet resume`" if paused else FOLLOW
+        sys.stderr.write(f"{follow}\n")
+
+
+FOLLOW = "`runs-fleet sessions` shows them; one that is terminated is launched again until then"
 
 
 def terminate(session: Annotated[str, argument("A session's id.")], json: Json = False) -> None:
@@ -235,7 +242,9 @@ def drain(json: Json = False) -> None:
     ]
     rows += [{"session": name, "state": "ended", "job": "", "error": why} for name, why in failed.items()]
     failed = {row["session"]: row["error"] for row in rows if row["error"]}
-    show(rows, json=json)
+    show(rows, json=json, none="no session is left: every idle machine was taken back, and no job runs")
+    if not json:
+        sys.stderr.write("the stack is paused: nothing is launched before `runs-fleet resume`\n")
     if failed:
         sys.exit(f"{counted(len(failed), 'session')} could not be taken back: call it again")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orchestrator.readiness import Finding, Standing
+from orchestrator.readiness import Fault, Finding, Standing
 
 WORDS = {Standing.FINE: "ok", Standing.FAILED: "FAILED", Standing.UNREACHED: "NOT KNOWN", Standing.UNCHECKED: "unchecked"}
 
@@ -18,10 +18,13 @@ def is_passed(findings: Sequence[Finding]) -> bool:
 def lines(findings: Sequence[Finding]) -> Iterator[str]:
     """For people: nothing is cut, so that a command can be copied."""
     width = max((len(one.check) for one in findings), default=0)
+    told_at: dict[tuple[Fault, ...], str] = {}
     for one in findings:
         why = f"  {one.why}" if one.why else ""
-        yield f"{one.check:{width}}  {WORDS[one.standing]}{why}".rstrip()
-        for fault in one.faults:
+        same = told_at.get(one.faults) if one.faults else None
+        yield f"{one.check:{width}}  {WORDS[one.standing]}{why}{f'  as {same}' if same else ''}".rstrip()
+        told_at.setdefault(one.faults, one.check)
+        for fault in () if same else one.faults:
             yield f"    found     {fault.found}"
             yield f"    expected  {fault.expected}" + (f" ({fault.setting})" if fault.setting else "")
             yield f"    remedy    {fault.remedy}"

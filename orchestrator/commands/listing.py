@@ -9,6 +9,8 @@ from orchestrator.commands.terminal import lasting, moment
 from orchestrator.jobs.model import Job, JobState
 from orchestrator.store.model import Session
 
+PAUSED = "the stack is paused: `runs-fleet resume`"
+
 
 def session_of(sessions: Sequence[Session], job: Job) -> Session | None:
     """The one that ran it, else the youngest that was launched for it."""
@@ -18,17 +20,19 @@ def session_of(sessions: Sequence[Session], job: Job) -> Session | None:
     return max(ran or sessions, key=lambda one: one.launched_at or 0.0, default=None)
 
 
-def job_row(job: Job, session: Session | None, web_url: str, now: float) -> dict[str, Any]:
-    """One job. `waited`: until a runner took it, it ended, or now. `web_url`: where GitHub's pages are."""
+def job_row(job: Job, session: Session | None, web_url: str, now: float, *, paused: bool = False) -> dict[str, Any]:
+    """One job. `waited`: until a runner took it, it ended, or now. `web_url`: of GitHub's pages; `paused`: the stack is."""
     until = job.started_at or job.completed_at or now
     refused = job.refused and job.state is not JobState.COMPLETED
     ended = f"{session.status} {session.reason}".strip() if session is not None else ""
+    held = PAUSED if paused and job.state is JobState.QUEUED and session is None else ""
     return {
         "job": job.job_id, "name": job.name, "repository": job.repository,
         "state": "refused" if refused else job.state.value, "conclusion": job.conclusion,
         "waited": lasting(until - job.queued_at), "queued": moment(job.queued_at), "runner": job.runner_name,
-        "session": session.state.value if session else "", "instance": session.instance_id if session else "",
-        "reason": job.refused or ended, "url": f"{web_url}/{job.repository}/actions/runs/{job.run_id}/job/{job.job_id}",
+        "session": session.session_id if session else "", "session_state": session.state.value if session else "",
+        "instance": session.instance_id if session else "", "reason": job.refused or ended or held,
+        "url": f"{web_url}/{job.repository}/actions/runs/{job.run_id}/job/{job.job_id}",
     }  # fmt: skip
 
 

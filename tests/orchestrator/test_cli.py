@@ -104,7 +104,8 @@ def test_jobs_lists_those_that_are_open_with_the_session_that_ran_each(operator:
 
     assert job == {
         "job": "1", "name": "build", "repository": "octo/widgets", "state": "in_progress", "conclusion": "",
-        "runner": "tests-s-00000000000000ff-0", "session": "busy", "instance": "i-2", "reason": "x y",
+        "runner": "tests-s-00000000000000ff-0", "session": "s-00000000000000ff-0", "session_state": "busy", "instance": "i-2",
+        "reason": "x y",
         "waited": job["waited"], "queued": "2026-01-31T12:00:00Z",
         "url": "https://github.com/octo/widgets/actions/runs/7/job/1",
     }  # fmt: skip

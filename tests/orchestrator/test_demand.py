@@ -82,6 +82,12 @@ def test_a_surplus_of_a_minute_is_taken_back_youngest_first_and_no_more_than_it_
     assert found.surplus == ("s-100", "s-200")
 
 
+def test_a_surplus_is_looked_at_again_when_its_minute_is_over() -> None:
+    found = assess(view(session(age_s=600.0), label_set=a_label_set(surplus_since=NOW - 20.0)), NOW)
+
+    assert (found.surplus, found.look_at) == ((), NOW + SURPLUS_S - 20.0)
+
+
 @pytest.mark.parametrize("state", [SessionState.LAUNCHED, SessionState.CONFIGURED])
 def test_the_machine_without_a_sign_of_life_is_taken_back_and_not_the_ready_one_beside_it(state: SessionState) -> None:
     old = a_label_set(surplus_since=NOW - SURPLUS_S)

@@ -40,3 +40,12 @@ def test_programs_get_every_part_of_a_fault() -> None:
 
     assert (row["check"], row["standing"]) == ("queue-jobs", "failed")
     assert row["faults"] == [{"setting": FAULT.setting, "found": FAULT.found, "expected": FAULT.expected, "remedy": FAULT.remedy}]
+
+
+def test_one_cause_of_several_checks_is_told_once() -> None:
+    again = Finding(check="queue-terminations", standing=Standing.FAILED, faults=(FAULT,))
+
+    told = list(lines([FAILED, again]))
+
+    assert sum("remedy" in line for line in told) == 1
+    assert told[4].split() == ["queue-terminations", "FAILED", "as", "queue-jobs"]

@@ -293,3 +293,9 @@ def test_no_minute_sees_more_launches_than_are_allowed_in_one_though_the_bucket_
     worst = max(later - before for at, before in launched for then, later in launched if at < then < at + 60.0)
     assert launched[0][1] == 30 and worst <= 30
     assert launched[-1][0] - launched[0][0] <= 3 * 60.0 + 10.0
+
+
+def test_where_a_price_is_not_known_and_money_is_limited_there_is_room_for_none() -> None:
+    (found,) = limits.scope_headrooms(Limits(usd_per_hour=5.0), Resources(1, 2.0, 0.0), NOTHING, "somebody allows")
+
+    assert (found.machines, "prices that are not known yet" in found.why) == (0, True)

@@ -72,3 +72,8 @@ def test_a_session_that_is_over_grows_no_older_and_has_no_deadline() -> None:
 )  # fmt: skip
 def test_githubs_pages_are_found_by_its_api(api: str, pages: str) -> None:
     assert web_url(api) == pages
+
+
+def test_a_job_that_waits_while_the_stack_is_paused_says_so() -> None:
+    assert job_row(a_job(), None, PAGES, MORNING, paused=True)["reason"] == "the stack is paused: `runs-fleet resume`"
+    assert job_row(a_job(), None, PAGES, MORNING)["reason"] == ""

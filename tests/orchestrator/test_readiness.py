@@ -68,7 +68,7 @@ def test_nothing_was_looked_at_yet_so_nothing_may_begin_and_nothing_is_ready() -
     place = Place()
 
     assert (place.readiness.may_begin, place.readiness.is_ready) == (False, False)
-    assert place.readiness.failed == ("first", "second")
+    assert (place.readiness.failed, place.readiness.pending) == ((), ("first", "second"))
 
 
 def test_turns_may_begin_once_the_first_checks_hold_nothing_back_though_others_fail() -> None:
