@@ -163,3 +163,15 @@ def test_a_delivery_whose_answer_was_lost_is_asked_for_once_more_and_then_no_mor
 
     assert world.github.redelivered == ["a", "a"]
     assert [fields["what"] for fields in world.journal.of("backfill.failed")] == ["delivery"]
+
+
+def test_what_github_has_just_told_of_a_job_is_not_asked_for_again() -> None:
+    world, asked = World(), list[str]()
+    world.turns.on_job_event(an_event("waiting"))
+    world.github.jobs["1"] = an_event()
+    world.calls.script("github.job", times=None, before=lambda scope, job_id, **_: asked.append(job_id))
+
+    world.turns.on_backfill()
+
+    job = world.records.job("1")
+    assert (job is not None and job.state, asked) == (JobState.QUEUED, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.jobs.rate_limits import Budgets, Need
+from orchestrator.jobs.rate_limits import AHEAD, Budgets, Need
 from orchestrator.retry_policy import PAUSE_S
 
 NOW = 1_000_000.0
@@ -155,3 +155,21 @@ def test_g1_nothing_at_all_is_asked_before_the_time_that_github_named() -> None:
     assert {budgets.refused(ACCOUNT, need, NOW + 29.0) for need in Need} == {NOW + 30.0}
     assert budgets.left(ACCOUNT, Need.REGISTRATION, NOW + 29.0) == 0
     assert budgets.refused(ACCOUNT, Need.REGISTRATION, NOW + 30.0) is None
+
+
+@pytest.mark.parametrize(
+    ("remaining", "until_s"),
+    [
+        (250, 3_600.0),
+        (100, 3_600.0),
+        (900, 3_600.0 - 3_600.0 * (0.9 + AHEAD) + 1.0),
+        (400, 3_600.0 - 3_600.0 * (0.4 + AHEAD) + 1.0),
+    ],
+)
+def test_a_call_that_can_wait_is_told_when_that_much_is_left_over(remaining: int, until_s: float) -> None:
+    budgets = Budgets()
+    budgets.told(ACCOUNT, Need.LOOKING, 200, headers(remaining, reset_in_s=3_600.0), NOW)
+
+    until = budgets.refused(ACCOUNT, Need.LOOKING, NOW)
+
+    assert until is None if until_s < 1.0 else until == pytest.approx(NOW + until_s)

@@ -161,3 +161,9 @@ def test_what_github_does_not_run_again_any_more_is_dropped_thirty_days_after_it
     world.ticks(until_s=7_200.0, every_s=600.0)
 
     assert reruns(world) == again
+
+
+def test_of_several_that_are_run_again_one_by_one_name_and_id_are_of_the_same_job() -> None:
+    badly = [EndedJob("1", "build", "cancelled"), EndedJob("2", "test", "cancelled"), EndedJob("3", "red", "failure")]
+
+    assert next_rerun(["build", "test"], ["1", "2"], badly) == (("build",), "1")
