@@ -73,8 +73,10 @@ class Clients:
 
         Raises: ServiceFailed; code `NoCredentials`.
         """
+        if not self._session.region_name:
+            raise ServiceFailed(f"{service}:credentials", "NoCredentials", "no region is named")
         if self._session.get_credentials() is None:
-            raise ServiceFailed(f"{service}:credentials", "NoCredentials", "none were found")
+            raise ServiceFailed(f"{service}:credentials", "NoCredentials", "no credentials were found")
 
     @property
     def region(self) -> str:

@@ -120,7 +120,7 @@ class Late:
     """A session whose credentials are there at the second look: the metadata service did not answer at first."""
 
     def __init__(self) -> None:
-        self._session, self._looks = boto3.session.Session(region_name=REGION), 0
+        self._session, self._looks, self.region_name = boto3.session.Session(region_name=REGION), 0, REGION
 
     def get_credentials(self) -> Any:
         """None at first."""
