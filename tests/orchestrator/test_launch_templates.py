@@ -66,6 +66,7 @@ def test_without_any_template_nothing_could_be_started(moto: Moto) -> None:
         ({"MetadataOptions": {"HttpTokens": "optional"}}, "HttpTokens=optional"),
         ({"MetadataOptions": None}, "HttpTokens=optional"),
         ({"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "disabled"}}, "HttpEndpoint=disabled"),
+        ({"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "no"}}, "HttpEndpoint=no"),
         ({"IamInstanceProfile": None}, "no instance profile"),
     ],
 )

@@ -261,3 +261,14 @@ def test_before_anything_rests_on_it_each_apps_key_signs_once() -> None:
     assert first.startswith("RUNS_FLEET_GITHUB_APP_PRIVATE_KEY: expected")
     assert second.startswith("RUNS_FLEET_GITHUB_APPS: expected")
     assert "hush" not in first + second
+
+
+@pytest.mark.parametrize(("shards", "wrong"), [("1", False), ("256", False), ("0", True), ("257", True)])
+def test_the_bounds_of_the_index_shards(shards: str, wrong: bool) -> None:
+    environment = {**REQUIRED_ENVIRONMENT, "RUNS_FLEET_INDEX_SHARDS": shards}
+
+    if wrong:
+        with pytest.raises(SettingsInvalid, match="INDEX_SHARDS"):
+            read_settings(environment)
+    else:
+        assert read_settings(environment).index_shards == int(shards)

@@ -18,13 +18,12 @@ import sys
 import sysconfig
 import threading
 import time
-import tomllib
 import xml.etree.ElementTree as Xml
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.planted.catalogue import CHECKOUT, FOLDER, Fault, written_faults
+from tests.planted.catalogue import CHECKOUT, Fault, equivalents, written_faults
 from tests.planted.mutants import SEED, drawn_faults
 from tests.planted.reach import files_for
 
@@ -109,12 +108,6 @@ class Board:
     def _is_known(self, fault: Fault) -> bool:
         found = self.results.get(fault.digest)
         return found is not None and found.tests == (_digest_of(found.by) if found.seen else self.tests)
-
-
-def equivalents() -> dict[str, str]:
-    """Faults that change nothing anybody could observe, each with the reason."""
-    told = tomllib.loads((FOLDER.parent / "equivalent.toml").read_text("utf-8"))
-    return {one["name"]: one["why"] for one in told.get("equivalent", [])}
 
 
 def with_trees(trees: Sequence[Path], board: Board, until_s: float) -> None:

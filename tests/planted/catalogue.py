@@ -59,3 +59,15 @@ def _planted(checkout: Path, told: dict[str, str]) -> Fault:
         except SyntaxError as error:
             raise Moved(f"{name}: {path} cannot be compiled with it: {error}") from error
     return Fault(name=name, what=told["what"], path=path, content=content)
+
+
+def equivalents() -> dict[str, str]:
+    """Faults that change nothing anybody could observe, each with the reason."""
+    told = tomllib.loads((FOLDER.parent / "equivalent.toml").read_text("utf-8"))
+    return {one["name"]: one["why"] for one in told.get("equivalent", [])}
+
+
+def equivalents_table() -> str:
+    """The same for docs/testing.md."""
+    rows = [f"| `{name}` | {why} |" for name, why in sorted(equivalents().items())]
+    return "\n".join(["| fault | why nobody could observe it |", "|---|---|", *rows])

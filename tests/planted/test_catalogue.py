@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted.catalogue import Fault, Moved, written_faults
+from tests.planted.catalogue import CHECKOUT, Fault, Moved, equivalents, equivalents_table, written_faults
 
 FAULT = """
 [[fault]]
@@ -56,3 +56,10 @@ def test_two_faults_of_one_name_are_told(tmp_path: Path) -> None:
 def test_a_fault_with_which_the_module_cannot_be_compiled_is_no_fault(tmp_path: Path) -> None:
     with pytest.raises(Moved, match="cannot be compiled"):
         planted(tmp_path, "def f():\n    return 1\n", FAULT.replace("return 2", "return ("))
+
+
+def test_each_equivalent_is_argued_in_the_documentation_and_nothing_else_is() -> None:
+    page = (CHECKOUT / "docs" / "testing.md").read_text("utf-8")
+
+    assert equivalents_table() in page
+    assert all(why.endswith(".") for why in equivalents().values())
