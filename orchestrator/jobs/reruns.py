@@ -53,7 +53,8 @@ def was_reclaimed(job: Job, session: Session) -> bool:
     """Whether the job ended because our side lost its machine, whatever told us of that loss.
 
     A job that ended before its machine was seen to go was ended on its own merits, or by somebody's cancellation: GitHub gives
-    up a runner that it does not hear any more only after minutes.
+    up a runner that it does not hear any more only after minutes. Where the machine went without a word, its agent was dead for
+    as long as a last will may take: the runner, ended with the agent, tells GitHub at once.
     """
     ended = job.state is JobState.COMPLETED and job.conclusion in LOST_AS
     its_own = session.bound_job == job.job_id and job.runner_name in ("", session.registration_name)
@@ -66,7 +67,8 @@ def was_reclaimed(job: Job, session: Session) -> bool:
     if session.reason != INFERRED and job.conclusion == "failure":
         return True
     going = [at for at in (session.interrupting_at, session.gone_at) if at is not None]
-    return job.completed_at is None or not going or job.completed_at >= min(going) - CLOCKS_S
+    before_s = DYING_S if session.reason == INFERRED and session.interrupting_at is None else CLOCKS_S
+    return job.completed_at is None or not going or job.completed_at >= min(going) - before_s
 
 
 def next_rerun(wanted: Iterable[str], ids: Iterable[str], badly: Sequence[EndedJob]) -> tuple[tuple[str, ...], str]:

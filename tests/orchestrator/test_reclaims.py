@@ -98,6 +98,23 @@ def test_a_job_that_was_red_before_its_machine_went_without_a_word_is_not_run_ag
     assert (world.session.reason, reruns(world)) == ("instance_gone", [])
 
 
+@pytest.mark.parametrize("conclusion", ["failure", "cancelled"])
+@pytest.mark.parametrize(("before_s", "again"), [(0.0, True), (25.0, True), (60.0, False)])
+def test_a_job_whose_runner_ended_with_a_dead_agent_is_run_again_though_its_machine_goes_some_seconds_later(
+    before_s: float, again: bool, conclusion: str
+) -> None:
+    world = World()
+    running(world, "build")
+    world.hear("busy")
+    ends(world, "build", conclusion)
+
+    world.clock.at += before_s
+    world.compute.instances[world.session.instance_id] = "terminated"
+    world.ticks(until_s=120.0)
+
+    assert bool(reruns(world)) is again
+
+
 def test_a_job_that_was_red_on_another_machine_is_not_run_again_for_the_first() -> None:
     world = World()
     running(world, "build")
