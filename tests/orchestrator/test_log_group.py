@@ -24,9 +24,12 @@ def shipping(client: Any, complaints: list[str], lines: int = 100) -> LogGroup:
     return LogGroup(GROUP, client, complaints.append, STREAM, lines).start()
 
 
-def at(url: str) -> Any:
+PATIENT = Config(read_timeout=3600, retries={"total_max_attempts": 1})
+
+
+def at(url: str, config: Config = QUICK) -> Any:
     keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": "k"}  # pragma: allowlist secret
-    return boto3.client("logs", endpoint_url=url, region_name="us-east-1", config=QUICK, **keys)
+    return boto3.client("logs", endpoint_url=url, region_name="us-east-1", config=config, **keys)
 
 
 def test_each_line_arrives_with_the_time_at_which_it_was_written_in_a_stream_of_this_process(moto: Moto) -> None:
@@ -61,7 +64,7 @@ def test_an_endpoint_that_refuses_costs_lines_that_are_counted_and_told_and_noth
 def test_an_endpoint_that_hangs_holds_nobody_up_and_what_does_not_fit_into_the_queue_is_lost() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hung:
         complaints: list[str] = []
-        shipped = shipping(at(f"http://127.0.0.1:{hung.getsockname()[1]}"), complaints, lines=10)
+        shipped = shipping(at(f"http://127.0.0.1:{hung.getsockname()[1]}", PATIENT), complaints, lines=10)
         for number in range(50):
             shipped.put(f"line {number}", logging.INFO, AT)  # returns at once, or this test would not end
 
@@ -71,11 +74,7 @@ def test_an_endpoint_that_hangs_holds_nobody_up_and_what_does_not_fit_into_the_q
 
 def test_the_end_of_the_process_waits_for_what_is_left_only_for_a_while() -> None:
     with socket.create_server(("127.0.0.1", 0)) as hung:
-        client = boto3.client(
-            "logs", endpoint_url=f"http://127.0.0.1:{hung.getsockname()[1]}", region_name="us-east-1",
-            aws_access_key_id="AKIA", aws_secret_access_key="k",  # pragma: allowlist secret
-            config=Config(read_timeout=3600, retries={"total_max_attempts": 1}),
-        )  # fmt: skip
+        client = at(f"http://127.0.0.1:{hung.getsockname()[1]}", PATIENT)
         complaints: list[str] = []
         shipped = shipping(client, complaints)
         shipped.put("one", logging.INFO, AT)
