@@ -33,4 +33,4 @@ def test_with_every_fault_at_once_every_job_ends_green_and_what_must_be_true_aft
     told = capsys.readouterr().out
     assert code == 0, told
     assert "8 of 8 jobs green" in told and "wrong:" not in told
-    assert "orchestrator killed" in told and "4 runs that nobody runs as usual" in told
+    assert "4 runs that nobody runs as usual" in told
