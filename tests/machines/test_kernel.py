@@ -104,7 +104,7 @@ def test_a_green_job_with_user_data_from_ec2(boot_env: KernelGround) -> None:
 
 
 def test_a_clock_set_a_day_ahead_and_a_day_back_ends_nothing_early_and_forgets_nothing(boot_env: KernelGround) -> None:
-    boot_env.configure(max_runtime_minutes=0.4)
+    boot_env.configure(max_runtime_minutes=1.5)  # an emulated machine on a busy one takes half a minute to set its clock
     boot_env.play(HOLD)
     check = "systemctl start runs-fleet-deadline"
     boot_env.when_the_job_runs(f"date --set='+1 day' && {check}; date --set='-2 days' && {check}; echo both set")
@@ -117,8 +117,8 @@ def test_a_clock_set_a_day_ahead_and_a_day_back_ends_nothing_early_and_forgets_n
     assert (word.status, word.reason, boot_env.state()) == (Status.TIMEOUT, "max_runtime", "terminated"), boot_env.guest.console
     begun_s, set_s, ended_s = (_at_s(boot_env.guest, words) for words in ("phase=running", "both set", "phase=settling"))
     assert max(begun_s, set_s) < ended_s, "the clock was set while the job ran"
-    assert 24 <= ended_s - begun_s < 24 + 300
-    assert 24 <= word.duration_seconds < 24 + 300
+    assert 90 <= ended_s - begun_s < 90 + 300
+    assert 90 <= word.duration_seconds < 90 + 300
     assert "Finished runs-fleet-deadline.service" in boot_env.guest.console.partition("both set")[2], "its timer is lost"
     assert "switching off" not in boot_env.guest.console
 
