@@ -120,7 +120,7 @@ class Start:
 
     def __init__(self, orchestrator: Orchestrator, loops: Loops) -> None:
         self._orchestrator, self._loops = orchestrator, loops
-        self._has_begun = self._was_ready = False
+        self._has_begun = False
 
     def turn(self) -> float:
         """Look at what must be there, and go on as far as that allows; returns seconds until the next look."""
@@ -137,9 +137,9 @@ class Start:
                 signal.raise_signal(signal.SIGTERM)
                 return LATER_S
             self._has_begun = True
+        was_ready = readiness.is_ready
         readiness.look()
-        if readiness.is_ready and not self._was_ready:
-            self._was_ready = True
+        if readiness.is_ready and not was_ready:
             unchecked = {"unchecked": ",".join(readiness.unchecked)} if readiness.unchecked else {}
             self._orchestrator.journal.event("serve.ready", checks=len(readiness.findings), **unchecked)
         return LATER_S if readiness.is_ready and not readiness.failed else AGAIN_S

@@ -106,13 +106,12 @@ class Raged(Protocol):
 
 @dataclass(frozen=True)
 class Aside:
-    """A run beside the one that is looked at. `ends`: whether GitHub ever calls its jobs completed."""
+    """A run beside the one that is looked at."""
 
     github: GitHubContext
     run: RunRecord
-    ends: bool = True
-    cancelled: bool = False
-    """Whether somebody cancels it, because nobody runs its job."""
+    cancelled: bool
+    """Whether somebody cancels it, because nobody runs its job; else GitHub never calls its jobs completed."""
 
 
 class Chaos:
@@ -185,7 +184,7 @@ class Chaos:
 
     def is_over(self) -> bool:
         """Whether every run beside is over, as far as GitHub ever calls it so."""
-        return all(job.status == "completed" for one in self.asides if one.ends for job in one.run.jobs)
+        return all(job.status == "completed" for one in self.asides if one.cancelled for job in one.run.jobs)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True, name=name)
@@ -210,7 +209,7 @@ class Chaos:
                     job.is_withheld = True
             if fault == "gone-runs":
                 github.behaviour.unknown_runs.add(run.id)
-        return Aside(github, run, ends=fault != "start-up", cancelled=fault != "start-up")
+        return Aside(github, run, cancelled=fault != "start-up")
 
     def _cancel(self) -> None:
         """Somebody loses patience with what nobody runs."""

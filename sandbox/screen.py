@@ -26,7 +26,7 @@ from sandbox.plan import Workflow
 from sandbox.proof import cost_of, drained, faults_of
 from sandbox.workflow import Unsupported, read_workflow
 from sandbox.workflow.labels import of_other_runners
-from sandbox.world import World, play, world
+from sandbox.world import Leftovers, World, play, world
 
 EXPLAINED = (
     "times after the first job was queued; to exec, running: the agent's own; lines: the runner's and the agent's in CloudWatch"
@@ -85,15 +85,7 @@ def show(
         show_red_jobs(console, run)
     ends = left.none and not wrong and all(session.status for session in sessions)
     ends = ends and (not faults or all(job.conclusion == "success" for job in run.jobs))
-    for fault in wrong:
-        console.print(f"[{RED}]wrong:[/] {escape(fault)}", highlight=False, soft_wrap=True)
-    word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
-    console.print(
-        f"{word}: {counted(left.instances, 'instance')}, {counted(left.registrations, 'registration')},"
-        f" {counted(left.configurations, 'configuration')}"
-        f" · {time.monotonic() - begun_s:.1f} s",
-        highlight=False,
-    )
+    _show_proof(console, wrong, left, time.monotonic() - begun_s)
     if not ends:
         console.print(KEPT.format(root), highlight=False, soft_wrap=True)
         return 1
@@ -101,12 +93,24 @@ def show(
     return 0
 
 
+def _show_proof(console: Console, wrong: list[str], left: Leftovers, took_s: float) -> None:
+    for fault in wrong:
+        console.print(f"[{RED}]wrong:[/] {escape(fault)}", highlight=False, soft_wrap=True)
+    word = f"[{GREEN}]nothing is left[/]" if left.none else f"[{RED}]something is left[/]"
+    console.print(
+        f"{word}: {counted(left.instances, 'instance')}, {counted(left.registrations, 'registration')},"
+        f" {counted(left.configurations, 'configuration')}"
+        f" · {took_s:.1f} s",
+        highlight=False,
+    )
+
+
 def show_plan(console: Console, workflow: Workflow) -> None:
     """What will run, and which of it a real fleet would leave to other runners."""
     jobs = list(workflow.every_job())
     more = " or more" if any(job.matrix_source is not None for job in jobs) else ""
     console.print(
-        f"[bold]{escape(workflow.name)}[/]: {len(jobs)} job{'' if len(jobs) == 1 else 's'}{more}, from webhook to gone machine",
+        f"[bold]{escape(workflow.name)}[/]: {counted(len(jobs), 'job')}{more}, from webhook to gone machine",
         highlight=False,
     )
     _show_labels_of_others(console, of_other_runners(job.labels for job in jobs))

@@ -33,9 +33,9 @@ def faults_of_table(setting: str, wanted: Mapping[str, Any], found: Mapping[str,
         return
     other = json.dumps({**wanted, "TableName": f"{name}-2"}, separators=(",", ":"))
     anew = f"name another table in {setting}: aws dynamodb create-table --cli-input-json '{other}'"
-    if _keys(wanted, found) != _keys(wanted, wanted):
-        kinds = f"{name} has the keys {_words(_keys(wanted, found))}"
-        yield Fault(setting=setting, found=kinds, expected=f"the keys {_words(_keys(wanted, wanted))}", remedy=anew, holds=True)
+    if (keys := _keys(found, found)) != (needed := _keys(wanted, wanted)):
+        kinds = f"{name} has the keys {_words(keys)}"
+        yield Fault(setting=setting, found=kinds, expected=f"the keys {_words(needed)}", remedy=anew, holds=True)
     have = {str(index["IndexName"]): index for index in found.get("GlobalSecondaryIndexes", ())}
     for index in wanted["GlobalSecondaryIndexes"]:
         yield from _faults_of_index(setting, name, wanted, found, index, have.get(index["IndexName"]))
@@ -81,11 +81,7 @@ def _faults_of_index(
     drop = {"Delete": {"IndexName": title}}
     delete = f"aws dynamodb update-table --table-name {name} --global-secondary-index-updates '{json.dumps([drop])}'"
     anew = f"delete the index ({delete}), wait until it is gone, and make it anew: {create}"
-    types = {str(one["AttributeName"]): str(one["AttributeType"]) for one in table.get("AttributeDefinitions", ())}
-    right = {str(one["AttributeName"]): str(one["AttributeType"]) for one in wanted["AttributeDefinitions"]}
-    keys = [(key, role, types.get(key, "?")) for key, role in _schema(found)]
-    needed = [(key, role, right[key]) for key, role in _schema(index)]
-    if keys != needed:
+    if (keys := _keys(found, table)) != (needed := _keys(index, wanted)):
         told = f"the index {title} of {name} has the keys {_words(keys)}"
         yield Fault(setting=setting, found=told, expected=f"the keys {_words(needed)}", remedy=anew, holds=True)
     projected = str(found.get("Projection", {}).get("ProjectionType", ""))
@@ -98,9 +94,10 @@ def _schema(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(str(key["AttributeName"]), str(key["KeyType"])) for key in told.get("KeySchema", ())]
 
 
-def _keys(wanted: Mapping[str, Any], told: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    types = {str(one["AttributeName"]): str(one["AttributeType"]) for one in told.get("AttributeDefinitions", ())}
-    return [(key, role, types.get(key, "?")) for key, role in _schema(told)]
+def _keys(schema: Mapping[str, Any], table: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The keys of a table, or of an index of it, each with its role and its type."""
+    types = {str(one["AttributeName"]): str(one["AttributeType"]) for one in table.get("AttributeDefinitions", ())}
+    return [(key, role, types.get(key, "?")) for key, role in _schema(schema)]
 
 
 def _words(keys: list[tuple[str, str, str]]) -> str:

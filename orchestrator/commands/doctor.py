@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from orchestrator.commands.terminal import counted
 from orchestrator.readiness import Fault, Finding, Standing
 
 WORDS = {Standing.FINE: "ok", Standing.FAILED: "FAILED", Standing.UNREACHED: "NOT KNOWN", Standing.UNCHECKED: "unchecked"}
@@ -31,7 +32,7 @@ def lines(findings: Sequence[Finding]) -> Iterator[str]:
     failed = [one.check for one in findings if one.standing is Standing.FAILED]
     unknown = [one.check for one in findings if one.standing is Standing.UNREACHED]
     unchecked = sum(one.standing is Standing.UNCHECKED for one in findings)
-    told = [f"{len(findings)} check{'' if len(findings) == 1 else 's'}"]
+    told = [counted(len(findings), "check")]
     told += [f"{len(failed)} failed"] if failed else []
     told += [f"{len(unknown)} not known now"] if unknown else []
     told += [f"{unchecked} could not be checked"] if unchecked else []
