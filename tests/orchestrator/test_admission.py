@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.compute.ec2.catalogue import FIRST_S
+from orchestrator.fleet import limits
 from orchestrator.fleet.admission import WAITLISTED_BEFORE
 from orchestrator.fleet.work import RegistrationQuota
 from orchestrator.ports import Key
@@ -298,3 +299,37 @@ def test_what_asks_for_something_that_is_not_there_is_looked_at_every_two_minute
 
     assert 5 <= weighed <= 7
     assert len(world.journal.of("label_set.unservable")) == weighed + 1
+
+
+def test_a_label_set_that_needs_more_than_one_launch_gets_them_all_in_one_look() -> None:
+    world = World()
+    queue(world, limits.AT_ONCE + 30)
+
+    world.turns.on_wake(world.wakes.taken())
+
+    assert [told["sessions"] for told in world.journal.of("launch.intended")] == [limits.AT_ONCE, 30]
+
+
+def test_the_first_hundred_that_wait_for_the_stack_are_looked_at_again_after_two_seconds_the_next_after_four() -> None:
+    world = World(settings=some_settings(max_sessions=1))
+    arrives(world, "running")
+    world.reconcile()
+    delays: list[float] = []
+    other = world.replica(wakes=Delays(delays))
+    for number in range(120):
+        arrives(world, f"waiting-{number}")
+
+    other.on_wake(world.wakes.taken())
+
+    assert (delays.count(2.0), delays.count(4.0), len(delays)) == (100, 20, 120)
+
+
+class Delays:
+    """Wakes (ports), of which those that are not at once are kept."""
+
+    def __init__(self, delays: list[float]) -> None:
+        self._delays = delays
+
+    def wake(self, _: str, after_s: float = 0.0) -> None:
+        """Noted."""
+        self._delays += [round(after_s, 3)] if after_s else []

@@ -146,7 +146,8 @@ def planted(
     own = [file for file in files if Path(file).name == f"test_{Path(fault.path).stem}.py"]
     target.write_text(fault.content, "utf-8")
     try:
-        for chosen, least_s in ((own, FIRST_S), ([file for file in files if file not in own], LEAST_S)):
+        rest = [file for file in files if file not in own]
+        for chosen, least_s in ((list(fault.first), FIRST_S), (own, FIRST_S), (rest, LEAST_S)):
             if not chosen:
                 continue
             within_s = least_s + TIMES * sum(durations.get(file, WHOLE_WORLD_S) for file in chosen)

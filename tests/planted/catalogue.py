@@ -6,6 +6,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "faults"
@@ -25,6 +26,8 @@ class Fault:
     path: str
     content: str
     by_hand: bool = True
+    first: tuple[str, ...] = ()
+    """Tests that are run before the others: those that boot machines take minutes. It changes nothing but the order."""
 
     @property
     def digest(self) -> str:
@@ -44,7 +47,7 @@ def written_faults(checkout: Path = CHECKOUT, folder: Path = FOLDER) -> list[Fau
     return found
 
 
-def _planted(checkout: Path, told: dict[str, str]) -> Fault:
+def _planted(checkout: Path, told: dict[str, Any]) -> Fault:
     name, path = told["name"], told["file"]
     source = checkout / path
     if not source.is_file():
@@ -58,7 +61,7 @@ def _planted(checkout: Path, told: dict[str, str]) -> Fault:
             compile(content, path, "exec")
         except SyntaxError as error:
             raise Moved(f"{name}: {path} cannot be compiled with it: {error}") from error
-    return Fault(name=name, what=told["what"], path=path, content=content)
+    return Fault(name=name, what=told["what"], path=path, content=content, first=tuple(told.get("first", ())))
 
 
 def equivalents() -> dict[str, str]:

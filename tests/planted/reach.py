@@ -20,7 +20,16 @@ BY_COMMAND: Mapping[str, tuple[str, ...]] = {
     "orchestrator/commands/": ("tests/integration/test_operator.py",),
     "orchestrator/wiring.py": ("tests/integration/test_operator.py",),
     "orchestrator/serve.py": ("tests/integration/test_ready.py", "tests/integration/test_serve_stop.py"),
-    "userdata/": ("tests/sandbox/test_boot_calls.py", "tests/machines/test_life_and_death.py"),
+    "userdata/run-agent.sh": ("tests/sandbox/test_instances.py", "tests/integration/test_agent.py"),
+    "userdata/runs-fleet.sh": (
+        "tests/sandbox/test_boot_life.py",
+        "tests/sandbox/test_boot_calls.py",
+        "tests/sandbox/test_instances.py",
+        "tests/machines/test_life_and_death.py",
+    ),
+    "packer/bundle.py": ("tests/machines/test_bundle.py",),
+    "packer/validate.sh": ("tests/test_image_validate.py",),
+    "packer/bake.sh": ("tests/test_image_bake.py",),
     "packer/": (
         "tests/test_install.py",
         "tests/sandbox/test_deadline.py",

@@ -8,9 +8,6 @@ import json
 import os
 import re
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,43 +17,9 @@ import pytest
 from agent.adapters.aws.sqs import region_of
 from agent.contract.messages import BootstrapFailed, read_message
 from sandbox.imds import ROLE, Metadata
-from sandbox.instances import boot_scripts
 from tests.answering import Answering, Asked
+from tests.sandbox.boot_script import BOOT, Service, booted
 from tests.wires import Authority, ConnectProxy, TlsFront
-
-BOOT = boot_scripts() / "runs-fleet.sh"
-
-
-class Service:
-    """Takes any call and keeps it; `answer` is what a GET gets."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.answer = b""
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _taken(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                service.calls.append((self.command, self.path, headers, body))
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(service.answer)))
-                self.end_headers()
-                self.wfile.write(service.answer)
-
-            do_GET = do_POST = _taken
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def told_headers(call: tuple[str, str, dict[str, str], bytes]) -> list[str]:
@@ -82,46 +45,6 @@ def signature(service: str, call: tuple[str, str, dict[str, str], bytes], secret
     for word in (day, region, service, "aws4_request"):
         key = hmac.new(key, word.encode(), hashlib.sha256).digest()
     return told["Signature"], hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-
-
-@pytest.fixture
-def metadata() -> Iterator[Metadata]:
-    made = Metadata("i-0123456789abcdef0", "us-east-1")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service()
-    yield made
-    made.stop()
-
-
-def booted(metadata: Metadata, service: Service, directory: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The script on a machine where nothing of ours is installed: `systemctl` and `systemd-run` know nothing."""
-    tools = directory / "tools"
-    tools.mkdir()
-    for name, code in (("systemctl", 1), ("systemd-run", 0)):
-        (tools / name).write_text(f"#!/bin/bash\nexit {code}\n", "utf-8")
-        (tools / name).chmod(0o755)
-    (tools / "curl").write_text(f'#!/bin/bash\nprintf "%s " "$@" >> {directory}/argv\nexec /usr/bin/curl "$@"\n', "utf-8")
-    (tools / "curl").chmod(0o755)
-    known = {
-        "PATH": f"{tools}:{os.environ['PATH']}",
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.url,
-        "RUNS_FLEET_STATE_DIR": str(directory / "state"),
-        "RUNS_FLEET_ENVIRONMENT_FILE": str(directory / "agent.env"),
-        "RUNS_FLEET_POWER_OFF": f"touch {directory}/off",
-        "RUNS_FLEET_TERMINATION_QUEUE_URL": f"{service.url}/123456789012/terminations",
-        "RUNS_FLEET_CONFIG_BUCKET": "config",
-        "RUNS_FLEET_AGENT_BUNDLE": "agent/bundle-1.tar.gz",
-        "AWS_ENDPOINT_URL_S3": service.url,
-        "RUNS_FLEET_AGENT_SHA256": "0" * 64,
-    }
-    return subprocess.run(
-        ["bash", str(BOOT)], env={**known, **environment}, cwd=directory, capture_output=True, text=True, timeout=600, check=False
-    )
 
 
 def role(metadata: Metadata) -> dict[str, Any]:

@@ -26,12 +26,13 @@ class Machine:
     """A state directory, and a systemctl that notes what it is told."""
 
     root: Path
+    systemctl: str = SYSTEMCTL
 
     def check(self, *, started: str = "1", **settings: str) -> bool:
         """One turn of the timer; whether the machine is switched off."""
         tools = self.root / "bin"
         tools.mkdir(exist_ok=True)
-        (tools / "systemctl").write_text(SYSTEMCTL, "ascii")
+        (tools / "systemctl").write_text(self.systemctl, "ascii")
         (tools / "systemctl").chmod(0o755)
         calls = self.root / "calls"
         calls.write_text("", "ascii")
@@ -100,3 +101,10 @@ def test_a_machine_on_which_nobody_starts_an_agent_goes_after_its_time(machine: 
     assert not machine.check(started="0", RUNS_FLEET_START_SECONDS="500")
     assert machine.check(started="0", RUNS_FLEET_START_SECONDS="50")
     assert not machine.check(started="7", RUNS_FLEET_START_SECONDS="50")
+
+
+def test_a_systemd_that_does_not_answer_is_no_reason_to_end_a_job(machine: Machine) -> None:
+    machine.systemctl = '#!/bin/bash\necho "$@" >> "$CALLS"; [ "$1" = start ]'
+    machine.write("limit-minutes", "100000000")
+
+    assert not machine.check(RUNS_FLEET_START_SECONDS="1")
