@@ -87,6 +87,8 @@ class Life:
     def _wake(self) -> None:
         """Raises: SettingsError, with every complaint at once."""
         settings = self._components.settings
+        for warning in settings.warnings:
+            self._journal.event("settings.warning", warning=warning)
         complaints = list(settings.complaints)
         self._report.instance_id = settings.instance_id
         if settings.instance_id is None:

@@ -7,8 +7,7 @@ import logging
 ERRORS = frozenset(
     {
         "agent_message.forged", "audit.failed", "garbage.failed", "launch.refused", "readiness.failed", "serve.not_begun",
-        "turn.failed",
-        "webhook.not_stored",
+        "settings.invalid", "turn.failed", "webhook.not_stored",
     }
 )  # fmt: skip
 """Something is broken, or somebody attacks: look at it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from agent.adapters.log_levels import level_of
 from agent.contract.secret import Secret
 from agent.phases import Phase
 from agent.ports import Event, Inbox, TaskEnded
@@ -140,7 +141,7 @@ def goes_to_the_journal(environment: Mapping[str, str]) -> bool:
 
 
 class TextJournal:
-    """A Journal (ports) of text lines: time, event, fields; every known secret replaced by `***`.
+    """A Journal (ports) of text lines: time, level, event, fields; every known secret replaced by `***`.
 
     `beacons`: what says how far a machine came is marked for systemd's journal as a notice, which our image shows on the console:
     EC2 keeps that though the machine is dead. Source: sd-daemon(3).
@@ -157,7 +158,7 @@ class TextJournal:
 
     def _write(self, mark: str, name: str, fields: Mapping[str, object]) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        text = " ".join([f"{stamp}Z {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
+        text = " ".join([f"{stamp}Z {level_of(name)} {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
         try:
             self._stream.write(mark + self.cleaned(text) + "\n")
             self._stream.flush()

@@ -62,6 +62,6 @@ class TextJournal:
 
 
 def _shown(value: object) -> str:
-    """Whatever others chose stays on one line."""
+    """Whatever others chose stays on one line, and within its field."""
     text = str(value)
-    return text if text.isprintable() else repr(text)
+    return text if text and text.isprintable() and " " not in text and '"' not in text else repr(text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
+from orchestrator.adapters.journal import TextJournal
 from orchestrator.commands.listing import job_row, session_of, session_row, web_url
 from orchestrator.commands.terminal import Json, argument, counted, moment, option, show
 from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
@@ -108,8 +109,8 @@ def serve() -> None:
     from orchestrator.wiring import insist_on_keys
 
     made = _orchestrator(serving=True)
-    _settled(lambda: insist_on_keys(made.settings))
-    _settled(lambda: server.serve(made))
+    _settled(lambda: insist_on_keys(made.settings), serving=True)
+    _settled(lambda: server.serve(made), serving=True)
 
 
 def doctor(json: Json = False) -> None:
@@ -280,15 +281,20 @@ def _orchestrator(*, records_only: bool = False, serving: bool = False) -> Orche
     from orchestrator.settings import read_settings
     from orchestrator.wiring import orchestrator
 
-    made = _settled(lambda: orchestrator(read_settings(os.environ, records_only=records_only)))
+    made = _settled(lambda: orchestrator(read_settings(os.environ, records_only=records_only)), serving)
     for warning in made.settings.warnings if not serving else ():
         sys.stderr.write(f"runs-fleet: {warning}\n")
     return made
 
 
-def _settled(made: Callable[[], Made]) -> Made:
+def _settled(made: Callable[[], Made], serving: bool = False) -> Made:
     """What is made of the settings; where these are wrong, the process ends and says so, a line for each."""
     try:
         return made()
     except SettingsInvalid as error:
+        if serving and os.environ.get("RUNS_FLEET_LOG_FORMAT") == "json":
+            journal = TextJournal(as_json=True)
+            for problem in error.problems:
+                journal.event("settings.invalid", problem=problem)
+            sys.exit(1)
         sys.exit("\n".join(["runs-fleet cannot start:", *(f"  {problem}" for problem in error.problems)]))

@@ -43,17 +43,31 @@ def condition(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool]
 
 
 def check(text: str, *, bare: bool = False) -> frozenset[str]:
-    """The contexts that the expressions in `text` name.
+    """As `examined`, but nothing is wrong. Raises: ExpressionError with the first that is."""
+    named, wrong = examined(text, bare=bare)
+    if wrong:
+        raise ExpressionError(wrong[0])
+    return named
 
-    Raises: ExpressionError if any of them (or `text` itself, if `bare`) is not supported.
-    """
+
+def examined(text: str, *, bare: bool = False) -> tuple[frozenset[str], list[str]]:
+    """The contexts that the expressions in `text` name (or `text` itself, if `bare`), and all that is not supported in them."""
     parts = [match.group(1) for match in _TEMPLATE.finditer(text)]
     if bare:
         parts = [_TEMPLATE.sub(lambda part: f"({part.group(1)})", text)]
-    parsers = [_Parser(part, None, None) for part in parts]
-    for parser in parsers:
-        parser.parse()
-    return frozenset().union(*(parser.named for parser in parsers))
+    named: set[str] = set()
+    wrong: list[str] = []
+    for part in parts:
+        try:
+            parser = _Parser(part, None, None)
+            try:
+                parser.parse()
+            finally:
+                named |= parser.named
+                wrong += parser.wrong
+        except ExpressionError as error:
+            wrong.append(str(error))
+    return frozenset(named), wrong
 
 
 def evaluate(expression: str, contexts: Mapping[str, Any], status: Mapping[str, bool] | None = None) -> Any:
@@ -75,6 +89,8 @@ class _Parser:
         self._at = 0
         self.named: set[str] = set()
         """The contexts met so far."""
+        self.wrong: list[str] = []
+        """What was met so far that is not supported, where this is a check; elsewhere the first is raised."""
 
     def parse(self) -> Any:
         """The value of the whole expression. Raises: ExpressionError."""
@@ -156,7 +172,7 @@ class _Parser:
             value = self._called(name)
         elif name not in CONTEXTS:
             told = f"the context {name} is not supported; supported are {', '.join(CONTEXTS)}"
-            raise ExpressionError(NO_SECRETS if name == "secrets" else told)
+            value = self._not_supported(ExpressionError(NO_SECRETS if name == "secrets" else told))
         else:
             self.named.add(name)
             value = (self._contexts or {}).get(name, {})
@@ -175,7 +191,17 @@ class _Parser:
                 raise ExpressionError(f"{name}() takes no arguments here")
             return True if name.lower() == "always" else (self._status or {}).get(name.lower(), True)
         folder = self._contexts["github"].get("workspace") if self._contexts and "github" in self._contexts else None
-        return called(name, arguments, known=self._contexts is not None, workspace=folder)
+        try:
+            return called(name, arguments, known=self._contexts is not None, workspace=folder)
+        except ExpressionError as error:
+            return self._not_supported(error)
+
+    def _not_supported(self, error: ExpressionError) -> Any:
+        """Noted, with an empty value in its place. Raises: ExpressionError, where this is no check."""
+        if self._contexts is not None:
+            raise error
+        self.wrong.append(str(error))
+        return {}
 
     def _key(self, opened: str) -> str:
         if self._at >= len(self._tokens):

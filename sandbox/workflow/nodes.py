@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from sandbox.runner.expressions import check
-from sandbox.runner.functions import ExpressionError, as_text
+from sandbox.runner.expressions import examined
+from sandbox.runner.functions import as_text
 
 EXPRESSION = "${{"
 
@@ -119,12 +119,11 @@ class Nodes:
         return text
 
     def checked(self, node: yaml.Node, text: str, *, bare: bool = False) -> frozenset[str]:
-        """The contexts that the expressions of a text name; an expression that cannot be evaluated is complained of."""
-        try:
-            return check(text, bare=bare)
-        except ExpressionError as error:
-            self.complain(node, str(error))
-            return frozenset()
+        """The contexts that the expressions of a text name; all that is not supported in them is complained of."""
+        named, wrong = examined(text, bare=bare)
+        for what in wrong:
+            self.complain(node, what)
+        return frozenset() if wrong else named
 
     def contexts_below(self, node: yaml.Node) -> frozenset[str] | None:
         """The contexts that the expressions at and below the node name; None: there is no expression."""

@@ -174,7 +174,7 @@ mount -t tmpfs none /tmp
 cd /mnt/tree
 exec /mnt/venv/bin/python -m agent selfcheck
 """
-"""It reads all of /tmp, and on a developer's machine that can take a minute; the checkout itself may lie there."""
+"""What lies in /tmp is no affair of this test; the checkout itself may lie there."""
 
 
 def test_the_word_runs_on_any_machine_and_ends_none() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Exit, SettingsError
-from agent.settings import Settings, read_settings
+from agent.settings import Settings, read_settings, unknown_names
 
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/123456789012/termination"
 REQUIRED = {"RUNS_FLEET_INSTANCE_ID": "i-0123456789abcdef0", "RUNS_FLEET_TERMINATION_QUEUE_URL": QUEUE}
@@ -172,7 +173,30 @@ def test_configurations_in_s3_need_a_bucket_and_no_parameter() -> None:
 
 
 def test_variables_of_other_names_are_not_ours_to_judge() -> None:
-    assert read_settings({**REQUIRED, "MAX_RUNTIME": "soon", "RUNS_FLEET_ELSE": "x"}) == DEFAULTS
+    assert read_settings({**REQUIRED, "MAX_RUNTIME": "soon"}) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("RUNS_FLEET_GRACE_SECOND", "did you mean RUNS_FLEET_GRACE_SECONDS?"),
+        ("RUNS_FLEET_JOBSUDO", "did you mean RUNS_FLEET_JOB_SUDO?"),
+        ("RUNS_FLEET_ELSE", "docs/operations.md lists those there are"),
+    ],
+)
+def test_a_variable_with_our_prefix_that_nothing_reads_is_warned_of_with_the_nearest_there_is(name: str, hint: str) -> None:
+    settings = read_settings({**REQUIRED, name: "x"})
+
+    assert settings.warnings == (f"{name} is not a setting of the agent, and does nothing: {hint}",)
+    assert settings.complaints == ()
+
+
+def test_what_the_boot_script_reads_is_not_warned_of() -> None:
+    script = (Path(__file__).resolve().parents[2] / "userdata" / "runs-fleet.sh").read_text("utf-8")
+    names = set(re.findall(r"RUNS_FLEET_[A-Z0-9_]*[A-Z0-9]", script))
+
+    assert len(names) > 10
+    assert unknown_names(dict.fromkeys(names, "x")) == ()
 
 
 @given(st.dictionaries(st.sampled_from([f"RUNS_FLEET_{name}" for name in EVERY_NAME]), st.text(max_size=40), max_size=19))

@@ -149,7 +149,7 @@ def written(journal_says: object) -> str:
     [("plain", "plain"), (7, "7"), ("two words", "'two words'"), ("", "''"), ('a"b', "'a\"b'"), ("a\nb c=d", "'a\\nb c=d'")],
 )
 def test_an_event_is_one_line_whatever_its_values_hold(value: object, shown: str) -> None:
-    assert written(value) == f"name field={shown}\n"
+    assert written(value) == f"INFO name field={shown}\n"
 
 
 def test_a_secret_never_appears_and_the_longer_one_goes_first() -> None:

@@ -269,6 +269,15 @@ def test_every_wrong_setting_is_on_a_line_of_its_own(operator: Typist) -> None:
     assert "found fargate" in operator.types("jobs", RUNS_FLEET_STRATEGIES="fargate").output
 
 
+def test_where_the_log_is_json_serve_tells_of_wrong_settings_so_too(operator: Typist) -> None:
+    shown = operator.types("serve", RUNS_FLEET_PORT="x", RUNS_FLEET_QUEUE_URL=None, RUNS_FLEET_LOG_FORMAT="json")
+
+    told = [json.loads(line) for line in shown.output.splitlines()]
+    assert shown.exit_code == 1
+    assert [(one["level"], one["event"]) for one in told] == [("ERROR", "settings.invalid")] * len(told)
+    assert [one["problem"].split()[0].rstrip(":") for one in told][:2] == ["RUNS_FLEET_QUEUE_URL", "RUNS_FLEET_PORT"]
+
+
 @pytest.mark.parametrize("words", [["jobs"], ["sessions"], ["explain", "1"], ["pause"], ["resume"], ["terminate", "s-1"]])
 def test_who_looks_at_records_or_ends_a_machine_needs_no_secret(operator: Typist, words: list[str]) -> None:
     operator.records.put(a_job(due=MORNING))

@@ -42,10 +42,10 @@ def test_whatever_others_chose_stays_on_one_line_and_can_be_read_back(text: str)
     assert f" title={text!r} id=1" in line and line.isprintable()
 
 
-def test_printable_text_is_written_as_it_is() -> None:
-    (line,) = lines(("job.updated", {"title": "größer \\ 'so'"}))
+def test_printable_text_is_written_as_it_is_and_in_quotes_where_it_holds_blanks() -> None:
+    (line,) = lines(("job.updated", {"title": "größer\\'so'", "why": "no machine", "of": ""}))
 
-    assert line.endswith(" title=größer \\ 'so'")
+    assert line.endswith(" title=größer\\'so' why='no machine' of=''")
 
 
 def test_without_a_stream_of_its_own_it_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -341,6 +341,24 @@ def test_an_unsupported_expression_is_refused_at_its_line(expression: str, told:
 
 
 @pytest.mark.parametrize(
+    "step",
+    [
+        '{run: "${{ fancy.x }} ${{ frob(secrets.T) || ! }} ${{ join() }}"}',
+        "{run: echo, if: fancy.x && frob(secrets.T) && join() &&}",
+    ],
+)
+def test_everything_in_one_text_that_is_not_supported_is_told_at_once(step: str, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported) as caught:
+        plan(tmp_path, f"jobs:\n  a:\n    runs-on: x\n    steps:\n      - {step}\n")
+
+    told = str(caught.value).splitlines()
+    assert all(":5: " in line for line in told)
+    for what in ("context fancy", "context secrets", "function frob()", "join() takes"):
+        assert len([line for line in told if what in line]) == 1, told
+    assert len(told) == 5  # and what cannot be read
+
+
+@pytest.mark.parametrize(
     ("place", "line"),
     [
         ("env: {X: '@'}\njobs:\n  a: {runs-on: x, steps: []}\n", 1),

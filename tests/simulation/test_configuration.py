@@ -268,3 +268,14 @@ def test_no_message_and_no_event_ever_holds_the_credential(tmp_path: Path) -> No
 
     assert ended.word.status is Status.FAILURE
     assert "AAAATOKENTOKEN" not in "".join(body for _, body in world.queue.bodies)
+
+
+def test_a_setting_that_is_none_is_warned_of_and_ends_nothing(tmp_path: Path) -> None:
+    world = VirtualWorld(tmp_path)
+    world.environment["RUNS_FLEET_GRACE_SECOND"] = "5"
+
+    ended = world.live()
+
+    (told,) = world.journal.told("settings.warning")
+    assert "did you mean RUNS_FLEET_GRACE_SECONDS?" in str(told["warning"])
+    assert ended.word.status is Status.SUCCESS
