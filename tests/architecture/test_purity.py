@@ -25,6 +25,7 @@ PURE = frozenset(
 MORE: dict[str, frozenset[str]] = {
     "agent/cli.py": frozenset({"gc", "open", "os", "subprocess", "sys"}),
     "agent/wiring.py": frozenset({"os", "platform"}),
+    "agent/settings.py": frozenset({"difflib"}),
     "agent/calls/retries.py": frozenset({"tenacity"}),
     "agent/reports/last_will.py": frozenset({"os"}),
     "agent/runner/cleanup.py": frozenset({"shutil"}),
