@@ -84,3 +84,9 @@ def test_a_secret_shows_itself_only_when_asked(value: str) -> None:
 
 def test_an_empty_secret_is_none_at_all() -> None:
     assert not Secret("")
+
+
+def test_a_prefix_that_is_too_long_keeps_its_beginning() -> None:
+    name = runner_name("runs-fleet-production-" + "x" * 100, INSTANCE)
+
+    assert name.startswith("runs-fleet-production-x") and len(name) == RUNNER_NAME_LIMIT

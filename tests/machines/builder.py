@@ -28,7 +28,9 @@ cp "$directory"/{host_key,sshd_config,authorized} "$root/run/sshd/"
 echo "127.0.0.1 localhost $(hostname)" > "$root/etc/hosts"
 chroot "$root" useradd --system --create-home --password '*' --shell /bin/bash "$user"
 install -m 0440 "$directory/sudoers" "$root/etc/sudoers.d/90-cloud-init-users"
-install -D -m 0600 -o 0 "$directory/authorized" "$root/home/$user/.ssh/authorized_keys"
+for let_in in "home/$user" home/of-the-source-image root; do
+    install -D -m 0600 -o 0 "$directory/authorized" "$root/$let_in/.ssh/authorized_keys"
+done
 exec chroot "$root" /usr/sbin/sshd -D -e -f /run/sshd/sshd_config
 """
 SSHD = """

@@ -21,6 +21,7 @@ from tests.conftest import Moto
 from tests.integration.agent_harness import BRIEF, STRIKE
 from tests.machines import tree
 from tests.machines.boot_env import BootEnv
+from tests.waiting import sooner_or_later
 
 NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
 pytestmark = [
@@ -33,6 +34,8 @@ OFF_S = 75.0
 POLITE_S, UNIT_S, WORD_S = 65.0, 60.0, 120.0
 """Bounds of the failure table from the failure, with these machines' grace of 5 s: an orderly end, an agent that died, a word
 that nobody takes."""
+LOOKED_AT_S = 60.0
+"""The hard deadline is looked at so often."""
 HOLD = "trap 'exit 1' INT; echo up; while :; do sleep 0.05; done"
 
 
@@ -278,8 +281,10 @@ def test_an_agent_that_hangs_is_ended_by_the_hard_deadline(boot_env: BootEnv) ->
     boot_env.machine.shows("message.outcome kind=busy")
     boot_env.machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "runs-fleet-agent")
 
+    looked = ["test", "-s", "/var/lib/runs-fleet/lived"]
+    assert sooner_or_later(lambda: boot_env.machine.run(*looked).returncode == 0), "the deadline was looked at once"
     boot_env.machine.run("sh", "-c", "echo 0 > /var/lib/runs-fleet/limit-minutes")
-    boot_env.machine.goes_off(UNIT_S)
+    boot_env.machine.goes_off(LOOKED_AT_S + UNIT_S)
 
     assert "switching off: the machine has lived for its 0 minutes" in boot_env.machine.console
     assert boot_env.word().reason == "agent_died"
