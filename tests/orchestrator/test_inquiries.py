@@ -16,6 +16,7 @@ from simulation.calls import raise_
 from simulation.clock import MORNING
 from simulation.examples import SCOPE, SET, a_job, a_session, an_event
 from simulation.world import World
+from tests.orchestrator.fleets import the_label_set
 
 
 def inquiries(world: World) -> Inquiries:
@@ -283,3 +284,18 @@ def test_a_job_that_no_machine_is_given_is_slowed_to_hours_and_the_commit_says_s
 
     assert world.compute.launched < 25
     assert sum("no machine is given it" in told for told in world.github.notices) == 1
+
+
+def test_a_job_that_came_after_the_machines_that_nobody_took_is_not_said_to_be_given_none() -> None:
+    world = World()
+    world.github.jobs = {"1": an_event(head_sha="0f")}
+    world.told(an_event(head_sha="0f"))
+    machines_end_unclaimed(world, hours=6.7, pause_s=600.0)
+    assert the_label_set(world).backoff_at >= world.clock.at - 900.0, "it has just begun to wait anew"
+
+    world.told(an_event(job_id="2", head_sha="1f", name="deploy", at=world.clock.at))
+    world.ticks(until_s=700.0, every_s=30.0)
+
+    assert any("`build`" in told and "no machine is given it" in told for told in world.github.notices)
+    assert not any("`deploy`" in told for told in world.github.notices)
+    assert the_label_set(world).backoff_until > world.clock.at, "it is still held"

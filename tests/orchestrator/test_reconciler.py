@@ -13,7 +13,9 @@ from orchestrator.ports import Received, Write
 from orchestrator.store.kinds import changed
 from orchestrator.store.model import LabelSet
 from orchestrator.store.naming import set_key
+from orchestrator.store.records import WAKE
 from orchestrator.store.states import SessionState
+from orchestrator.store.tables import SESSIONS
 from simulation.calls import Calls
 from simulation.clock import MORNING
 from simulation.examples import SET, an_event, some_settings
@@ -286,3 +288,13 @@ def test_a_new_template_version_closes_the_backoff_though_nothing_ends_meanwhile
     world.ticks(until_s=35.0)
 
     assert (held, world.compute.launched) == (5, 6)
+
+
+def test_a_label_set_that_lacks_machines_is_looked_at_again_once_nobody_can_hold_its_launch_any_more() -> None:
+    world = World()
+    world.turns.pause(paused=True)
+
+    world.told(an_event())
+
+    item = world.tables.get(SESSIONS, (SET, WAKE))
+    assert item is not None and item["due"] == world.clock.at + world.settings.lease_s
