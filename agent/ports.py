@@ -190,6 +190,8 @@ class Launch:
     """None: the agent's own."""
     stdin: bytes = b""
     """What it may read; nothing else."""
+    after_all: bool = False
+    """It may be started after everything was swept, as what switches the power off."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,11 @@ class Processes(Protocol):
         inbox. Raises: OSError if it cannot be executed."""
 
     def sweep(self, within_s: float) -> int:
-        """SIGKILL every descendant of ours, whoever started it; how many there were. Bounded."""
+        """SIGKILL every descendant of ours, whoever started it; how many there were. Bounded.
+
+        From now on `run` and `start` raise OSError but for what may come after all: a thread that nobody waits for any more
+        may still be trying again.
+        """
 
     def read_plain(self, path: Path, most: int) -> bytes:
         """The first bytes of a plain file that a stranger may have made. Raises: OSError for a link, a pipe, or nothing."""

@@ -120,9 +120,11 @@ class VirtualProcesses:
     ran: list[Launch] = field(default_factory=list)
     launches: list[tuple[float, Launch]] = field(default_factory=list)
     runner: VirtualRunner | None = None
+    is_swept: bool = False
 
     def sweep(self, within_s: float) -> int:
         """The runner, if there is one: nothing else that was started here outlives its call."""
+        self.is_swept = True
         return self.runner.sweep(within_s) if self.runner else 0
 
     def read_plain(self, path: Path, most: int) -> bytes:
@@ -131,6 +133,8 @@ class VirtualProcesses:
 
     def run(self, launch: Launch, within_s: float) -> Finished:
         """Run a short command to its end."""
+        if self.is_swept and not launch.after_all:
+            raise OSError("everything was ended: nothing is started any more")
         self.ran.append(launch)
         if launch.command[0].endswith("/bin/Runner.Listener"):
             return Finished(0, VERSION)

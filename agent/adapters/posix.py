@@ -48,7 +48,7 @@ class PosixProcesses:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, readable)
             with contextlib.closing(_Descriptor(writable)):
-                child = self._reaper.spawn(lambda: _popen(launch, writable))
+                child = self._reaper.spawn(lambda: _popen(launch, writable), after_all=launch.after_all)
             undo.pop_all()
         tail = bytearray()
         reader = threading.Thread(target=_keep_tail, args=(readable, tail), daemon=True)
@@ -70,7 +70,11 @@ class PosixProcesses:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, readable)
             with contextlib.closing(_Descriptor(writable)):
-                child = self._reaper.spawn(lambda: _popen(launch, writable), lambda code: self._inbox.post(RunnerExited(code)))
+                child = self._reaper.spawn(
+                    lambda: _popen(launch, writable),
+                    lambda code: self._inbox.post(RunnerExited(code)),
+                    after_all=launch.after_all,
+                )
             undo.pop_all()
         with contextlib.suppress(OSError):
             Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(CHILD_OOM_SCORE), encoding="ascii")
@@ -79,8 +83,13 @@ class PosixProcesses:
         return PosixRunner(child.pid, self._reaper)
 
     def sweep(self, within_s: float) -> int:
-        """Everything that descends from us, whoever started it."""
+        """Everything that descends from us, whoever started it; nothing is started beside it or after it."""
+        self.close()
         return _swept(self._reaper, within_s)
+
+    def close(self) -> None:
+        """Start nothing any more but what may come after all."""
+        self._reaper.close()
 
     def read_plain(self, path: Path, most: int) -> bytes:
         """Opened without following a link and without waiting for a pipe's other end."""

@@ -16,14 +16,25 @@ class Reaper:
         self._codes: dict[int, int] = {}
         self._expected: dict[int, Callable[[int], None] | None] = {}
         self._changed = threading.Condition()
-        self._running = False
+        self._running = self._is_closed = False
         self._adopted_at_s = 0.0
 
-    def spawn(
-        self, start: Callable[[], subprocess.Popen[bytes]], ended: Callable[[int], None] | None = None
-    ) -> subprocess.Popen[bytes]:
-        """Start a child; `ended` is called from the reaper's thread with its exit code."""
+    def close(self) -> None:
+        """Start nothing any more but what may come after all; whatever was started before is there when this returns."""
         with self._changed:
+            self._is_closed = True
+
+    def spawn(
+        self,
+        start: Callable[[], subprocess.Popen[bytes]],
+        ended: Callable[[int], None] | None = None,
+        *,
+        after_all: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Start a child; `ended` is called from the reaper's thread with its exit code. Raises: OSError, also once closed."""
+        with self._changed:
+            if self._is_closed and not after_all:
+                raise OSError("everything was ended: nothing is started any more")
             child = start()
             self._expected[child.pid] = ended
             if ended is not None and not self._running:

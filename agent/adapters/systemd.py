@@ -45,15 +45,18 @@ class JobUnits:
         self._children, self._unit = children, unit
         self._most_memory = max(memory_bytes - RESERVED_BYTES, memory_bytes // 2)
         self._runner: UnitRunner | None = None
+        self._setup: Unit | None = None
+        """What runs in it outlives systemd-run, by which it was started."""
 
     def run(self, launch: Launch, within_s: float) -> Finished:
         """As promised; a launch with a user runs in `UNIT-setup`, which is killed whole when its time is up."""
         if launch.user is None:
             return self._children.run(launch, within_s)
-        unit = Unit(self._children, f"{self._unit}-setup")
+        self._setup = unit = Unit(self._children, f"{self._unit}-setup")
         finished = self._children.run(self._wrapped(launch, unit.name), within_s)
         if finished.code is None:
             unit.kill()
+        self._setup = None
         return finished
 
     def start(self, launch: Launch) -> Runner:
@@ -65,8 +68,11 @@ class JobUnits:
         return self._runner
 
     def sweep(self, within_s: float) -> int:
-        """The unit first, then whatever else is ours."""
+        """The units first, then whatever else is ours; nothing is started beside it or after it."""
         until_s = time.monotonic() + within_s
+        self._children.close()
+        if self._setup is not None:
+            self._setup.kill()
         killed = self._runner.sweep(within_s) if self._runner else 0
         return killed + self._children.sweep(max(0.1, until_s - time.monotonic()))
 
@@ -117,7 +123,8 @@ class Unit:
 
     def _systemctl(self, *words: str) -> str:
         try:
-            return self._children.run(Launch(("systemctl", *words, f"{self.name}.service"), Path("/"), _PATH), ASK_S).tail
+            command = ("systemctl", *words, f"{self.name}.service")
+            return self._children.run(Launch(command, Path("/"), _PATH, after_all=True), ASK_S).tail
         except OSError:
             return ""
 

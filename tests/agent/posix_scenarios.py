@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -349,12 +350,15 @@ def no_listener(bench: Bench) -> dict[str, Any]:
 
 def a_clean_child(bench: Bench) -> dict[str, Any]:
     program = (
-        "import json, os\n"
+        "import json, os, time\n"
+        "oom = lambda: open('/proc/self/oom_score_adj').read().strip()\n"
+        "until = time.monotonic() + 60\n"
+        "while oom() == '0' and time.monotonic() < until: time.sleep(0.001)\n"  # it is written once the child is there
         "status = dict(line.split(':\\t') for line in open('/proc/self/status') if line.startswith('Sig'))\n"
         "print(json.dumps({'stdin': os.readlink('/proc/self/fd/0'), 'leads': os.getsid(0) == os.getpid() == os.getpgid(0),"
         " 'environment': open('/proc/self/environ').read().split(chr(0))[:-1], 'cwd': os.getcwd(),"
         " 'descriptors': [n for n in sorted(map(int, os.listdir('/proc/self/fd'))) if os.path.exists(f'/proc/self/fd/{n}')],"
-        " 'oom': open('/proc/self/oom_score_adj').read().strip()}))\n"
+        " 'oom': oom()}))\n"
     )
     bench.start(Launch((sys.executable, "-SEc", program), bench.directory, {"ONLY": "this", "PATH": "/usr/bin:/bin"}))
     bench.both_ends()
@@ -391,6 +395,35 @@ def run_beyond_its_bound(bench: Bench) -> dict[str, Any]:
     for pid in pids:
         wait_gone(pid)
     return {"code": done.code, "tail": done.tail, "there": [there(pid) for pid in pids]}
+
+
+def run_after_everything_was_swept(bench: Bench) -> dict[str, Any]:
+    """Others try again and again meanwhile, as a registration does that nobody waits for any more."""
+    refused: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def again() -> None:
+        while True:
+            try:
+                bench.processes.run(bench.bash(f"echo $$ >> {bench.directory}/tried; exec sleep 300"), 300.0)
+            except OSError as error:
+                refused.put(str(error))
+                return
+
+    threads = [threading.Thread(target=again) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while not (bench.directory / "tried").exists():
+        os.sched_yield()
+    bench.processes.sweep(20.0)
+    for thread in threads:
+        thread.join()
+    left = [pid for pid in map(int, (bench.directory / "tried").read_text("ascii").split()) if there(pid)]
+    try:
+        bench.processes.start(bench.bash("sleep 300"))
+    except OSError as error:
+        refused.put(str(error))
+    last = bench.processes.run(replace(bench.bash("exit 7"), after_all=True), 60.0)
+    return {"left": left, "refused": refused.qsize(), "last": last.code}
 
 
 def run_beyond_its_bound_with_groups(bench: Bench) -> dict[str, Any]:

@@ -109,6 +109,10 @@ def test_a_run_beyond_its_bound_is_killed_with_every_group_of_its_session() -> N
     assert scenario("run_beyond_its_bound_with_groups") == {"there": False}
 
 
+def test_after_everything_was_swept_nothing_is_started_but_what_comes_after_all() -> None:
+    assert scenario("run_after_everything_was_swept") == {"left": [], "refused": 5, "last": 7}
+
+
 def test_a_run_closes_nothing_that_was_opened_beside_it() -> None:
     assert scenario("run_beside_other_work") == {"code": 0, "closed_under_us": 0}
 

@@ -214,3 +214,28 @@ def test_a_job_that_runs_as_root_has_no_user_whose_processes_could_be_told_from_
 
 def test_a_machine_has_no_more_memory_than_its_kernel_says() -> None:
     assert 0 < machine_memory_bytes() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class Interrupted(Noting):
+    """Everything is swept in the middle of a setup."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = JobUnits(self, "runs-fleet-job", GIGABYTE)
+
+    def run(self, launch: Launch, within_s: float) -> Finished:
+        first = not self.ran
+        finished = super().run(launch, within_s)
+        if first:
+            self.units.sweep(0.1)
+        return finished
+
+
+def test_a_setup_in_the_middle_of_which_everything_is_swept_is_killed_whole() -> None:
+    children = Interrupted()
+
+    children.units.run(JOB, 60.0)
+
+    killed = [launch for launch in children.ran if "kill" in launch.command]
+    assert [launch.command[-1] for launch in killed] == ["runs-fleet-job-setup.service"]
+    assert all(launch.after_all for launch in killed)

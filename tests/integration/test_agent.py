@@ -534,12 +534,13 @@ def test_a_log_that_cannot_be_written_changes_nothing(harness: AgentHarness, whe
     assert (agent.code, harness.word().status, harness.state()) == (0, Status.SUCCESS, "terminated")
 
 
-def test_a_registration_that_is_interrupted_leaves_no_process(harness: AgentHarness) -> None:
+def test_a_registration_that_is_interrupted_leaves_no_process_and_is_not_tried_again(harness: AgentHarness, hung: str) -> None:
+    """The queue hangs, so that the agent is there for longer than a registration waits between two tries."""
     harness.configure(jit_config=None, jit_token="AREGtoken12345", labels=["x"])
     mark = harness.root / "registering"
-    (harness.runner_dir / "config.sh").write_text(f"#!/bin/bash\necho $$ > {mark}\nsleep 500\n", "utf-8")
+    (harness.runner_dir / "config.sh").write_text(f"#!/bin/bash\necho $$ >> {mark}\nsleep 500\n", "utf-8")
 
-    with harness.agent() as agent:
+    with harness.agent(AWS_ENDPOINT_URL_SQS=hung) as agent:
         agent.says("phase.entered phase=registering")
         waiting = threading.Event()
         while not (mark.exists() and mark.read_text("utf-8").strip()):
@@ -547,5 +548,6 @@ def test_a_registration_that_is_interrupted_leaves_no_process(harness: AgentHarn
         agent.process.send_signal(signal.SIGTERM)
         agent.process.wait(600)
 
-    assert harness.word().status is Status.INTERRUPTED
-    assert not alive(int(mark.read_text("utf-8")))
+    assert "final_word.undelivered status=interrupted" in agent.log
+    (tried,) = mark.read_text("utf-8").split()
+    assert not alive(int(tried))
