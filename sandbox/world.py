@@ -34,9 +34,9 @@ from sandbox.plan import Workflow
 from sandbox.stack import STACK, Stack, deploy, free_port
 
 READY_S = 120.0
-CLOSE_S = 320.0
+CLOSE_S = 900.0
 """Seconds after the last job in which every machine must be gone and everything removed: a job may be expected back for three
-minutes, and a surplus machine is kept for one or two."""
+minutes, a surplus machine is kept for one or two, and whether a job is wanted is asked every five while GitHub does not answer."""
 STALLED_S = 180.0
 """Seconds in which a waiting job must get its machine; a job that runs is bounded by its own timeout."""
 NOT_BEGUN = f"no job changed its state for {STALLED_S:.0f} s"

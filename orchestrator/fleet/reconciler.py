@@ -116,7 +116,8 @@ class Reconciler:
         self._asked[key] = (now, times)
         silent = [one for one in map(self.records.session, found.ask) if one is not None]
         refreshed = source.refresh(key, silent, urgent=bool(found.ask))
-        self._asked[key] = (now, 0 if found.ask or refreshed.news else min(times + 1, 10))
+        in_vain = min(times + 1, 10) if refreshed.answered else times  # no answer is no word that there is no news
+        self._asked[key] = (now, 0 if found.ask or refreshed.news else in_vain)
         view = self.records.view(key)
         if refreshed.answered:
             view = self._without_asked(view, found.ask)
