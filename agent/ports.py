@@ -190,8 +190,8 @@ class Launch:
     """None: the agent's own."""
     stdin: bytes = b""
     """What it may read; nothing else."""
-    after_all: bool = False
-    """It may be started after everything was swept, as what switches the power off."""
+    after_sweep: bool = False
+    """Whether it may also be started after `Processes.sweep`, as what switches the power off."""
 
 
 @dataclass(frozen=True)
@@ -228,8 +228,8 @@ class Processes(Protocol):
     def sweep(self, within_s: float) -> int:
         """SIGKILL every descendant of ours, whoever started it; how many there were. Bounded.
 
-        From now on `run` and `start` raise OSError but for what may come after all: a thread that nobody waits for any more
-        may still be trying again.
+        From now on `start` raises OSError, and so does `run` unless the launch is marked `after_sweep`: a thread that nobody
+        waits for any more may still be trying again.
         """
 
     def read_plain(self, path: Path, most: int) -> bytes:

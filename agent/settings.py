@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from agent.contract.names import parameter_name
+from agent.contract.variables import PREFIX, unknown_names
 from agent.errors import SettingsError
 
 Value = TypeVar("Value")
-PREFIX = "RUNS_FLEET_"
 
 DESCRIBED: dict[str, tuple[str, str]] = {
     "TERMINATION_QUEUE_URL": ("required", "The URL of the termination queue: where messages go."),
@@ -45,8 +45,8 @@ DESCRIBED: dict[str, tuple[str, str]] = {
     "STRICT_METADATA": ("`no`", "`yes`: the metadata service is switched off before the runner starts; no spot notices then."),
 }
 """Every variable without its prefix: its default in words, and what it does. The reference is generated from this."""
-OF_THE_BOOT = ("JOB_SUDO", "AGENT_BUNDLE", "AGENT_SHA256", "START", "ENVIRONMENT_FILE")
-"""Read by the boot script alone, which hands everything on."""
+BOOT_SCRIPT_NAMES = ("JOB_SUDO", "AGENT_BUNDLE", "AGENT_SHA256", "START", "ENVIRONMENT_FILE")
+"""Variables that only the boot script reads; it hands all of ours on to the agent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,24 +139,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         state_dir=reader.parsed("STATE_DIR", _path),
         strict_metadata=reader.parsed("STRICT_METADATA", _yes) or False,
         complaints=tuple(reader.complaints),
-        warnings=unknown_names(environment),
+        warnings=tuple(unknown_names(environment, (*DESCRIBED, *BOOT_SCRIPT_NAMES), "agent", "docs/operations.md")),
     )
-
-
-def unknown_names(environment: Mapping[str, str]) -> tuple[str, ...]:
-    """A warning for each variable with our prefix that neither the agent nor the boot script reads, by name."""
-    known = {PREFIX + name for name in (*DESCRIBED, *OF_THE_BOOT)}
-    strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    if not strange:
-        return ()
-    import difflib
-
-    found = []
-    for name in strange:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        hint = f"did you mean {near[0]}?" if near else "docs/operations.md lists those there are"
-        found.append(f"{name} is not a setting of the agent, and does nothing: {hint}")
-    return tuple(found)
 
 
 class _Reader:

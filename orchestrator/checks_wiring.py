@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from agent.contract.variables import PREFIX
 from orchestrator.adapters.aws import Clients, caller
 from orchestrator.adapters.configurations import S3Configurations
 from orchestrator.adapters.dynamodb import DynamoTables, table_definition
@@ -15,7 +16,6 @@ from orchestrator.checks.github_app import faults_of_app, unknown_app
 from orchestrator.checks.queue_kind import faults_of_names, faults_of_queue
 from orchestrator.checks.table_shape import faults_of_expiry, faults_of_table
 from orchestrator.compute.dispatch import Strategies
-from orchestrator.environment import PREFIX
 from orchestrator.errors import ServiceFailed
 from orchestrator.ports import Configurations
 from orchestrator.readiness import Check, Fault

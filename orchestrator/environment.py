@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 
-PREFIX = "RUNS_FLEET_"
+from agent.contract.variables import PREFIX
 
 
 class Environment:

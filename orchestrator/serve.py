@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from agent.contract.variables import PREFIX
 from orchestrator.adapters.clock import THE_MACHINES
 from orchestrator.adapters.log_group import LogGroup, log_group
 from orchestrator.adapters.loops import Loops
 from orchestrator.endpoints import Answer, Endpoints, read_job_message
-from orchestrator.environment import PREFIX
 from orchestrator.errors import DeliveryRefused, SettingsInvalid
 from orchestrator.ports import Received, Timepiece
 from orchestrator.readiness import Readiness

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.contract.secret import Secret
-from orchestrator.environment import PREFIX, Environment, plain_pem
+from agent.contract.variables import PREFIX
+from orchestrator.environment import Environment, plain_pem
 from orchestrator.setting_values import Alias, App, Limits, Local, Policy, read_policy
 
 Known = Mapping[str, Any]

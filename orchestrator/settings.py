@@ -5,15 +5,15 @@ docs/configuration.md is generated from these descriptions (`python docs/generat
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from agent.contract.secret import Secret
+from agent.contract.variables import PREFIX, unknown_names
 from orchestrator import setting_readers as read
-from orchestrator.environment import PREFIX, Environment
+from orchestrator.environment import Environment
 from orchestrator.errors import SettingsInvalid
 from orchestrator.setting_readers import Described, Setting, setting
 from orchestrator.setting_values import Alias, App, Limits, Local, Policy
@@ -206,7 +206,9 @@ def read_settings(environment: Mapping[str, str], *, records_only: bool = False)
         told: Setting | None = field.metadata.get("setting")
         if told is not None:
             known[field.name] = told.read(reader, told.name, field.default, known)
-    reader.warnings += unknown_names(environment, [told.name for told in described()])
+    reader.warnings += unknown_names(
+        environment, [*(told.name for told in described()), *OLD_NAMES], "orchestrator", "docs/configuration.md"
+    )
     if reader.problems:
         raise SettingsInvalid(tuple(reader.problems))
     return ServerSettings(**known, warnings=tuple(reader.warnings))
@@ -214,19 +216,6 @@ def read_settings(environment: Mapping[str, str], *, records_only: bool = False)
 
 OLD_NAMES = ("STRATEGY",)
 """Accepted, and warned of by whoever reads them."""
-
-
-def unknown_names(environment: Mapping[str, str], known: Sequence[str]) -> list[str]:
-    """A warning for each variable with our prefix that nothing reads, with the name that it may have been meant for."""
-    names = [PREFIX + name for name in (*known, *OLD_NAMES)]
-    found = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in names:
-            bare = [one.removeprefix(PREFIX) for one in names]
-            near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, n=1, cutoff=0.7)
-            hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/configuration.md lists those there are"
-            found.append(f"{name} is not a setting of the orchestrator, and does nothing: {hint}")
-    return found
 
 
 def described() -> Iterator[Described]:

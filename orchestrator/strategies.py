@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from agent.contract.variables import PREFIX
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.ec2 import Ec2Api
 from orchestrator.adapters.ec2_offerings import Ec2Offerings
@@ -17,7 +18,6 @@ from orchestrator.compute.ec2.catalogue import Catalogue, InstanceType, shipped_
 from orchestrator.compute.ec2.strategy import Ec2Options, Ec2Strategy
 from orchestrator.compute.local import LocalStrategy
 from orchestrator.compute.port import Compute
-from orchestrator.environment import PREFIX
 from orchestrator.errors import SettingsInvalid
 from orchestrator.ports import Clock, Journal
 from orchestrator.settings import ServerSettings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.contract.variables import PREFIX
 from orchestrator.adapters.aws import Clients
 from orchestrator.adapters.clock import SystemClock
 from orchestrator.adapters.configurations import S3Configurations, SsmConfigurations
@@ -17,7 +18,6 @@ from orchestrator.adapters.threads import ThreadWorkerPool
 from orchestrator.checks_wiring import Checked, checks_of
 from orchestrator.components import Ports, assemble
 from orchestrator.compute.ec2.events import read_event
-from orchestrator.environment import PREFIX
 from orchestrator.errors import SettingsInvalid
 from orchestrator.jobs.github import GitHub
 from orchestrator.jobs.records import JobRecords

@@ -133,8 +133,8 @@ class VirtualProcesses:
 
     def run(self, launch: Launch, within_s: float) -> Finished:
         """Run a short command to its end."""
-        if self.is_swept and not launch.after_all:
-            raise OSError("everything was ended: nothing is started any more")
+        if not launch.after_sweep:
+            self._insist_on_not_swept()
         self.ran.append(launch)
         if launch.command[0].endswith("/bin/Runner.Listener"):
             return Finished(0, VERSION)
@@ -143,12 +143,17 @@ class VirtualProcesses:
 
     def start(self, launch: Launch) -> VirtualRunner:
         """Start the runner that the scenario describes."""
+        self._insist_on_not_swept()
         self.starting.next()
         self.launches.append((self.clock.age_s, launch))
         if self.plan.job_note:
             (self.work_dir / "job" / "started").write_text(self.plan.job_note, encoding="utf-8")
         self.runner = VirtualRunner(self.plan, self.clock, self.inbox)
         return self.runner
+
+    def _insist_on_not_swept(self) -> None:
+        if self.is_swept:
+            raise OSError("every process was ended: none is started any more")
 
     def user_home(self, user: str | None) -> Path:
         """The home of the user that jobs run as."""

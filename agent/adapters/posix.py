@@ -48,7 +48,7 @@ class PosixProcesses:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, readable)
             with contextlib.closing(_Descriptor(writable)):
-                child = self._reaper.spawn(lambda: _popen(launch, writable), after_all=launch.after_all)
+                child = self._reaper.spawn(lambda: _popen(launch, writable), after_sweep=launch.after_sweep)
             undo.pop_all()
         tail = bytearray()
         reader = threading.Thread(target=_keep_tail, args=(readable, tail), daemon=True)
@@ -70,11 +70,7 @@ class PosixProcesses:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, readable)
             with contextlib.closing(_Descriptor(writable)):
-                child = self._reaper.spawn(
-                    lambda: _popen(launch, writable),
-                    lambda code: self._inbox.post(RunnerExited(code)),
-                    after_all=launch.after_all,
-                )
+                child = self._reaper.spawn(lambda: _popen(launch, writable), lambda code: self._inbox.post(RunnerExited(code)))
             undo.pop_all()
         with contextlib.suppress(OSError):
             Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(CHILD_OOM_SCORE), encoding="ascii")
@@ -88,7 +84,7 @@ class PosixProcesses:
         return _swept(self._reaper, within_s)
 
     def close(self) -> None:
-        """Start nothing any more but what may come after all."""
+        """From now on only launches that are marked `after_sweep` are started."""
         self._reaper.close()
 
     def read_plain(self, path: Path, most: int) -> bytes:

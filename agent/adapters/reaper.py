@@ -20,7 +20,7 @@ class Reaper:
         self._adopted_at_s = 0.0
 
     def close(self) -> None:
-        """Start nothing any more but what may come after all; whatever was started before is there when this returns."""
+        """From now on `spawn` starts only children with `after_sweep`; every other one was started before this returns."""
         with self._changed:
             self._is_closed = True
 
@@ -29,12 +29,12 @@ class Reaper:
         start: Callable[[], subprocess.Popen[bytes]],
         ended: Callable[[int], None] | None = None,
         *,
-        after_all: bool = False,
+        after_sweep: bool = False,
     ) -> subprocess.Popen[bytes]:
         """Start a child; `ended` is called from the reaper's thread with its exit code. Raises: OSError, also once closed."""
         with self._changed:
-            if self._is_closed and not after_all:
-                raise OSError("everything was ended: nothing is started any more")
+            if self._is_closed and not after_sweep:
+                raise OSError("every process was ended: none is started any more")
             child = start()
             self._expected[child.pid] = ended
             if ended is not None and not self._running:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from agent.adapters.log_levels import level_of
 from agent.contract.secret import Secret
+from agent.contract.shown import as_field
 from agent.phases import Phase
 from agent.ports import Event, Inbox, TaskEnded
 
@@ -158,7 +159,7 @@ class TextJournal:
 
     def _write(self, mark: str, name: str, fields: Mapping[str, object]) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        text = " ".join([f"{stamp}Z {level_of(name)} {name}", *(f"{key}={_shown(value)}" for key, value in fields.items())])
+        text = " ".join([f"{stamp}Z {level_of(name)} {name}", *(f"{key}={as_field(value)}" for key, value in fields.items())])
         try:
             self._stream.write(mark + self.cleaned(text) + "\n")
             self._stream.flush()
@@ -198,8 +199,3 @@ def hide_environment(journal: TextJournal, environment: Mapping[str, str]) -> No
     """The agent's own credentials never appear either."""
     names = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     journal.hide(*(Secret(environment[name]) for name in names if environment.get(name)))
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if text and text.isprintable() and " " not in text and '"' not in text else repr(text)

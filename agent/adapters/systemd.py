@@ -45,18 +45,15 @@ class JobUnits:
         self._children, self._unit = children, unit
         self._most_memory = max(memory_bytes - RESERVED_BYTES, memory_bytes // 2)
         self._runner: UnitRunner | None = None
-        self._setup: Unit | None = None
-        """What runs in it outlives systemd-run, by which it was started."""
 
     def run(self, launch: Launch, within_s: float) -> Finished:
         """As promised; a launch with a user runs in `UNIT-setup`, which is killed whole when its time is up."""
         if launch.user is None:
             return self._children.run(launch, within_s)
-        self._setup = unit = Unit(self._children, f"{self._unit}-setup")
+        unit = self._setup()
         finished = self._children.run(self._wrapped(launch, unit.name), within_s)
         if finished.code is None:
             unit.kill()
-        self._setup = None
         return finished
 
     def start(self, launch: Launch) -> Runner:
@@ -68,13 +65,13 @@ class JobUnits:
         return self._runner
 
     def sweep(self, within_s: float) -> int:
-        """The units first, then whatever else is ours; nothing is started beside it or after it."""
+        """The runner's unit, whatever else is ours, and last the setup's unit: it outlives the systemd-run that asked for it."""
         until_s = time.monotonic() + within_s
         self._children.close()
-        if self._setup is not None:
-            self._setup.kill()
         killed = self._runner.sweep(within_s) if self._runner else 0
-        return killed + self._children.sweep(max(0.1, until_s - time.monotonic()))
+        killed += self._children.sweep(max(0.1, until_s - time.monotonic()))
+        self._setup().kill()
+        return killed
 
     def read_plain(self, path: Path, most: int) -> bytes:
         """See PosixProcesses, to which this is passed on."""
@@ -87,6 +84,9 @@ class JobUnits:
     def own(self, path: Path, user: str | None) -> None:
         """See PosixProcesses, to which this is passed on."""
         self._children.own(path, user)
+
+    def _setup(self) -> Unit:
+        return Unit(self._children, f"{self._unit}-setup")
 
     def _wrapped(self, launch: Launch, unit: str) -> Launch:
         properties = {
@@ -124,7 +124,7 @@ class Unit:
     def _systemctl(self, *words: str) -> str:
         try:
             command = ("systemctl", *words, f"{self.name}.service")
-            return self._children.run(Launch(command, Path("/"), _PATH, after_all=True), ASK_S).tail
+            return self._children.run(Launch(command, Path("/"), _PATH, after_sweep=True), ASK_S).tail
         except OSError:
             return ""
 

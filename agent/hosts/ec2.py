@@ -119,7 +119,7 @@ class Ec2Machine:
 
     def power_off(self, command: tuple[str, ...]) -> int:
         """Run it with nothing of our environment but the path."""
-        finished = self._processes.run(Launch(command, Path("/"), {"PATH": self._path}, after_all=True), POWER_OFF_S)
+        finished = self._processes.run(Launch(command, Path("/"), {"PATH": self._path}, after_sweep=True), POWER_OFF_S)
         return -1 if finished.code is None else finished.code
 
     def _watch(self) -> None:

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import msgspec
 
+from agent.contract.shown import as_field
 from orchestrator.log_levels import level_of
 
 
@@ -53,15 +54,9 @@ class TextJournal:
         if self._as_json:
             line = msgspec.json.encode({"time": stamp, "level": level, "event": name, **fields}, enc_hook=str).decode()
         else:
-            line = " ".join([stamp, level, name, *(f"{key}={_shown(value)}" for key, value in fields.items())])
+            line = " ".join([stamp, level, name, *(f"{key}={as_field(value)}" for key, value in fields.items())])
         with self._writing, contextlib.suppress(RuntimeError, OSError, ValueError):
             # a reentrant write is refused, a pipe is broken, a disk is full: that line is lost, nothing hangs and no work stops
             self._stream.write(line + "\n")
             self._stream.flush()
         return line
-
-
-def _shown(value: object) -> str:
-    """Whatever others chose stays on one line, and within its field."""
-    text = str(value)
-    return text if text and text.isprintable() and " " not in text and '"' not in text else repr(text)

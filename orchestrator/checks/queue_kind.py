@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from orchestrator.environment import PREFIX
+from agent.contract.variables import PREFIX
 from orchestrator.readiness import Fault
 
 VISIBILITY_S = 30

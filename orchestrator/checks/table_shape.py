@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.environment import PREFIX
+from agent.contract.variables import PREFIX
 from orchestrator.readiness import Fault
 
 WAITS = {

@@ -116,8 +116,11 @@ class Reconciler:
         self._asked[key] = (now, times)
         silent = [one for one in map(self.records.session, found.ask) if one is not None]
         refreshed = source.refresh(key, silent, urgent=bool(found.ask))
-        in_vain = min(times + 1, 10) if refreshed.answered else times  # no answer is no word that there is no news
-        self._asked[key] = (now, 0 if found.ask or refreshed.news else in_vain)
+        if found.ask or refreshed.news:
+            times = 0
+        elif refreshed.answered:  # a question that was not answered does not make the next one wait longer
+            times = min(times + 1, 10)
+        self._asked[key] = (now, times)
         view = self.records.view(key)
         if refreshed.answered:
             view = self._without_asked(view, found.ask)

@@ -43,7 +43,7 @@ def condition(text: str, contexts: Mapping[str, Any], status: Mapping[str, bool]
 
 
 def check(text: str, *, bare: bool = False) -> frozenset[str]:
-    """As `examined`, but nothing is wrong. Raises: ExpressionError with the first that is."""
+    """The contexts that the expressions in `text` name. Raises: ExpressionError with the first thing that is not supported."""
     named, wrong = examined(text, bare=bare)
     if wrong:
         raise ExpressionError(wrong[0])
@@ -55,19 +55,13 @@ def examined(text: str, *, bare: bool = False) -> tuple[frozenset[str], list[str
     parts = [match.group(1) for match in _TEMPLATE.finditer(text)]
     if bare:
         parts = [_TEMPLATE.sub(lambda part: f"({part.group(1)})", text)]
-    named: set[str] = set()
-    wrong: list[str] = []
-    for part in parts:
+    parsers = [_Parser(part, None, None) for part in parts]
+    for parser in parsers:
         try:
-            parser = _Parser(part, None, None)
-            try:
-                parser.parse()
-            finally:
-                named |= parser.named
-                wrong += parser.wrong
+            parser.parse()
         except ExpressionError as error:
-            wrong.append(str(error))
-    return frozenset(named), wrong
+            parser.wrong.append(str(error))
+    return frozenset().union(*(parser.named for parser in parsers)), [what for parser in parsers for what in parser.wrong]
 
 
 def evaluate(expression: str, contexts: Mapping[str, Any], status: Mapping[str, bool] | None = None) -> Any:
@@ -85,7 +79,7 @@ class _Parser:
 
     def __init__(self, text: str, contexts: Mapping[str, Any] | None, status: Mapping[str, bool] | None) -> None:
         self._text, self._contexts, self._status = text, contexts, status
-        self._tokens = self._read(text)
+        self._tokens: list[tuple[str, str]] = []
         self._at = 0
         self.named: set[str] = set()
         """The contexts met so far."""
@@ -94,6 +88,7 @@ class _Parser:
 
     def parse(self) -> Any:
         """The value of the whole expression. Raises: ExpressionError."""
+        self._tokens = self._read(self._text)
         value = self._either()
         if self._at < len(self._tokens):
             raise ExpressionError(f"cannot read {self._text.strip()!r} from {self._tokens[self._at][1]!r} on")

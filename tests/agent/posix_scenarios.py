@@ -422,7 +422,7 @@ def run_after_everything_was_swept(bench: Bench) -> dict[str, Any]:
         bench.processes.start(bench.bash("sleep 300"))
     except OSError as error:
         refused.put(str(error))
-    last = bench.processes.run(replace(bench.bash("exit 7"), after_all=True), 60.0)
+    last = bench.processes.run(replace(bench.bash("exit 7"), after_sweep=True), 60.0)
     return {"left": left, "refused": refused.qsize(), "last": last.code}
 
 

@@ -240,7 +240,7 @@ def test_the_switch_is_run_with_nothing_but_a_path_and_a_hung_one_has_a_code_too
 
     assert bench.machine.power_off(("my", "switch")) == answer
     ((launch, within_s),) = bench.switch.ran
-    assert launch == Launch(("my", "switch"), Path("/"), {"PATH": "/usr/bin"}, after_all=True)
+    assert launch == Launch(("my", "switch"), Path("/"), {"PATH": "/usr/bin"}, after_sweep=True)
     assert 0.0 < within_s <= 30.0
 
 

@@ -109,7 +109,7 @@ def test_a_run_beyond_its_bound_is_killed_with_every_group_of_its_session() -> N
     assert scenario("run_beyond_its_bound_with_groups") == {"there": False}
 
 
-def test_after_everything_was_swept_nothing_is_started_but_what_comes_after_all() -> None:
+def test_after_a_sweep_only_what_is_marked_for_it_is_started() -> None:
     assert scenario("run_after_everything_was_swept") == {"left": [], "refused": 5, "last": 7}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import Exit, SettingsError
-from agent.settings import Settings, read_settings, unknown_names
+from agent.settings import Settings, read_settings
 
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/123456789012/termination"
 REQUIRED = {"RUNS_FLEET_INSTANCE_ID": "i-0123456789abcdef0", "RUNS_FLEET_TERMINATION_QUEUE_URL": QUEUE}
@@ -196,7 +196,7 @@ def test_what_the_boot_script_reads_is_not_warned_of() -> None:
     names = set(re.findall(r"RUNS_FLEET_[A-Z0-9_]*[A-Z0-9]", script))
 
     assert len(names) > 10
-    assert unknown_names(dict.fromkeys(names, "x")) == ()
+    assert read_settings(dict.fromkeys(names, "x")).warnings == ()
 
 
 @given(st.dictionaries(st.sampled_from([f"RUNS_FLEET_{name}" for name in EVERY_NAME]), st.text(max_size=40), max_size=19))

@@ -238,4 +238,4 @@ def test_a_setup_in_the_middle_of_which_everything_is_swept_is_killed_whole() ->
 
     killed = [launch for launch in children.ran if "kill" in launch.command]
     assert [launch.command[-1] for launch in killed] == ["runs-fleet-job-setup.service"]
-    assert all(launch.after_all for launch in killed)
+    assert all(launch.after_sweep for launch in killed)

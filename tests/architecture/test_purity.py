@@ -25,7 +25,7 @@ PURE = frozenset(
 MORE: dict[str, frozenset[str]] = {
     "agent/cli.py": frozenset({"gc", "open", "os", "subprocess", "sys"}),
     "agent/wiring.py": frozenset({"os", "platform"}),
-    "agent/settings.py": frozenset({"difflib"}),
+    "agent/contract/variables.py": frozenset({"difflib"}),
     "agent/calls/retries.py": frozenset({"tenacity"}),
     "agent/reports/last_will.py": frozenset({"os"}),
     "agent/runner/cleanup.py": frozenset({"shutil"}),
@@ -34,7 +34,6 @@ MORE: dict[str, frozenset[str]] = {
     "agent/runner/unpack.py": frozenset({"isal", "os", "shutil"}),
     "orchestrator/environment.py": frozenset({"textwrap"}),
     "orchestrator/log_levels.py": frozenset({"logging"}),
-    "orchestrator/settings.py": frozenset({"difflib"}),
     "orchestrator/commands/audit.py": frozenset({"os"}),
     "orchestrator/commands/cli.py": frozenset({"importlib.metadata", "os", "sys", "typer"}),
     "orchestrator/commands/terminal.py": frozenset({"shutil", "sys", "typer"}),

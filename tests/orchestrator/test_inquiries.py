@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from orchestrator.errors import ServiceFailed, Throttled, Unanswered
@@ -10,7 +12,7 @@ from orchestrator.jobs.inquiries import Inquiries
 from orchestrator.jobs.intake import QUEUED_S, RUNNING_S, UNHEARD
 from orchestrator.jobs.model import Job, JobState
 from orchestrator.jobs.source import JobSource
-from orchestrator.retry_policy import ASKED_AGAIN_S, ASKED_RUNS
+from orchestrator.retry_policy import ASKED_AGAIN_S, ASKED_RUNS, DOUBTED_S
 from orchestrator.store.model import Session
 from simulation.calls import raise_
 from simulation.clock import MORNING
@@ -299,3 +301,25 @@ def test_a_job_that_came_after_the_machines_that_nobody_took_is_not_said_to_be_g
     assert any("`build`" in told and "no machine is given it" in told for told in world.github.notices)
     assert not any("`deploy`" in told for told in world.github.notices)
     assert the_label_set(world).backoff_until > world.clock.at, "it is still held"
+
+
+@pytest.mark.parametrize(("answers", "grows"), [(True, True), (False, False)])
+def test_a_question_in_doubt_is_asked_less_often_each_time_only_where_it_was_answered(answers: bool, grows: bool) -> None:
+    world = World()
+    world.github.jobs = {"1": an_event()}
+    world.told(an_event())
+    asked: list[float] = []
+
+    def noted(*_: object, **__: object) -> None:
+        asked.append(world.clock.at)
+        if not answers:
+            raise Throttled("github", "429")
+
+    world.calls.script("github.jobs_of", times=None, before=noted)
+    world.calls.script("github.run", times=None, before=noted)
+    machines_end_unclaimed(world, hours=6.0, pause_s=60.0)
+
+    moments = sorted(set(asked))
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
+    assert len(gaps) >= 3
+    assert (max(gaps) > 3 * DOUBTED_S) is grows, gaps
