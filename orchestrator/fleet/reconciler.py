@@ -16,7 +16,7 @@ from orchestrator.fleet.launching import Launching
 from orchestrator.fleet.sessions import Sessions
 from orchestrator.fleet.work import Sources
 from orchestrator.ports import Clock, Journal, WorkerPool
-from orchestrator.retry_policy import ASKED_S, DOUBTED_S, LONGEST_DOUBT_S
+from orchestrator.retry_policy import ASKED_S, DOUBTED_S, LONGEST_DOUBT_S, THROTTLED_S
 from orchestrator.settings import ServerSettings
 from orchestrator.store.kinds import changed
 from orchestrator.store.model import LabelSet, LabelSetView
@@ -27,6 +27,23 @@ MOST_TOLD = 20
 """Pieces of work of one label set that are told at one look that machines were there and none was given them."""
 ASKED_KNOWN = 10_000
 """Label sets of which a process remembers when it asked about them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """When the origin of a label set's work was asked, and how often in a row only to be sure, and for nothing.
+
+    `again_at`: when what it did not answer is asked again; None: it answered. Times in epoch seconds.
+    """
+
+    at: float = 0.0
+    in_vain: int = 0
+    again_at: float | None = None
+
+    def is_due(self, now: float, *, urgent: bool) -> bool:
+        """Whether it is asked again now."""
+        due = self.at + (ASKED_S if urgent else min(LONGEST_DOUBT_S, DOUBTED_S * 2.0**self.in_vain))
+        return now >= (due if self.again_at is None else min(due, self.again_at))
 
 
 @dataclass(kw_only=True)
@@ -43,8 +60,7 @@ class Reconciler:
     clock: Clock
     journal: Journal
     workers: WorkerPool
-    _asked: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """When the origin was asked, and how often in a row only to be sure, and for nothing."""
+    _asked: dict[str, Asked] = field(default_factory=dict)
 
     def reconcile(self, set_keys: Iterable[str]) -> None:
         """Correct the number of sessions of each label set; sets that need the same kind of machine share a launch.
@@ -107,20 +123,20 @@ class Reconciler:
     def _refreshed(self, view: LabelSetView, found: Assessment, now: float) -> tuple[LabelSetView, Assessment]:
         """The same after the origin was asked what it has not told, where that is in doubt and was not asked just now."""
         key, source = view.set_key, self.sources.of_view(view)
-        asked_at, times = self._asked.get(key, (0.0, 0))
-        every_s = ASKED_S if found.ask else min(LONGEST_DOUBT_S, DOUBTED_S * 2.0**times)
-        if source is None or not (found.ask or found.doubtful) or now - asked_at < every_s:
+        before, urgent = self._asked.get(key, Asked()), bool(found.ask)
+        if source is None or not (urgent or found.doubtful) or not before.is_due(now, urgent=urgent):
             return view, found
         if len(self._asked) >= ASKED_KNOWN:
             self._asked.clear()
-        self._asked[key] = (now, times)
+        self._asked[key] = Asked(now, before.in_vain)
         silent = [one for one in map(self.records.session, found.ask) if one is not None]
-        refreshed = source.refresh(key, silent, urgent=bool(found.ask))
-        if found.ask or refreshed.news:
-            times = 0
-        elif refreshed.answered:  # a question that was not answered does not make the next one wait longer
-            times = min(times + 1, 10)
-        self._asked[key] = (now, times)
+        refreshed = source.refresh(key, silent, urgent=urgent)
+        in_vain = 0 if urgent or refreshed.news else before.in_vain
+        if refreshed.answered:
+            self._asked[key] = Asked(now, 0 if urgent or refreshed.news else min(in_vain + 1, 10))
+        else:  # it is no word that there is no news; a machine may be waiting for work that is over
+            again_at = now + ASKED_S if refreshed.again_at is None else refreshed.again_at
+            self._asked[key] = Asked(now, in_vain, min(now + DOUBTED_S, max(now + THROTTLED_S, again_at)))
         view = self.records.view(key)
         if refreshed.answered:
             view = self._without_asked(view, found.ask)

@@ -36,10 +36,14 @@ class Registered:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What asking the origin of the work brought: whether it answered everything, and whether anything was news."""
+    """What asking the origin of the work brought: whether it answered everything, and whether anything was news.
+
+    `again_at`: when it may be asked again for what it did not answer (epoch seconds), if it said so.
+    """
 
     answered: bool
     news: bool
+    again_at: float | None = None
 
 
 class WorkSource(Protocol):

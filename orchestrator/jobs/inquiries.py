@@ -40,7 +40,10 @@ class Inquiries:
         asks = [partial(self.ask_run, scope, run, name) for (run, scope), name in runs.items()]
         most = max(ASKED_RUNS, len(silent)) if urgent else DOUBTED_RUNS
         told = [self._asked_about(set_key, ask) for ask in (*asks, partial(self.ask, set_key, most, urgent=urgent))]
-        return Refreshed(answered=None not in told, news=any(told))
+        failed = [one for one in told if isinstance(one, ServiceFailed)]
+        until = [one.until for one in failed if isinstance(one, Throttled) and one.until is not None]
+        news = any(one for one in told if not isinstance(one, ServiceFailed))
+        return Refreshed(answered=not failed, news=news, again_at=max(until, default=None))
 
     def ask(self, set_key: str, limit: int, *, urgent: bool) -> int:
         """What GitHub says now of the jobs that wait in a label set, of so many runs, oldest first.
@@ -89,13 +92,13 @@ class Inquiries:
         self.journal.event("job.presumed_over", job_id=job_id, state=job.state.value)
         self.intake.sessions.wake(job.set_key)
 
-    def _asked_about(self, set_key: str, ask: Callable[[], int]) -> int | None:
-        """How much was news; None: it cannot be asked now, which keeps nobody from his machine."""
+    def _asked_about(self, set_key: str, ask: Callable[[], int]) -> int | ServiceFailed:
+        """How much was news; or why it cannot be asked now, which keeps nobody from his machine."""
         try:
             return ask()
         except ServiceFailed as error:
             self.journal.event("label_set.query_failed", set_key=set_key, error=str(error))
-            return None
+            return error
 
     def _asked_of(self, run: Sequence[OpenItem], *, urgent: bool) -> int:
         """Of the jobs of one run, by one call, and by one more for each that the run's latest attempt does not name."""

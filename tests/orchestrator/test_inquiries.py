@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from orchestrator.jobs.inquiries import Inquiries
 from orchestrator.jobs.intake import QUEUED_S, RUNNING_S, UNHEARD
 from orchestrator.jobs.model import Job, JobState
 from orchestrator.jobs.source import JobSource
-from orchestrator.retry_policy import ASKED_AGAIN_S, ASKED_RUNS, DOUBTED_S
+from orchestrator.retry_policy import ASKED_AGAIN_S, ASKED_RUNS, ASKED_S, DOUBTED_S
 from orchestrator.store.model import Session
 from simulation.calls import raise_
 from simulation.clock import MORNING
@@ -303,23 +304,59 @@ def test_a_job_that_came_after_the_machines_that_nobody_took_is_not_said_to_be_g
     assert the_label_set(world).backoff_until > world.clock.at, "it is still held"
 
 
-@pytest.mark.parametrize(("answers", "grows"), [(True, True), (False, False)])
-def test_a_question_in_doubt_is_asked_less_often_each_time_only_where_it_was_answered(answers: bool, grows: bool) -> None:
+@pytest.mark.parametrize(
+    ("again_s", "least_s", "most_s"), [(None, ASKED_S, 100.0), (0.0, 0.0, 40.0), (90.0, 90.0, 130.0), (4000.0, DOUBTED_S, 340.0)]
+)
+def test_a_question_in_doubt_that_was_not_answered_is_asked_again_as_soon_as_githubs_limit_allows(
+    again_s: float | None, least_s: float, most_s: float
+) -> None:
     world = World()
+    asked = asks_in_doubt(world, lambda: Throttled("github", "429", "", None if again_s is None else world.clock.at + again_s))
+
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    shortest = sorted(gaps)[len(gaps) // 4]
+    assert len(gaps) >= 8 and least_s <= shortest <= most_s, gaps
+
+
+def test_a_question_in_doubt_whose_answer_is_no_news_is_asked_less_often_each_time() -> None:
+    gaps = [later - earlier for earlier, later in pairwise(asks_in_doubt(World(), lambda: None))]
+
+    assert len(gaps) >= 3 and max(gaps) > 3 * DOUBTED_S, gaps
+
+
+def test_a_machine_that_was_launched_for_work_that_is_over_is_taken_back_when_github_answers_again() -> None:
+    world = World()
+    refused: list[float] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        refused.append(world.clock.at)
+        raise Throttled("github", "429", "", world.clock.at + 60.0)
+
+    world.github.jobs, world.github.ended = {"1": an_event()}, {"7": "startup_failure"}
+    world.told(an_event())
+    world.calls.script("github.run", times=None, before=refuse)
+    machines_end_unclaimed(world, hours=0.1, pause_s=60.0)
+    while refused[-1] != world.clock.at or all(one.is_over for one in world.sessions):
+        world.ticks(until_s=30.0, every_s=30.0)
+
+    world.calls.unscript("github.run")
+    world.ticks(until_s=210.0, every_s=30.0)
+
+    assert job(world, "1").state is JobState.COMPLETED and all(one.is_over for one in world.sessions)
+
+
+def asks_in_doubt(world: World, failure: Callable[[], Exception | None]) -> list[float]:
+    """When GitHub was asked about a job that no machine is given, of which it says the same each time, or fails so."""
     world.github.jobs = {"1": an_event()}
     world.told(an_event())
     asked: list[float] = []
 
     def noted(*_: object, **__: object) -> None:
         asked.append(world.clock.at)
-        if not answers:
-            raise Throttled("github", "429")
+        if (error := failure()) is not None:
+            raise error
 
     world.calls.script("github.jobs_of", times=None, before=noted)
     world.calls.script("github.run", times=None, before=noted)
     machines_end_unclaimed(world, hours=6.0, pause_s=60.0)
-
-    moments = sorted(set(asked))
-    gaps = [later - earlier for earlier, later in pairwise(moments)]
-    assert len(gaps) >= 3
-    assert (max(gaps) > 3 * DOUBTED_S) is grows, gaps
+    return sorted(set(asked))
