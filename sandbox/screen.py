@@ -26,7 +26,7 @@ from sandbox.plan import Workflow
 from sandbox.proof import cost_of, drained, faults_of
 from sandbox.workflow import Unsupported, read_workflow
 from sandbox.workflow.labels import of_other_runners
-from sandbox.world import Leftovers, World, play, world
+from sandbox.world import STALLED_BY_FAULTS_S, STALLED_S, Leftovers, World, play, world
 
 EXPLAINED = (
     "times after the first job was queued; to exec, running: the agent's own; lines: the runner's and the agent's in CloudWatch"
@@ -63,7 +63,8 @@ def show(
             raging.begin()
         try:
             with Live(console=console, refresh_per_second=8, transient=True) as live:
-                run = play(up, workflow, lambda run: live.update(_progress(up, run)), raging.is_over)
+                stalled_s = STALLED_BY_FAULTS_S if faults else STALLED_S
+                run = play(up, workflow, lambda run: live.update(_progress(up, run)), raging.is_over, stalled_s=stalled_s)
         except TimeoutError as error:
             console.print(Text(str(error), style=RED))
             console.print(KEPT.format(root), highlight=False, soft_wrap=True)

@@ -39,7 +39,8 @@ CLOSE_S = 900.0
 minutes, a surplus machine is kept for one or two, and whether a job is wanted is asked every five while GitHub does not answer."""
 STALLED_S = 180.0
 """Seconds in which a waiting job must get its machine; a job that runs is bounded by its own timeout."""
-NOT_BEGUN = f"no job changed its state for {STALLED_S:.0f} s"
+STALLED_BY_FAULTS_S = 600.0
+"""The same under faults: GitHub may refuse to be asked for 60, 120 and 240 s in a row, and the machine may die while it boots."""
 LOG_TAIL = 6000
 """Characters of the orchestrator's log shown when something is stuck."""
 
@@ -244,9 +245,10 @@ def world(root: Path | None = None, **options: Any) -> Iterator[World]:
 
 
 def play(
-    up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lambda run: None, others_over: Callable[[], bool] = lambda: True
+    up: World, workflow: Workflow, seen: Callable[[RunRecord], None] = lambda run: None, others_over: Callable[[], bool] = lambda: True,
+    *, stalled_s: float = STALLED_S,
 ) -> RunRecord:  # fmt: skip
-    """Run the workflow to its end: every job completed, every session closed.
+    """Run the workflow to its end: every job completed, every session closed. `stalled_s`: how long no job may change its state.
 
     Raises: TimeoutError with what is stuck, or as soon as the orchestrator has ended by itself.
     """
@@ -279,9 +281,11 @@ def play(
             if not sessions and all(job.conclusion in ("skipped", "cancelled") or job.reason for job in run.jobs):
                 return run
         ended = up.ended_by_itself()
-        if ended or now_s > (closing_s or still_since_s + STALLED_S):
+        if ended or now_s > (closing_s or still_since_s + stalled_s):
             stuck = ", ".join(f"{s.session_id} is {s.state.value}" for s in up.sessions() if s.state is not SessionState.CLOSED)
             log = (up.root / "orchestrator.log").read_text(encoding="utf-8")[-LOG_TAIL:]
             picture_now = ", ".join(f"{job.plan.name} {job.status}" for job in run.jobs)
-            raise TimeoutError(f"{ended or stuck or NOT_BEGUN}; {picture_now}. The end of the orchestrator's log:\n{log}")
+            raise TimeoutError(
+                f"{ended or stuck or f'no job changed its state for {stalled_s:.0f} s'}; {picture_now}. The end of the orchestrator's log:\n{log}"
+            )
         time.sleep(0.1)
