@@ -24,6 +24,7 @@ from tests.termination_queue import received
 
 AWS_PORT, HUNG_PORT, DENIED_PORT, BOARD_PORT = 5000, 5003, 5004, 5005
 _XML_DENIAL = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>"
+TIMER_FILE = "/etc/systemd/system/runs-fleet-deadline.timer.d/fast.conf"
 FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\n"  # the empty one forgets both
 CONSOLE = "[Journal]\nForwardToConsole=yes\nTTYPath=/dev/console\nMaxLevelConsole=info\nRateLimitIntervalSec=0\n"
 
@@ -70,7 +71,7 @@ class BootEnv:
         self.aws = self.network.forward(CLOUD, AWS_PORT, (str(aws.hostname), aws.port or 0))
         self.machine = Machine(self.name, tree, self.network, directory / self.name, disk_mb=disk_mb, docker=docker)
         self.machine.put("/etc/systemd/journald.conf.d/console.conf", CONSOLE)
-        self.machine.put("/etc/systemd/system/runs-fleet-deadline.timer.d/fast.conf", FAST_CHECKS)
+        self.machine.put(TIMER_FILE, FAST_CHECKS)
         self.settings = {
             "RUNS_FLEET_TERMINATION_QUEUE_URL": f"http://{CLOUD}:{AWS_PORT}{urlsplit(queue).path}",
             "AWS_ENDPOINT_URL": f"http://{CLOUD}:{AWS_PORT}", "RUNS_FLEET_GRACE_SECONDS": "5",
@@ -99,6 +100,10 @@ class BootEnv:
     def boot(self, **settings: str) -> None:
         """Power on, with the real user-data."""
         self.machine.boot("#cloud-boothook\n" + user_data({**self.settings, **settings}))
+
+    def with_shipped_timer(self) -> None:
+        """The hard deadline is looked at as often as on a real machine: not each second."""
+        self.machine.put(TIMER_FILE, "")
 
     def messages(self) -> list[Message]:
         """What arrived, in order."""

@@ -275,6 +275,7 @@ def test_a_cloud_init_that_fails_altogether(boot_env: BootEnv) -> None:
 
 
 def test_an_agent_that_hangs_is_ended_by_the_hard_deadline(boot_env: BootEnv) -> None:
+    boot_env.with_shipped_timer()
     boot_env.configure()
     boot_env.play(HOLD)
     boot_env.boot()

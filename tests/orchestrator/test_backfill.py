@@ -76,6 +76,7 @@ def test_a_job_that_github_calls_queued_is_found_though_no_approval_was_told_or_
     assert (world.turns.on_backfill(), world.wakes.waiting) == (1, [SET])
     job = world.records.job("1")
     assert job is not None and (job.state, job.conclusion) == (JobState.QUEUED, "")
+    assert "github.job" not in world.calls.made, "the list was GitHub's word already"
 
 
 def test_a_job_whose_delivery_comes_just_now_is_no_find_and_keeps_no_other_from_being_found() -> None:
