@@ -237,6 +237,14 @@ class Cloud:
         with contextlib.suppress(Exception):  # gone by itself meanwhile, or the cloud with it
             self._itself("terminate_instances", instance_id)
 
+    def _state_of(self, instance_id: str) -> str:
+        """By EC2's own knowledge: it is no list that shows late what was just made."""
+        for _ in range(TRIES):
+            if found := self._itself("describe_instances", instance_id)["Reservations"]:
+                return str(found[0]["Instances"][0]["State"]["Name"])
+            time.sleep(0.1)
+        raise LookupError(instance_id)
+
     def _itself(self, action: str, instance_id: str) -> Any:
         """What EC2 does by itself, of one instance: nobody throttles that."""
         for left in reversed(range(TRIES)):
@@ -277,8 +285,7 @@ class Cloud:
     def _powered_off(self, instance_id: str) -> None:
         """An instance that switched itself off does what its shutdown behaviour says."""
         try:
-            found = self._itself("describe_instances", instance_id)["Reservations"][0]["Instances"][0]
-            if found["State"]["Name"] in ("terminated", "shutting-down"):
+            if self._state_of(instance_id) in ("terminated", "shutting-down"):
                 return
             if self._behaviour.get(instance_id) == "terminate":
                 self._told(CHANGED, instance_id, {"state": "shutting-down"})

@@ -236,6 +236,20 @@ def test_a_machine_that_powers_itself_off_does_what_its_shutdown_behaviour_says(
     assert cloud.instances.machines == {}
 
 
+def test_a_machine_that_powers_itself_off_before_any_list_shows_it_is_terminated_all_the_same(
+    housed: tuple[Cloud, Departures],
+) -> None:
+    cloud, departures = housed
+    name = template(cloud, "quick", "$RUNS_FLEET_POWER_OFF\n", InstanceInitiatedShutdownBehavior="terminate")
+    cloud.faults.unseen_s = 2.0
+
+    (instance_id,) = fleet(cloud, name)
+
+    assert departures.gone.acquire(timeout=PATIENCE_S)
+    cloud.faults.unseen_s = 0.0
+    assert state(cloud, instance_id) == "terminated"
+
+
 def test_a_terminated_machine_is_gone_with_all_its_processes(housed: tuple[Cloud, Departures], tmp_path: Path) -> None:
     cloud, departures = housed
     (instance_id,) = fleet(cloud, template(cloud, "busy", "sleep 1000\n", InstanceInitiatedShutdownBehavior="terminate"))
