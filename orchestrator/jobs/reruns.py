@@ -36,7 +36,9 @@ OUR_LOSSES = frozenset({"agent_died", "bootstrap_failed", "internal", "deadline"
 """Ends that are not called interruptions and yet took the job's machine from it: our agent died or broke in the middle of it, or
 nobody heard of the machine any more."""
 DYING_S = 30.0
-"""Seconds between the death of an agent and our hearing of it: its unit has 20 s to send the last will."""
+"""Seconds between the stop of a runner, or the death of an agent, and the end of the instance as it is seen: the unit has 20 s to
+send the last will.
+"""
 LOST_AS = frozenset({"failure", "cancelled"})
 """How GitHub concludes a job whose runner was shut down: `failure` in a step, `cancelled` during "Set up job".
 
@@ -52,9 +54,10 @@ def run_key(job: Job) -> str:
 def was_reclaimed(job: Job, session: Session) -> bool:
     """Whether the job ended because our side lost its machine, whatever told us of that loss.
 
-    A job that ended before its machine was seen to go was ended on its own merits, or by somebody's cancellation: GitHub gives
-    up a runner that it does not hear any more only after minutes. Where the machine went without a word, its agent was dead for
-    as long as a last will may take: the runner, ended with the agent, tells GitHub at once.
+    A job that ended before its machine was said to go was ended on its own merits, or by somebody's cancellation: GitHub gives
+    up a runner that it does not hear any more only after minutes. Where nobody announced it, the machine was seen to be gone some
+    time after: the runner tells GitHub as soon as it is stopped, and its agent ends the instance, or its last will is sent, up to
+    half a minute later. A runner whose job a person cancelled ends by itself, so its agent says nothing of an interruption.
     """
     ended = job.state is JobState.COMPLETED and job.conclusion in LOST_AS
     its_own = session.bound_job == job.job_id and job.runner_name in ("", session.registration_name)
@@ -67,7 +70,7 @@ def was_reclaimed(job: Job, session: Session) -> bool:
     if session.reason != INFERRED and job.conclusion == "failure":
         return True
     going = [at for at in (session.interrupting_at, session.gone_at) if at is not None]
-    before_s = DYING_S if session.reason == INFERRED and session.interrupting_at is None else CLOCKS_S
+    before_s = DYING_S if session.interrupting_at is None else CLOCKS_S
     return job.completed_at is None or not going or job.completed_at >= min(going) - before_s
 
 

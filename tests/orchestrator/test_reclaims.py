@@ -11,6 +11,7 @@ import pytest
 from orchestrator.jobs.model import JobState
 from orchestrator.jobs.reruns import LOST_AS, was_reclaimed
 from orchestrator.ports import Received
+from simulation.clock import MORNING
 from simulation.examples import a_job, a_session, an_event, an_instance_event, sender_of, some_settings
 from simulation.world import World
 from tests.orchestrator.reruns import RUN, ends, happens, is_taken_away, reruns, running
@@ -156,6 +157,20 @@ def test_only_a_failed_job_on_an_interrupted_machine_of_its_own_was_reclaimed(co
     reclaimed = was_reclaimed(job, a_session(status=status, bound_job=bound))
 
     assert reclaimed is (conclusion in LOST_AS and (status, bound) == ("interrupted", "1"))
+
+
+@pytest.mark.parametrize(
+    ("gone_s", "warned_s", "reclaimed"),
+    [(0.0, None, True), (4.0, None, True), (29.0, None, True), (31.0, None, False), (6.0, 4.0, False), (6.0, 1.0, True)],
+)
+def test_a_job_cancelled_in_its_set_up_was_reclaimed_though_the_instance_goes_later_unless_a_warning_came_later_still(
+    gone_s: float, warned_s: float | None, reclaimed: bool
+) -> None:
+    job = a_job(state=JobState.COMPLETED, conclusion="cancelled", completed_at=MORNING)
+    warned_at = None if warned_s is None else MORNING + warned_s
+    session = a_session(status="interrupted", reason="signal", bound_job="1", gone_at=MORNING + gone_s, interrupting_at=warned_at)
+
+    assert was_reclaimed(job, session) is reclaimed
 
 
 def test_a_job_that_failed_while_we_were_away_for_want_of_its_machine_is_run_again() -> None:
