@@ -11,20 +11,23 @@ PACKER    ?=
 BIN       := $(VENV)/bin
 READY     := $(VENV)/.ready
 
-.PHONY: help run test boot-test check planted-faults bench bundle image image-validate clean constraints
+.PHONY: help run test boot-test attack-test check planted-faults bench bundle image image-validate clean constraints
 help:                  ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: $(READY)          ## the whole fleet on this machine: jobs of WORKFLOW=… from webhook to gone machine; FAULTS=storm
 	@$(BIN)/runs-fleet local $(if $(WORKFLOW),"$(WORKFLOW)") $(if $(FAULTS),--faults $(FAULTS)) $(foreach var,$(VARS),--var "$(var)")
 
-test boot-test: export PYTHONDONTWRITEBYTECODE =
+test boot-test attack-test: export PYTHONDONTWRITEBYTECODE =
 # The tests start some thousand processes: each would compile what it imports anew.
 test: $(READY)         ## every test that needs no root
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not root"
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not root and not long"
 
 boot-test: $(READY)    ## machines that really boot, as root: systemd, cloud-init, units, firewall (needs mmdebstrap, systemd-nspawn, nft, qemu)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m root $(ONLY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "root and not attack" $(ONLY)
+
+attack-test: $(READY)  ## every attack that docs/security.md tells of; those on booted machines as root
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m attack $(ONLY)
 
 check: $(READY)        ## style, types, layers, secrets, known vulnerabilities
 	$(BIN)/ruff check .

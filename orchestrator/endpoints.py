@@ -12,7 +12,7 @@ import msgspec
 
 from agent.contract.secret import Secret
 from orchestrator.errors import DeliveryRefused, ServiceFailed
-from orchestrator.jobs.webhook import LIMIT_BYTES, JobEvent, is_genuine, read_delivery
+from orchestrator.jobs.webhook import LIMIT_BYTES, SIGNATURE, JobEvent, has_signature, is_genuine, read_delivery
 from orchestrator.ports import Clock, Journal, Received
 from orchestrator.readiness import Readiness
 
@@ -25,6 +25,8 @@ class Answer:
     content: Mapping[str, object]
 
 
+DIGITS = 20
+"""Of a length; longer ones are too long whatever they say, and costly to read."""
 PACED_S = 60.0
 """Seconds in which one kind of refusal is logged once, however often strangers ask."""
 
@@ -56,11 +58,19 @@ class Endpoints:
     journal: Journal
     pace: Pace
 
-    def declared_size(self, headers: Mapping[str, str]) -> None:
-        """Look at a request before its body is read. Raises: DeliveryRefused (413)."""
+    def before_the_body(self, headers: Mapping[str, str]) -> None:
+        """Refuse a request whose body need not be read: too long, not signed, or of no declared length.
+
+        GitHub signs and declares each delivery. Raises: DeliveryRefused (413, 401, 411).
+        """
         declared = headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > LIMIT_BYTES:
-            raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, {declared} are declared")
+        is_number = declared.isascii() and declared.isdigit()
+        if is_number and (len(declared) > DIGITS or int(declared) > LIMIT_BYTES):
+            raise DeliveryRefused(413, f"expected at most {LIMIT_BYTES} bytes, {declared[:DIGITS]} are declared")
+        if not has_signature(headers.get(SIGNATURE, "")):
+            raise DeliveryRefused(401, f"expected a signature in the header {SIGNATURE}: set a secret at the webhook")
+        if not is_number:
+            raise DeliveryRefused(411, "expected a header content-length: a proxy in front must not send the body in chunks")
 
     def read_size(self, size: int) -> None:
         """Look at how much of a body has come. Raises: DeliveryRefused (413)."""
@@ -84,6 +94,11 @@ class Endpoints:
             self.journal.event("webhook.refused", status=error.status, why=str(error), **fields)
         return Answer(error.status, {"error": str(error)})
 
+    def dropped(self, why: str) -> None:
+        """Log that connections were closed before a request was answered: once a minute for each reason, with their number."""
+        if (number := self.pace.due(why)) is not None:
+            self.journal.event("connection.dropped", why=why, more=number)
+
     def health(self) -> Answer:
         """`GET /health`: the process lives."""
         return Answer(200, {"status": "up"})
@@ -99,7 +114,7 @@ class Endpoints:
         return Answer(200, {"status": "ready", **told})
 
     def _delivered(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        signature = headers.get("x-hub-signature-256", "")
+        signature = headers.get(SIGNATURE, "")
         if not any(is_genuine(body, signature, secret) for secret in self.secrets):
             raise DeliveryRefused(401, "the signature does not fit the body: check the webhook's secret on both sides")
         if headers.get("x-github-event") != "workflow_job":

@@ -12,12 +12,20 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent.contract.variables import PREFIX
 from orchestrator.adapters.clock import THE_MACHINES
+from orchestrator.adapters.http_server import (
+    Connections,
+    Dropped,
+    config_of,
+    count_refused_accepts,
+    most_connections,
+    raised_file_limit,
+)
 from orchestrator.adapters.log_group import LogGroup, log_group
 from orchestrator.adapters.loops import Loops
 from orchestrator.endpoints import Answer, Endpoints, read_job_message
@@ -49,6 +57,9 @@ def application(endpoints: Endpoints, readiness: Readiness) -> Starlette:
             body = await _bounded(request, endpoints)
         except DeliveryRefused as error:
             return _response(endpoints.refuse(error, request.headers))
+        except ClientDisconnect:
+            endpoints.dropped(Dropped.ABORTED)
+            return Response(status_code=400)  # nobody reads it
         return _response(await run_in_threadpool(endpoints.webhook, request.headers, body))
 
     async def health(_request: Request) -> Response:
@@ -76,9 +87,9 @@ def serve(orchestrator: Orchestrator) -> None:
         journal.event("settings.warning", warning=warning)
     endpoints = endpoints_of(settings, orchestrator.turns.acceptance, journal)
     app = application(endpoints, orchestrator.readiness)
-    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    connections = Connections(most_connections(raised_file_limit()), endpoints.dropped)
     with _listening(settings.host, settings.port) as listening:
-        DrainingServer(config, app, orchestrator, loops).run([listening])
+        DrainingServer(connections, app, orchestrator, loops).run([listening])
     loops.stop(STOP_S)
     for pool in orchestrator.pools:
         pool.stop()
@@ -148,12 +159,14 @@ class Start:
 class DrainingServer(uvicorn.Server):
     """A server that, when told to stop, first says that it is not ready, and goes on answering until nobody sends any more."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, orchestrator: Orchestrator, loops: Loops) -> None:
-        super().__init__(config)
-        self._app, self._orchestrator, self._loops = app, orchestrator, loops
+    def __init__(self, connections: Connections, app: Starlette, orchestrator: Orchestrator, loops: Loops) -> None:
+        settings = orchestrator.settings
+        super().__init__(config_of(app, settings.host, settings.port, connections))
+        self._connections, self._app, self._orchestrator, self._loops = connections, app, orchestrator, loops
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Answers from now on, and begins to look what is there."""
+        count_refused_accepts(self._connections)
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
@@ -190,8 +203,8 @@ def _listening(host: str, port: int, clock: Timepiece = THE_MACHINES) -> socket.
 
 
 async def _bounded(request: Request, endpoints: Endpoints) -> bytes:
-    """The body, declared and counted: never more than the limit in memory. Raises: DeliveryRefused."""
-    endpoints.declared_size(request.headers)
+    """The body, declared and counted: never more than the limit in memory. Raises: DeliveryRefused; ClientDisconnect."""
+    endpoints.before_the_body(request.headers)
     body = bytearray()
     async for piece in request.stream():
         body += piece

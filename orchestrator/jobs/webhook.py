@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ from agent.contract.secret import Secret
 from orchestrator.errors import DeliveryRefused
 from orchestrator.ports import Queue
 
+SIGNATURE = "x-hub-signature-256"
+"""The header of a delivery's signature, in lower case. Source: GitHub docs, "Validating webhook deliveries"."""
 LIMIT_BYTES = 1 << 20
 """A `workflow_job` delivery is some 20 KB; GitHub's own cap is 25 MB."""
 
@@ -85,6 +88,11 @@ class _Delivery(msgspec.Struct):
     workflow_job: _Job
     repository: _Repository
     installation: _Installation | None = None
+
+
+def has_signature(signature: str) -> bool:
+    """Whether it has the shape of GitHub's: a body without one need not be read."""
+    return re.fullmatch(r"sha256=[0-9a-f]{64}", signature) is not None
 
 
 def is_genuine(body: bytes, signature: str, secret: Secret) -> bool:

@@ -120,15 +120,32 @@ def test_a_fault_of_our_own_is_not_taken_for_a_refusal() -> None:
         Side(error=ZeroDivisionError()).post()
 
 
-@pytest.mark.parametrize(("declared", "fits"), [("", True), (str(LIMIT_BYTES), True), ("x", True), (str(LIMIT_BYTES + 1), False)])
-def test_a_body_is_refused_by_its_declared_size(declared: str, fits: bool) -> None:
+SIGNED = "sha256=" + "0f" * 32
+
+
+@pytest.mark.parametrize(
+    ("declared", "signature", "status"),
+    [
+        ("0", SIGNED, None),
+        (str(LIMIT_BYTES), SIGNED, None),
+        (str(LIMIT_BYTES + 1), SIGNED, 413),
+        (str(LIMIT_BYTES + 1), "", 413),
+        ("9" * 5000, SIGNED, 413),
+        *[("7", signature, 401) for signature in ("", "sha256=", SIGNED[:-1], SIGNED + "0", SIGNED.upper(), SIGNED + "\n")],
+        *[(length, SIGNED, 411) for length in ("", "x", "\u00b2", "\u0661", "-1", "1e9")],
+    ],
+)
+def test_a_body_is_refused_before_it_is_read_by_its_length_and_its_signatures_shape(
+    declared: str, signature: str, status: int | None
+) -> None:
+    headers = {"content-length": declared, "x-hub-signature-256": signature}
     told: list[int] = []
     try:
-        Side().endpoints.declared_size({"content-length": declared} if declared else {})
+        Side().endpoints.before_the_body(headers)
     except DeliveryRefused as error:
         told.append(error.status)
 
-    assert told == ([] if fits else [413])
+    assert told == ([] if status is None else [status])
 
 
 def test_a_body_is_refused_as_soon_as_more_came_than_is_allowed() -> None:
@@ -211,6 +228,14 @@ def test_refusals_of_one_kind_leave_a_line_a_minute_with_their_number() -> None:
     assert [(one["status"], one["more"]) for one in told] == [(401, 0), (400, 0), (401, 49)]
 
 
-@pytest.mark.parametrize("length", ["\u00b2", "\u0661", "-1", "1e9", ""])
-def test_a_length_that_is_no_number_is_not_believed(length: str) -> None:
-    Side().endpoints.declared_size({"content-length": length})
+def test_connections_that_are_dropped_for_one_reason_leave_a_line_a_minute_with_their_number() -> None:
+    side = Side()
+
+    for _ in range(3_000):
+        side.endpoints.dropped("not HTTP")
+    side.endpoints.dropped("too many")
+    side.clock.at += 61.0
+    side.endpoints.dropped("not HTTP")
+
+    told = [(one["why"], one["more"]) for one in side.journal.of("connection.dropped")]
+    assert told == [("not HTTP", 0), ("too many", 0), ("not HTTP", 2_999)]
