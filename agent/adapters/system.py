@@ -159,9 +159,10 @@ class TextJournal:
 
     def _write(self, mark: str, name: str, fields: Mapping[str, object]) -> None:
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
-        text = " ".join([f"{stamp}Z {level_of(name)} {name}", *(f"{key}={as_field(value)}" for key, value in fields.items())])
+        shown = (f"{key}={as_field(self.cleaned(str(value)))}" for key, value in fields.items())
+        text = " ".join([f"{stamp}Z {level_of(name)} {name}", *shown])
         try:
-            self._stream.write(mark + self.cleaned(text) + "\n")
+            self._stream.write(mark + text + "\n")
             self._stream.flush()
         except (OSError, ValueError, AttributeError):
             return

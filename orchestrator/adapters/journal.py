@@ -11,9 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
 
-import msgspec
-
-from agent.contract.shown import as_field
+from agent.contract.shown import MOST_FIELD, as_field, as_json
 from orchestrator.log_levels import level_of
 
 
@@ -52,7 +50,7 @@ class TextJournal:
     def _written(self, now: datetime, name: str, fields: Mapping[str, object]) -> str:
         stamp, level = f"{now.strftime('%Y-%m-%dT%H:%M:%S.%f')[:-3]}Z", logging.getLevelName(level_of(name))
         if self._as_json:
-            line = msgspec.json.encode({"time": stamp, "level": level, "event": name, **fields}, enc_hook=str).decode()
+            line = as_json({"time": stamp, "level": level, "event": name, **fields}, most=MOST_FIELD)
         else:
             line = " ".join([stamp, level, name, *(f"{key}={as_field(value)}" for key, value in fields.items())])
         with self._writing, contextlib.suppress(RuntimeError, OSError, ValueError):

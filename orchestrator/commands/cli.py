@@ -9,11 +9,10 @@ from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import msgspec
-
+from agent.contract.shown import as_line
 from orchestrator.adapters.journal import TextJournal
 from orchestrator.commands.listing import job_row, session_of, session_row, web_url
-from orchestrator.commands.terminal import Json, argument, counted, moment, option, show
+from orchestrator.commands.terminal import Json, argument, counted, moment, option, say, show, show_document
 from orchestrator.errors import NotServed, OrchestratorError, SettingsInvalid
 from orchestrator.readiness import CREDENTIALS_HINT, NOT_LET_IN
 
@@ -42,11 +41,11 @@ def main() -> None:
     try:
         command()()
     except OrchestratorError as error:
-        sys.exit(f"runs-fleet: {_hinted(error)}")
+        sys.exit(as_line(f"runs-fleet: {_hinted(error)}"))
     except Exception as error:
         if not type(error).__module__.startswith("botocore."):
             raise
-        sys.exit(f"runs-fleet: {error} ({CREDENTIALS_HINT})")
+        sys.exit(as_line(f"runs-fleet: {error} ({CREDENTIALS_HINT})"))
 
 
 def _hinted(error: OrchestratorError) -> str:
@@ -122,9 +121,10 @@ def doctor(json: Json = False) -> None:
     _settled(lambda: insist_on_keys(made.settings))
     findings = made.readiness.examined()
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report.rows(findings)), indent=1) + b"\n")
+        show_document(report.rows(findings))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in report.lines(findings))
+        for line in report.lines(findings):
+            say(line)
     if not report.is_passed(findings):
         sys.exit(1)
 
@@ -167,15 +167,13 @@ def explain(job: Annotated[str, argument("A job's id, or its URL on GitHub.")], 
     explainer = Explainer(made.settings, made.turns.requests, made.turns.strategies)
     told = explainer.explain(gather(made.records, known, made.settings.stack_id, now), now)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+        show_document(told)
         return
-    sys.stdout.write(
-        f"job {known.job_id} {known.name!r} of {known.owner}/{known.repo}, run {known.run_id}: {known.state.value}\n"
-    )
+    say(f"job {known.job_id} {known.name!r} of {known.owner}/{known.repo}, run {known.run_id}: {known.state.value}")
     for line in told.lines:
-        sys.stdout.write(f"  {moment(line.at)}  {line.what}\n")
+        say(f"  {moment(line.at)}  {line.what}")
     if told.waits_for:
-        sys.stdout.write(f"  now: waits for {told.waits_for}\n")
+        say(f"  now: waits for {told.waits_for}")
 
 
 def launch(
@@ -255,7 +253,7 @@ def audit() -> None:
     from orchestrator.commands.audit import audited
 
     found = audited(os.environ)
-    sys.stdout.write(f"{found}\n")
+    say(str(found))
     if found.failed:
         sys.exit(1)
 
@@ -274,7 +272,8 @@ def logs(job: Annotated[str, argument("A job's id, or its URL on GitHub.")]) -> 
     if ran is None or not ran.instance_id:
         sys.exit(f"no machine has run job {job} yet")
     stream = log_stream_name(ran.instance_id, ran.launched_for)
-    sys.stdout.writelines(f"{line}\n" for line in lines_of(made.clients.get("logs"), group, stream))
+    for line in lines_of(made.clients.get("logs"), group, stream):
+        say(line)
 
 
 def _orchestrator(*, records_only: bool = False, serving: bool = False) -> Orchestrator:

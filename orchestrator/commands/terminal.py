@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from agent.contract.shown import as_cell, as_json, as_line
+
 GAP = 2
 """Blanks between two columns."""
 
@@ -41,29 +43,34 @@ def show(rows: Sequence[Mapping[str, Any]], *, json: bool, none: str = "nothing"
     Nothing is ever cut: what is wider than the terminal (`width`: columns; None: as it is) is shown as a block for each row.
     """
     if json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(list(rows)), indent=1) + b"\n")
+        show_document(list(rows))
         return
-    sys.stdout.writelines(f"{line}\n" for line in table(rows, _columns() if width is None else width))
+    for line in table(rows, _columns() if width is None else width):
+        say(line)
     if not rows:
-        sys.stdout.write(f"{none}\n")
+        say(none)
+
+
+def show_document(value: Any) -> None:
+    """A document for programs."""
+    sys.stdout.write(as_json(msgspec.to_builtins(value), indent=1) + "\n")
+
+
+def say(line: str) -> None:
+    """A line for people: whatever others chose in it stays on the line, and cannot steer the terminal."""
+    sys.stdout.write(f"{as_line(line)}\n")
 
 
 def table(rows: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
     """Aligned columns under their names, without borders; blocks if they are wider than `width` (None: whatever they are)."""
     names = list(rows[0]) if rows else []
-    cells = [[plain(row[name]) for name in names] for row in rows]
+    cells = [[as_cell(row[name]) for name in names] for row in rows]
     widths = [max(len(name), *(len(line[at]) for line in cells)) for at, name in enumerate(names)]
     if width is None or sum(widths) + GAP * (len(names) - 1) <= width:
         return [_line([name.upper() for name in names], widths), *(_line(line, widths) for line in cells)] if names else []
     first = max(map(len, names))
     blocks = [[f"{name.upper():{first}}  {cell}" for name, cell in zip(names, line, strict=True) if cell] for line in cells]
     return [line for block in blocks for line in (*block, "")][:-1]
-
-
-def plain(value: object) -> str:
-    """A cell: whatever others chose stays on one line, and cannot steer the terminal."""
-    text = "" if value is None else str(value)
-    return text if text.isprintable() else repr(text)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

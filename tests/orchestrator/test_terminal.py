@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.commands.terminal import counted, lasting, moment, plain, table
+from orchestrator.commands.terminal import counted, lasting, moment, table
 
 ROWS = [{"session": "s-00000000000000ff-0", "state": "ready", "job": ""}, {"session": "s-1", "state": "busy", "job": "123456"}]
 
@@ -37,9 +37,12 @@ def test_nothing_is_no_table() -> None:
     assert table([], 80) == []
 
 
-@pytest.mark.parametrize("text", ["a\x1b[31mb", "two\nlines", "tab\there"])
-def test_what_others_chose_cannot_steer_the_terminal(text: str) -> None:
-    assert plain(text) == repr(text)
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("text", "shown"), [("a\x1b[31mb", r"a\x1b[31mb"), ("two\nlines", r"two\x0alines"), ("tab\there", r"tab\x09here")]
+)
+def test_what_others_chose_cannot_steer_the_terminal(text: str, shown: str) -> None:
+    assert table([{"name": text}], None) == ["NAME", shown]
 
 
 @pytest.mark.parametrize(
