@@ -20,6 +20,10 @@ NOTICE_TRIES, NOTICE_S, NOTICE_WITHIN_S = 8, 60.0, 86_400.0
 
 Being asked to wait is no refusal: for that, a day.
 """
+NOTICE_AGAIN_S, NOTICE_RACES = 60.0, 30
+"""Seconds after which a notice is posted anew with the jobs that it has come to be about since; and tries to add one to it while
+others add theirs: each round one of them succeeds.
+"""
 REFUSALS = 3
 """Launches in a row for which there was no capacity, before it is said on the commit; they are tried on."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 30.0, 600.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from agent.contract.variables import PREFIX
 from orchestrator.adapters.aws import Clients
@@ -17,7 +18,7 @@ from orchestrator.adapters.sqs import SqsQueue
 from orchestrator.adapters.threads import ThreadWorkerPool
 from orchestrator.checks_wiring import Checked, checks_of
 from orchestrator.components import Ports, assemble
-from orchestrator.compute.ec2.events import read_event
+from orchestrator.compute.ec2.events import origin_of, read_event
 from orchestrator.errors import SettingsInvalid
 from orchestrator.jobs.github import GitHub
 from orchestrator.jobs.records import JobRecords
@@ -79,7 +80,7 @@ def orchestrator(settings: ServerSettings, clients: Clients | None = None) -> Or
         workers=workers,
         configurers=configurers,
         sweepers=sweepers,
-        read_notice=read_event,
+        read_notice=partial(read_event, origin=origin_of(settings.events_queue_url)),
     )
     checked = Checked(
         settings=settings, clients=clients, tables=known, queues=queues, configurations=ports.configurations,

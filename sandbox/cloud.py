@@ -41,6 +41,7 @@ EMPTY_FLEET = (
     b'<CreateFleetResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><fleetId>fleet-0</fleetId>'
     b"<fleetInstanceSet></fleetInstanceSet>" + END_OF_FLEET
 )
+ACCOUNT = "123456789012"  # moto's
 TRIES = 100
 """Of what must happen, though the faults is bad."""
 CHANGED = "EC2 Instance State-change Notification"
@@ -120,7 +121,6 @@ class Cloud:
     def start(self) -> Cloud:
         """Serve on a free port of loopback."""
         keep()  # before moto: it makes sessions as it is imported
-        from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT  # type: ignore[attr-defined]
         from moto.dynamodb.models import dynamodb_backends
         from moto.ec2.models import ec2_backends
         from werkzeug.serving import make_server
@@ -261,7 +261,8 @@ class Cloud:
         if self.events_queue_url:
             at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             body = {
-                "version": "0", "source": "aws.ec2", "time": at, "detail-type": kind,
+                "version": "0", "source": "aws.ec2", "account": ACCOUNT, "region": REGION, "time": at, "detail-type": kind,
+                "resources": [f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{instance_id}"],
                 "detail": {"instance-id": instance_id, **detail},
             }  # fmt: skip
             with contextlib.suppress(Exception):  # the cloud itself may be going down

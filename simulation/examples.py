@@ -67,7 +67,11 @@ def some_settings(**changes: object) -> ServerSettings:
 def an_instance_event(kind: str, instance_id: str, at: float | None = None, **detail: str) -> Received:
     """As EventBridge puts it into a queue; `at`: when it happened."""
     time = {} if at is None else {"time": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
-    told = {"version": "0", "source": "aws.ec2", **time, "detail-type": kind, "detail": {"instance-id": instance_id, **detail}}
+    told = {
+        "version": "0", "source": "aws.ec2", "account": "123456789012", "region": "us-east-1", **time, "detail-type": kind,
+        "resources": [f"arn:aws:ec2:us-east-1:123456789012:instance/{instance_id}"],
+        "detail": {"instance-id": instance_id, **detail},
+    }  # fmt: skip
     return Received(json.dumps(told), "receipt")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from agent.contract.secret import Secret
+from agent.contract.shown import as_cell, as_markdown
 from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, readable
 from orchestrator.checks.github_app import AppFacts
 from orchestrator.errors import ServiceFailed
@@ -24,8 +25,6 @@ from orchestrator.store.naming import Scope, place_of
 DELIVERY_PAGES = 50
 NOT_LET_IN = "the GitHub App to be let in: it is not installed there, suspended, or may not register runners"
 FINE = frozenset({None, "success", "skipped", "neutral"})
-NOTE = 60_000
-"""Characters of a check run's summary. Source: GitHub REST: 65,535."""
 
 
 class GitHubApp(GitHubWire):
@@ -223,9 +222,9 @@ class GitHubApp(GitHubWire):
         url = f"{self.api_url}/repos/{scope.owner}/{scope.repo}/check-runs"
         body = {
             "name": "runs-fleet", "head_sha": head_sha, "status": "completed", "conclusion": "neutral",
-            "output": {"title": title, "summary": text[:NOTE]},
+            "output": {"title": as_cell(title), "summary": as_markdown(text)},
         }  # fmt: skip
-        status, answer = self.as_installation("POST", scope, url, Need.LOOKING, json=body)
+        status, answer = self.as_installation("POST", scope, url, Need.NOTICE, json=body)
         if status in (403, 404):
             return False
         self.expect(status, 201, "create check run", answer)

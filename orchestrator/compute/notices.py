@@ -31,7 +31,7 @@ class NoticeHandling:
     interrupts: bool = False
     """Its session is no supply any more, and its work is expected back."""
     steers: bool = False
-    """Its strategy is told, so that it asks elsewhere for a while."""
+    """Its strategy is told, so that it asks elsewhere for a while: only of what the service itself announces."""
     is_gone: bool = False
     """Its final message is waited for some seconds, then its session ends."""
 
@@ -58,3 +58,5 @@ class InstanceNotice:
     """When it happened, epoch seconds: the notice may have waited for us, for hours."""
     words: str = ""
     """What the service or the agent itself said."""
+    by_service: bool = False
+    """Whether the service said it, and not the machine: a job may have taken the machine over."""

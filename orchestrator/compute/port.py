@@ -68,6 +68,8 @@ class ComputeInstance:
     """When it went, if it did and the strategy says so; epoch seconds."""
     why_ended: str = ""
     """Why it went, in the service's own words; empty: it lives, or the service does not say."""
+    was_taken_back: bool = False
+    """Whether the service took it back, by the service's own word."""
     was_refused: bool = False
     """Whether it went because it cannot be run as it was asked for: another one would go the same way."""
 

@@ -112,6 +112,8 @@ class SessionEvents:
 
     def _noticed(self, session: Session, notice: InstanceNotice) -> None:
         handling, fields = self.handling[notice.kind], {"session_id": session.session_id, "reason": notice.words}
+        if handling.steers and notice.by_service:  # also of one that has ended by itself since it heard of it
+            session = self.sessions.taken_back(session)
         if session.is_over:
             if handling.interrupts:
                 self._warned_before_its_end(session, notice.at)
@@ -120,12 +122,11 @@ class SessionEvents:
             return
         if not handling.is_gone:
             self.journal.event(handling.event, **fields)
-        is_news = not handling.interrupts or self._interrupted_alone(session, notice.at)
-        if handling.steers and is_news:
-            self.strategies.of(session.strategy).interrupted(session.placement)
+        if handling.interrupts:
+            self._interrupted_alone(session, notice.at)
+            session = self.records.session(session.session_id) or session
         if handling.is_gone:
-            known = self.records.session(session.session_id) or session if handling.interrupts else session
-            self.records.put(changed(known, gone_at=notice.at, due=self.clock.now() + WORD_S))
+            self.records.put(changed(session, gone_at=notice.at, due=self.clock.now() + WORD_S))
             self.journal.event(handling.event, **fields)
 
     def _launched_lately(self) -> bool:
@@ -159,19 +160,16 @@ class SessionEvents:
         session = self.records.session(name) if name else self.records.session_of(message.instance_id)
         return session if session is not None and session.instance_id == message.instance_id else None
 
-    def _interrupted_alone(self, session: Session, at: float) -> bool:
+    def _interrupted_alone(self, session: Session, at: float) -> None:
         """One of a label set after the other: a hundred machines taken at once would lose races for its record for minutes."""
         with self.workers.exclusive(session.set_key):
-            return self._interrupted(session, at)
+            self._interrupted(session, at)
 
-    def _interrupted(self, session: Session, at: float) -> bool:
-        """Its machine is going away: one without work is no supply any more, one with work will send it back to us.
-
-        Whether that was news.
-        """
+    def _interrupted(self, session: Session, at: float) -> None:
+        """Its machine is going away: one without work is no supply any more, one with work will send it back to us."""
         if session.interrupting_at is not None:
             self.sessions.wake(session.set_key)  # whoever heard it first may have been cut off before
-            return False
+            return
         now = self.clock.now()
         label_set = self.records.label_set(session.set_key) if self._works(session) else None
         expected = [expecting(label_set, now)] if label_set is not None else []
@@ -181,7 +179,6 @@ class SessionEvents:
             if known is not None and known.expected:
                 self.records.put(changed(known, expected=known.expected[:-1]))
         self.sessions.wake(session.set_key)
-        return True
 
     def _works(self, session: Session) -> bool:
         """Whether it has work that would come back to us."""

@@ -39,6 +39,8 @@ class SessionWatch:
 
     def look_after(self, session: Session, instance: ComputeInstance | None) -> None:
         """One session that is due. `instance`: its strategy's word, None: unknown there. Raises: OrchestratorError."""
+        if instance is not None and instance.was_taken_back:
+            session = self.sessions.taken_back(session)
         now, state = self.clock.now(), instance.state if instance is not None else None
         action = check_session(session, state, now, self.strategies.of(session.strategy).traits.unseen_s)
         match action:

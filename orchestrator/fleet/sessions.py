@@ -68,6 +68,17 @@ class Sessions:
             configured_at=now,
         )
 
+    def taken_back(self, session: Session) -> Session:
+        """The service itself says that it takes the machine back: its strategy asks elsewhere for a while. Once for a session.
+
+        Raises: Conflict; ServiceFailed.
+        """
+        if session.taken_back:
+            return session
+        session = self.records.put(changed(session, taken_back=True))
+        self.strategies.of(session.strategy).interrupted(session.placement)
+        return session
+
     def release(self, session_id: str) -> None:
         """Take an idle session back, if the source agrees that it is idle: then nobody can give it work any more.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.contract.shown import cut
 from orchestrator.fleet.demand import after_work, without_one
 from orchestrator.fleet.sessions import Sessions
 from orchestrator.jobs.github import GitHub
-from orchestrator.jobs.model import JOB_TRANSITIONS_BY_WORD, Job, JobState, Notice
+from orchestrator.jobs.model import JOB_TRANSITIONS_BY_WORD, Job, JobState
 from orchestrator.jobs.notices import Notices
 from orchestrator.jobs.records import JobRecords
 from orchestrator.jobs.refusals import Refusals
@@ -31,6 +32,8 @@ APPROVAL_S = 31 * 86_400.0
 """An approval may take thirty days. Source: GitHub documentation, "Reviewing deployments"."""
 UNHEARD = "unheard"
 """The conclusion of a job that we gave up; GitHub may know better later."""
+MOST_LABELS_SHOWN = 200
+"""Characters of a job's labels in a notice."""
 QUEUED_S, RUNNING_S = 24 * 3600.0 + 600.0, 5 * 86_400.0 + 600.0
 """GitHub cancels a job that was queued for a day, and ends one that ran for five. Source: GitHub Actions usage limits."""
 
@@ -91,13 +94,17 @@ class Intake:
         bound = self._bound(session, told) if session is not None else None
         with_it: list[Record] = [bound] if bound is not None else []
         with_it += self._wiser(told, session)
-        notice = self._complaint(told) if told.refused and state is JobState.QUEUED else None
-        saved = self.records.save(told, *with_it, *([notice] if notice is not None else []))
+        is_refused = bool(told.refused) and state is JobState.QUEUED
+        notice = self.notices.about(told, *_complaint(told)) if is_refused else None
+        is_first = notice is not None and not notice.version  # it is lost with its reason, or neither is
+        saved = self.records.save(told, *with_it, *([notice] if notice is not None and is_first else []))
         self.journal.event("job.updated", job_id=job.job_id, state=state.value, runner=told.runner_name)
-        if told.refused and state is JobState.QUEUED:
+        if is_refused:
             self.journal.event("job.refused", job_id=job.job_id, repository=job.repository, why=told.refused)
-        if notice is not None:
+        if is_first:
             self.notices.send(saved[-1])
+        elif is_refused:
+            self.notices.post(told, *_complaint(told))
         if bound is not None and bound.set_key != job.set_key:
             self.sessions.wake(bound.set_key)  # it took a job of another label set: that one is a session short now
 
@@ -134,11 +141,6 @@ class Intake:
                 self.reruns.consider(job, session)
                 self.notices.post_cause(job, session)
         self.reruns.hurry(f"{event.owner}/{event.repo}/{event.run_id}")
-
-    def _complaint(self, job: Job) -> Notice | None:
-        """The notice for where whoever waits for the job looks."""
-        why = f"(runs-on: {', '.join(job.labels)}) gets no machine: {job.refused}."
-        return self.notices.about(job, "This job cannot be run", why)
 
     def _runner_of(self, job: Job) -> Session | None:
         """The session whose runner GitHub names, if it is ours."""
@@ -182,6 +184,12 @@ class Intake:
         if (is_back or will_not_come) and (known := of(job.set_key)) and known.expected:
             changes[job.set_key] = changed(known, expected=without_one(known.expected, now))
         return list(changes.values())
+
+
+def _complaint(job: Job) -> tuple[str, str]:
+    """Title and text of the notice for where whoever waits for the job looks."""
+    labels = cut(", ".join(job.labels), MOST_LABELS_SHOWN)
+    return "This job cannot be run", f"(runs-on: {labels}) gets no machine: {job.refused}."
 
 
 def _wants_githubs_word(known: Job, state: JobState) -> bool:

@@ -104,10 +104,13 @@ class JitRegistrations:
         raise ServiceFailed("github:generate-jitconfig", "NameTaken", session.registration_name)
 
     def _configuration(self, session: Session, minted: Minted, issued_at: datetime) -> str:
-        """The text of the parameter that the agent reads. Raises: Unlaunchable: it can never be written."""
+        """The text of the parameter that the agent reads. Raises: Unlaunchable: it can never be written.
+
+        Labels are left out: GitHub has them with the registration, and whoever writes a workflow chooses how long they are.
+        """
         settings, scope = self.settings, session.scope
         config = RunnerConfig(
-            org=scope.owner, repo=scope.repo, job_id=session.launched_for, run_id=session.run_id, labels=session.labels,
+            org=scope.owner, repo=scope.repo, job_id=session.launched_for, run_id=session.run_id,
             jit_config=type(minted.blob)(without_update(minted.blob.reveal())), runner_name=session.registration_name,
             session_id=session.session_id, attempt=session.attempt, stack_id=settings.stack_id, issued_at=issued_at,
             runner_version=settings.runner_version, runner_sha256=settings.runner_sha256,

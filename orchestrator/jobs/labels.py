@@ -18,6 +18,13 @@ import msgspec
 from orchestrator.store.request import ARCHITECTURES, LEAST_CPU, Fallback, MachineRequest
 
 MARKER = "runs-fleet"
+MOST_LABELS, LONGEST_LABEL = 100, 256
+"""Of a just-in-time runner; characters of each. GitHub refuses the registration otherwise, when the machine is there already.
+
+Source: GitHub REST, "Create configuration for a just-in-time runner for a repository"; "Using labels with self-hosted runners".
+"""
+SHOWN = 64
+"""Characters of a label in a complaint."""
 MARKET_WORDS = {"true": True, "false": False, "spot": True, "on-demand": False}
 LARGEST_DISK_GIB = 16_384
 """Source: gp3 volume sizes, EBS user guide."""
@@ -60,7 +67,7 @@ def read_labels(labels: tuple[str, ...], spec_of: Callable[[str], str | None] = 
         aliased = next((spec for spec in map(spec_of, labels) if spec is not None), "")
         marker = f"{MARKER}/{aliased}"
     found, complaints = _segments(marker)
-    complaints += _misplaced(labels, spec_of)
+    complaints += [*_beyond_limits(labels), *_misplaced(labels, spec_of)]
     plain = list(dict.fromkeys(ARCHITECTURES[label.lower()] for label in labels if label.lower() in ARCHITECTURES))
     if len(plain) > 1:
         complaints.append("labels name both architectures: expected one")
@@ -82,6 +89,16 @@ def read_labels(labels: tuple[str, ...], spec_of: Callable[[str], str | None] = 
     if request.price_limit and not request.interruptible:
         complaints.append("price= bounds what spot may cost: expected no spot=false beside it")
     return ParsedLabels(request, tuple(complaints))
+
+
+def _beyond_limits(labels: tuple[str, ...]) -> list[str]:
+    """What no runner can be registered with."""
+    too_long = [f"{label[:SHOWN]!r}… has {len(label)}" for label in labels if len(label) > LONGEST_LABEL]
+    expected = f"a label is too long for GitHub: expected at most {LONGEST_LABEL} characters"
+    complaints = [f"{expected}, {too_long[0]}"] if too_long else []
+    if len(labels) > MOST_LABELS:
+        complaints.append(f"{len(labels)} labels are too many for a runner: expected at most {MOST_LABELS}")
+    return complaints
 
 
 def _misplaced(labels: tuple[str, ...], spec_of: Callable[[str], str | None]) -> list[str]:

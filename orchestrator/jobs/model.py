@@ -157,25 +157,38 @@ class Rerun(Record, frozen=True, kw_only=True):
     due: float = 0.0
 
 
+class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a notice, and what is said of it; both are cut."""
+
+    job_id: str
+    name: str
+    text: str
+
+
 class Notice(Record, frozen=True, kw_only=True):
-    """Something that is to be said on a commit, once."""
+    """Something that is to be said on a commit: once for a run's attempt, with all the jobs that it is about."""
 
     KIND: ClassVar[Kind[Notice]] = Kind(
         table=SESSIONS, row="notice", key=lambda it: it.name, is_over=lambda it: it.state is NoticeState.DONE,
         kept_since=lambda it: it.noted_at,
-        transitions={NoticeState.WAITING: frozenset({NoticeState.DONE}), NoticeState.DONE: frozenset()},
+        transitions={NoticeState.WAITING: frozenset({NoticeState.DONE}), NoticeState.DONE: frozenset({NoticeState.WAITING})},
     )  # fmt: skip
     name: str
-    """What it is about: its title, and the job's id."""
+    """What it is about: its title, and the run's attempt."""
     job_id: str
+    """The first of its jobs."""
     owner: str
     repo: str
     installation_id: str
     head_sha: str
     """Empty: nobody told us of which commit it is, and it can only be said in the log."""
     title: str
-    text: str
+    items: tuple[NoticeItem, ...] = ()
+    more: int = 0
+    """Jobs of which only the number is kept."""
     attempts: int = 0
+    said_at: float = 0.0
+    """When GitHub took it last; 0: not yet."""
     state: NoticeState = NoticeState.WAITING
     noted_at: float = 0.0
     due: float = 0.0

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.contract.messages import OUT_OF_MEMORY, FinalWord, Status
+from agent.contract.shown import cut
 from orchestrator.errors import Conflict, ServiceFailed, Throttled
 from orchestrator.jobs.github import GitHub
-from orchestrator.jobs.model import Job, Notice, NoticeState
+from orchestrator.jobs.model import Job, Notice, NoticeItem, NoticeState
 from orchestrator.jobs.records import JobRecords
 from orchestrator.ports import Clock, Journal
-from orchestrator.retry_policy import NOTICE_S, NOTICE_TRIES, NOTICE_WITHIN_S
+from orchestrator.retry_policy import NOTICE_AGAIN_S, NOTICE_RACES, NOTICE_S, NOTICE_TRIES, NOTICE_WITHIN_S
 from orchestrator.store.kinds import changed
 from orchestrator.store.model import Session
 from orchestrator.store.naming import Scope
@@ -24,6 +25,9 @@ CAUSES = {
     "disk_full": "the disk was full ({}): ask for more with `disk=`",
 }
 """Ends that are the machine's size and not the job's fault, by the agent's word."""
+
+MOST_ITEMS, MOST_NAME, MOST_TEXT = 250, 100, 500
+"""Jobs that a notice lists; characters of a job's name, and of what is said of it: a record has at most 400 KB."""
 
 
 def cause_of(word: FinalWord) -> str:
@@ -51,25 +55,36 @@ class Notices:
 
     def post(self, job: Job, title: str, text: str) -> None:
         """Once for each job of an attempt, and title. Raises: ServiceFailed (of the tables)."""
-        notice = self.about(job, title, text)
-        if notice is not None:
+        for _ in range(NOTICE_RACES):
+            notice = self.about(job, title, text)
+            if notice is None:
+                return
             try:
                 self.send(self.records.put(notice))
             except Conflict:
-                return  # somebody else says it
+                continue  # somebody else says it, or adds another job
+            return
+        self.journal.event("notice.failed", job_id=job.job_id, title=title, given_up=True, error="written to by too many at once")
 
     def about(self, job: Job, title: str, text: str) -> Notice | None:
         """What is to be written down with whatever is the reason for it, and then sent; None: it is said already.
 
-        Raises: ServiceFailed.
+        One notice for each title and attempt of a run, whatever is said of each job: a matrix of hundreds that is refused would
+        earn GitHub's limit for content, and with it for everything else. Raises: ServiceFailed.
         """
-        name, now = f"{title}/{job.job_id}", self.clock.now()
-        if self.records.notice(name) is not None:
+        name, now = f"{title}/{job.repository}/{job.run_id}/{job.run_attempt}", self.clock.now()
+        known, item = self.records.notice(name), _item(job, text)
+        if known is None:
+            return Notice(
+                name=name, job_id=job.job_id, owner=job.owner, repo=job.repo, installation_id=job.installation_id,
+                head_sha=job.head_sha, title=title, items=(item,), noted_at=now, due=now + NOTICE_S,
+            )  # fmt: skip
+        if any(one.job_id == job.job_id for one in known.items):
             return None
-        return Notice(
-            name=name, job_id=job.job_id, owner=job.owner, repo=job.repo, installation_id=job.installation_id,
-            head_sha=job.head_sha, title=title, text=f"`{job.name}` {text}", noted_at=now, due=now + NOTICE_S,
-        )  # fmt: skip
+        is_full = len(known.items) >= MOST_ITEMS
+        items, more = (known.items, known.more + 1) if is_full else ((*known.items, item), known.more)
+        due = max(now, known.said_at + NOTICE_AGAIN_S) if known.state is NoticeState.DONE else known.due
+        return changed(known, items=items, more=more, state=NoticeState.WAITING, attempts=0, noted_at=now, due=due)
 
     def attempt(self, name: str) -> None:
         """One that is due. Raises: Conflict; ServiceFailed (of the tables)."""
@@ -78,10 +93,15 @@ class Notices:
             self.send(notice)
 
     def send(self, notice: Notice) -> None:
-        """Say it now; what GitHub does not take is due again. Raises: Conflict; ServiceFailed (of the tables)."""
+        """Say it now, or when it may be said again; what GitHub does not take is due again.
+
+        Raises: Conflict; ServiceFailed (of the tables).
+        """
+        if len(notice.items) > 1 and self.clock.now() < notice.due:
+            return  # a further job was added to it: the sweep sends it, with all that come until then
         scope = Scope(notice.installation_id, notice.owner, notice.repo)
         try:
-            said = bool(notice.head_sha) and self.github.post_notice(scope, notice.head_sha, notice.title, notice.text)
+            said = bool(notice.head_sha) and self.github.post_notice(scope, notice.head_sha, notice.title, words_of(notice))
         except ServiceFailed as error:
             attempts = notice.attempts + (not isinstance(error, Throttled))
             given_up = attempts >= NOTICE_TRIES or self.clock.now() - notice.noted_at > NOTICE_WITHIN_S
@@ -95,5 +115,19 @@ class Notices:
             return
         if not said:
             why = "the App has no permission to write checks" if notice.head_sha else "the delivery named no commit"
-            self.journal.event("notice.not_permitted", job_id=notice.job_id, title=notice.title, text=notice.text, hint=why)
-        self.records.put(changed(notice, state=NoticeState.DONE))
+            self.journal.event("notice.not_permitted", job_id=notice.job_id, title=notice.title, text=words_of(notice), hint=why)
+        self.records.put(changed(notice, state=NoticeState.DONE, said_at=self.clock.now()))
+
+
+def words_of(notice: Notice) -> str:
+    """What a notice says: a paragraph for each reason, with the jobs that it holds for."""
+    names: dict[str, list[str]] = {}
+    for item in notice.items:
+        names.setdefault(item.text, []).append(f"`{item.name}`")
+    told = [f"{', '.join(jobs)}{':' if len(jobs) > 1 else ''} {text}" for text, jobs in names.items()]
+    more = [f"The same, or the like, holds for {notice.more} more jobs of this run."] if notice.more else []
+    return "\n\n".join([*told, *more])
+
+
+def _item(job: Job, text: str) -> NoticeItem:
+    return NoticeItem(job_id=job.job_id, name=cut(job.name, MOST_NAME), text=cut(text, MOST_TEXT))

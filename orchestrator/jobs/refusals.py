@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from agent.contract.shown import cut
 from orchestrator.jobs.github import GitHub
 from orchestrator.jobs.model import Job, Origin
 from orchestrator.jobs.records import JobRecords
 from orchestrator.jobs.requests import JobRequests
 from orchestrator.ports import Clock, WorkerPool
 
+MOST_TOLD = 1_000
+"""Characters of a refusal: it quotes what strangers wrote, and stands in records, the log and a notice."""
 RUNS_KNOWN = 10_000
 """Runs remembered by this process, so that each is asked for once."""
 
@@ -34,7 +37,7 @@ class Refusals:
             if origin is None:
                 return f"GitHub does not know its run {job.run_id} (404): it was deleted, or is not the App's to see"
             fork, public = origin.fork, public or origin.public
-        return self.requests.refusal(job.repository, job.labels, public=public, fork=fork)
+        return cut(self.requests.refusal(job.repository, job.labels, public=public, fork=fork), MOST_TOLD)
 
     def _origin(self, job: Job) -> Origin | None:
         """Where the code of its run comes from; None: GitHub does not know the run, and it is trusted with nothing."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from agent.contract.messages import FinalWord
 from orchestrator.errors import Unlaunchable
@@ -20,6 +21,9 @@ from orchestrator.ports import Journal
 from orchestrator.store.kinds import changed
 from orchestrator.store.model import LabelSet, LabelSetView, Session
 from orchestrator.store.naming import Scope
+
+NO_MACHINE = "This job gets no machine"
+"""The title of its notice."""
 
 
 @dataclass(kw_only=True)
@@ -78,25 +82,43 @@ class JobSource:
 
     def give_up(self, item_ids: Sequence[str], why: str) -> None:
         """`fallback=fail`: who asked so would rather know than wait. GitHub itself has no way to fail a queued job."""
+        self._refuse(item_ids, f"there is no machine for it ({why}), and its label says fallback=fail")
+
+    def _refuse(self, item_ids: Sequence[str], refused: str) -> None:
+        """No machine is launched for these jobs any more, and the commit of each says why."""
         for job in self._queued(item_ids):
-            refused = f"there is no machine for it ({why}), and its label says fallback=fail"
-            notice = self.notices.about(
-                job, "This job gets no machine", f"is not run: {refused}. Cancel the run, or run it again later."
-            )
+            text = f"is not run: {refused}. Cancel the run, or run it again later."
+            notice = self.notices.about(job, NO_MACHINE, text)
+            is_first = notice is not None and not notice.version
             given_up = changed(job, refused=refused, given_up=True)
-            saved = self.records.save(given_up, *([notice] if notice is not None else []))
+            saved = self.records.save(given_up, *([notice] if notice is not None and is_first else []))
             self.journal.event("job.refused", job_id=job.job_id, repository=job.repository, why=refused)
-            if notice is not None:
+            if is_first:
                 self.notices.send(saved[-1])
+            else:
+                self.notices.post(job, NO_MACHINE, text)
 
     def register(self, session: Session) -> Registered:
-        """Register a just-in-time runner for the session; where GitHub refuses that for good, the commit says so."""
+        """Register a just-in-time runner for the session; where GitHub refuses that for good, the commit says so.
+
+        Where its configuration can never be written, the jobs that wait in its label set are refused: each would get a machine
+        that does nothing.
+        """
         try:
-            return self.registrations.register(session)
+            registered = self.registrations.register(session)
+            return replace(registered, configuration=partial(self._configuration, registered))
         except Unlaunchable as error:
             job = self.records.job(session.launched_for) if session.launched_for else None
             if job is not None:
-                self.notices.post(job, "This job gets no machine", f"gets no machine: {error}.")
+                self.notices.post(job, NO_MACHINE, f"gets no machine: {error}.")
+            raise
+
+    def _configuration(self, registered: Registered, session: Session) -> str:
+        try:
+            return registered.configuration(session)
+        except Unlaunchable as error:
+            waiting = [item.identity for item in self.records.view(session.set_key).items if item.wants_session]
+            self._refuse(waiting, f"its machine can never be configured ({error})")
             raise
 
     def untaken(self, item_ids: Sequence[str], why: str) -> None:

@@ -100,6 +100,8 @@ class Session(Record, frozen=True, kw_only=True):
     busy_at: float | None = None
     interrupting_at: float | None = None
     """When its machine was said to be taken away soon."""
+    taken_back: bool = False
+    """Whether the service's own word that it takes the machine back was counted where it was placed."""
     gone_at: float | None = None
     """When its machine was first seen to be gone, before any final message was heard."""
     ended_at: float | None = None

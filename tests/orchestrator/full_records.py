@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.compute.ec2.breakers import Circuits, PoolFault
 from orchestrator.errors import FailureKind
-from orchestrator.jobs.model import JobState, Notice, NoticeState, Rerun, RerunState
+from orchestrator.jobs.model import JobState, Notice, NoticeItem, NoticeState, Rerun, RerunState
 from orchestrator.store.kinds import HistoryEntry, Record
 from orchestrator.store.launch import Attempt
 from orchestrator.store.model import RecentLaunch, Stack, TokenBucket
@@ -25,7 +25,8 @@ FULL_SESSION = a_session(
     source="other", strategy="local", state=SessionState.CLOSED, deadline=1_769_860_800.987654, expires_at=3.0, spec="amd64",
     image="t:3", market="spot", non_interruptible=True, placement="m7i.large/subnet-1/spot", resources=TWO_CPUS, bound_job="9",
     registration_name="tests-s-1", registration_id=12_345_678_901, attempt=2, launched_at=1.5, configured_at=1.75, ready_at=2.25,
-    busy_at=2.5, interrupting_at=2.75, gone_at=3.125, ended_at=4.0, closed_at=5.0, status="failure", reason="disk",
+    busy_at=2.5, interrupting_at=2.75, taken_back=True, gone_at=3.125, ended_at=4.0, closed_at=5.0,
+    status="failure", reason="disk",
     error="no room\n", ran_job="b", phases_ms={"boot": 7, "configuration": 0}, log_outcome="shipped", log_lines=9,
     console="Kernel panic", ran_run="7", cause="too small", failures=(HistoryEntry(at=2.5, what="no"),),
 )  # fmt: skip
@@ -48,8 +49,9 @@ FULL_RERUN = Rerun(
     history=(HistoryEntry(at=2.5, what="build: again"),), ids={"1": "build"}, refusals=2, looked_at=2.5,
 )  # fmt: skip
 FULL_NOTICE = Notice(
-    name="title/1", job_id="1", owner="octo", repo="widgets", installation_id="3", head_sha="c0ffee", title="title", text="text",
-    attempts=2, state=NoticeState.DONE, noted_at=1.5,
+    name="title/1", job_id="1", owner="octo", repo="widgets", installation_id="3", head_sha="c0ffee", title="title",
+    items=(NoticeItem(job_id="1", name="build", text="text"),), more=2, said_at=1.0, attempts=2,
+    state=NoticeState.DONE, noted_at=1.5,
 )  # fmt: skip
 FULL_STACK = Stack(
     paused=True, tokens=7.5, at=3.0, counted_at=4.0, in_use=Resources(3, 8.0, 0.5), strategy_tokens={"ec2": 7.5},

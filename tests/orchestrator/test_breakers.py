@@ -24,7 +24,7 @@ from orchestrator.store.records import Records
 from orchestrator.store.request import MachineRequest
 from simulation.calls import Calls
 from simulation.clock import MORNING, VirtualTime
-from simulation.examples import an_event, some_wanted
+from simulation.examples import an_event, an_instance_event, some_wanted
 from simulation.process import MemoryJournal
 from simulation.tables import MemoryTables
 from simulation.world import World
@@ -32,6 +32,8 @@ from simulation.world import World
 POOL, OTHER = "m7i.large/subnet-1/spot", "m7i.large/subnet-2/spot"
 TYPES = fitting(snapshot(SNAPSHOT.read_text("utf-8")), MachineRequest())
 SITES = LaunchSites({"amd64": ("t-amd64", "1")}, {"a": "subnet-1", "b": "subnet-2"})
+
+WARNING = "EC2 Spot Instance Interruption Warning"
 
 
 def test_a_pool_that_had_nothing_is_left_alone_for_three_minutes_and_longer_each_time_in_a_row() -> None:
@@ -159,6 +161,7 @@ def test_machines_taken_back_again_and_again_send_the_next_ones_elsewhere() -> N
     for number in range(2):  # each is replaced at once: its job still waits
         world.clock.at += 60.0
         for _ in range(3):  # said by EC2, by the agent, and said again
+            world.turns.on_instance_event(an_instance_event(WARNING, world.sessions[number].instance_id))
             world.hear("interrupting", session=world.sessions[number], reason="spot_notice")
 
     first, second, third = (session.placement for session in world.sessions)

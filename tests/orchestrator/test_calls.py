@@ -277,6 +277,7 @@ def test_why_ec2_ended_an_instance_is_read_and_whether_it_could_not_run_it_at_al
     one = described_instance(told(state, StateReason=reason), "ec2", resources_of)
 
     assert (one.why_ended, one.was_refused) == (why, refused)
+    assert one.was_taken_back is (code == "Server.SpotInstanceTermination")
 
 
 def test_a_message_that_repeats_its_code_is_not_told_twice() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.compute.ec2.events import read_event
+from orchestrator.compute.ec2.breakers import Circuits
+from orchestrator.compute.ec2.events import Origin, origin_of, read_event
 from orchestrator.compute.notices import InstanceNotice, NoticeKind
 from orchestrator.errors import ServiceFailed
 from orchestrator.fleet.session_checks import WORD_S
@@ -195,7 +196,7 @@ def test_an_event_that_waited_for_us_tells_when_it_happened(then: str, gone_at: 
 def test_each_event_is_a_notice_of_one_kind_or_none(kind: str, detail: dict[str, str], notice: NoticeKind | None) -> None:
     read = read_event(an_instance_event(kind, "i-1", at=MORNING, **detail).body, MORNING + 9.0)
 
-    assert read == (InstanceNotice("i-1", notice, MORNING, kind) if notice is not None else None)
+    assert read == (InstanceNotice("i-1", notice, MORNING, kind, by_service=True) if notice is not None else None)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_each_event_is_a_notice_of_one_kind_or_none(kind: str, detail: dict[str,
     ],
 )  # fmt: skip
 def test_an_event_happened_when_it_says_so_and_never_later_than_now(time: str, at: float) -> None:
-    told = {"detail-type": WARNING, "detail": {"instance-id": "i-1"}, "time": time}
+    told = {**json.loads(an_instance_event(WARNING, "i-1").body), "time": time}
 
     read = read_event(json.dumps(told), MORNING)
 
@@ -219,3 +220,73 @@ def test_an_event_happened_when_it_says_so_and_never_later_than_now(time: str, a
 def test_what_is_no_event_of_an_instance_is_a_value_error(body: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         read_event(body, MORNING)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"source": "runs-fleet"}, {"source": ""}, {"account": "999999999999"}, {"account": ""}, {"region": "eu-west-1"},
+        {"resources": []}, {"resources": ["arn:aws:ec2:us-east-1:123456789012:instance/i-12"]}, {"resources": ["i-1"]},
+    ],
+)  # fmt: skip
+def test_an_event_that_ec2_did_not_make_there_is_refused(forged: dict[str, object]) -> None:
+    told = {**json.loads(an_instance_event(WARNING, "i-1").body), **forged}
+
+    with pytest.raises(ValueError, match="expected"):
+        read_event(json.dumps(told), MORNING, origin_of("https://sqs.us-east-1.amazonaws.com/123456789012/events"))
+
+
+@pytest.mark.parametrize(
+    ("queue_url", "origin"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/events", Origin("123456789012", "eu-west-1")),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/events", Origin("123456789012", "cn-north-1")),
+        ("http://127.0.0.1:4566/123456789012/events", Origin()),
+        ("", Origin()),
+    ],
+)
+def test_where_events_come_from_is_told_by_the_queue_they_are_put_into(queue_url: str, origin: Origin) -> None:
+    assert origin_of(queue_url) == origin
+
+
+def pools_left_alone(world: World) -> set[str]:
+    """The pools that are better not asked, or are on the way to it."""
+    circuits = world.records.read(Circuits, "circuits")
+    return set(circuits.faults) if circuits is not None else set()
+
+
+@pytest.mark.attack
+def test_what_machines_say_of_being_taken_back_closes_no_pool_however_often() -> None:
+    world = World()
+    for number in range(33):
+        world.told(an_event(job_id=str(number + 1)))
+        session = next(one for one in world.sessions if not one.is_over and one.interrupting_at is None)
+        world.hear("interrupting", session=session, reason="spot_notice")
+
+    assert pools_left_alone(world) == set()
+
+
+@pytest.mark.parametrize("agent_first", [True, False])
+def test_ec2s_own_word_is_counted_once_whether_the_machine_said_so_before_or_not(agent_first: bool) -> None:
+    world = World()
+    session = world.at_work()
+    if agent_first:
+        world.hear("interrupting", session=session, reason="spot_notice")
+        world.hear_the_end("interrupted", session=session, reason="spot_notice")
+    for _ in range(3):
+        world.turns.on_instance_event(an_instance_event(WARNING, session.instance_id))
+
+    circuits = world.records.read(Circuits, "circuits")
+    assert circuits is not None and len(circuits.faults[session.placement].reclaims) == 1
+
+
+def test_without_events_the_reason_that_ec2_gives_for_an_instances_end_is_counted() -> None:
+    world = World()
+    session = world.at_work()
+    world.compute.instances[session.instance_id] = "terminated"
+    world.compute.reasons[session.instance_id] = ("Server.SpotInstanceTermination", "Spot instance termination")
+
+    world.ticks(until_s=120.0)
+
+    assert world.session.taken_back and pools_left_alone(world) == {session.placement}

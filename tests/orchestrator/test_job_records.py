@@ -35,7 +35,7 @@ def a_rerun(**changes: object) -> Rerun:
 
 def test_a_job_its_rerun_and_its_notice_are_each_found_by_their_own_name_though_all_share_it(records: JobRecords) -> None:
     job, rerun = records.put(a_job(job_id="same")), records.put(a_rerun(run_key="same"))
-    about: dict[str, Any] = dict.fromkeys(("job_id", "owner", "repo", "installation_id", "head_sha", "title", "text"), "x")
+    about: dict[str, Any] = dict.fromkeys(("job_id", "owner", "repo", "installation_id", "head_sha", "title"), "x")
     notice = records.put(Notice(name="same", **about))
 
     assert (records.job("same"), records.rerun("same"), records.notice("same")) == (job, rerun, notice)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from agent.contract.config import read_config
+from agent.contract.secret import Secret
 from orchestrator.compute.dispatch import Strategies
 from orchestrator.compute.port import Payload, Started
 from orchestrator.errors import ServiceFailed, Unanswered
@@ -116,7 +120,11 @@ def test_a_configuration_that_can_never_be_written_starts_nothing() -> None:
     box = MemoryService()
     world = world_of(ToyStrategy(box, Payload.IN_CALL))
 
+    files = {".credentials": base64.b64encode(random.Random(7).randbytes(6_000)).decode()}
+    huge = Secret(base64.b64encode(json.dumps(files).encode()).decode())
+    world.calls.script("github.mint", times=None, changes=lambda minted: replace(minted, blob=huge))
+
     with pytest.raises(ServiceFailed, match="Unconfigurable"):
-        world.told(an_event(labels=("runs-fleet=7", "x" * 5000)))
+        world.told(an_event())
 
     assert box.instances == {}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from agent.contract.messages import FinalWord, Status
 from orchestrator.errors import Conflict, ServiceFailed, Throttled, Unanswered
-from orchestrator.jobs.model import JobState, Notice, NoticeState
-from orchestrator.jobs.notices import Notices, cause_of
+from orchestrator.jobs.model import Job, JobState, Notice, NoticeState
+from orchestrator.jobs.notices import MOST_ITEMS, Notices, cause_of
 from orchestrator.retry_policy import NOTICE_S, NOTICE_TRIES, NOTICE_WITHIN_S
+from orchestrator.store.kinds import changed
 from simulation.clock import MORNING
 from simulation.examples import a_job, a_session
 from simulation.world import World
 
 JOB = a_job(head_sha="c0ffee")
-NAME = "Title/1"
+NAME = "Title/octo/widgets/7/1"
 REFUSED = ServiceFailed("github:check-runs", "500")
 
 
@@ -67,7 +69,7 @@ def test_a_notice_is_posted_once_for_each_job_and_title_also_by_another_process(
     for turns in (world.turns, world.turns, world.replica()):
         turns.intake.notices.post(JOB, "Title", "waits.")
     notices(world).post(JOB, "Another title", "fails.")
-    notices(world).post(a_job(job_id="2", name="lint", head_sha="0f"), "Title", "waits.")
+    notices(world).post(a_job(job_id="2", name="lint", run_id="8", head_sha="0f"), "Title", "waits.")
 
     assert world.github.notices == ["`build` waits.", "`build` fails.", "`lint` waits."]
     assert written(world).state is NoticeState.DONE
@@ -84,11 +86,71 @@ def test_a_notice_is_posted_on_the_commit_of_its_job_with_the_app_of_its_reposit
 
 def test_a_notice_that_somebody_else_writes_down_meanwhile_is_his_to_say() -> None:
     world = World()
-    world.calls.fail("tables.write", Conflict("written"))
+    world.calls.script("tables.write", before=lambda *_, **__: world.replica().intake.notices.post(JOB, "Title", "waits."))
 
     notices(world).post(JOB, "Title", "waits.")
 
-    assert world.github.notices == [] and world.records.notice(NAME) is None
+    assert world.github.notices == ["`build` waits."]
+
+
+def of_one_run(number: int) -> list[Job]:
+    """So many jobs of one matrix."""
+    return [a_job(job_id=str(at), name=f"build ({at})", head_sha="c0ffee") for at in range(number)]
+
+
+def test_a_matrix_of_hundreds_has_one_notice_that_lists_its_jobs_and_is_posted_again_once_with_all_of_them() -> None:
+    world = World()
+    for job in of_one_run(245):
+        notices(world).post(job, "Title", "waits.")
+    at_once = list(world.github.notices)
+    world.ticks(until_s=600.0)
+
+    assert at_once == ["`build (0)` waits."]
+    (later,) = world.github.notices[1:]
+    assert all(f"`build ({at})`" in later for at in range(245)) and later.endswith(": waits.")
+
+
+def test_jobs_of_one_run_that_wait_for_different_things_share_a_notice_with_a_paragraph_each() -> None:
+    world = World()
+    for job, text in zip(of_one_run(3), ("waits.", "fails.", "waits."), strict=True):
+        notices(world).post(job, "Title", text)
+    world.ticks(until_s=600.0)
+
+    assert world.github.notices[-1] == "`build (0)`, `build (2)`: waits.\n\n`build (1)` fails."
+
+
+def test_of_more_jobs_than_a_record_holds_the_number_is_said() -> None:
+    world = World()
+    for job in of_one_run(MOST_ITEMS + 3):
+        notices(world).post(changed(job, name="n" * 1_000), "Title", "w" * 10_000)
+    world.ticks(until_s=600.0)
+
+    notice = written(world)
+    assert (len(notice.items), notice.more) == (MOST_ITEMS, 3) and "3 more jobs of this run" in world.github.notices[-1]
+    assert len(msgspec.json.encode(notice)) < 200_000
+
+
+def test_while_github_refuses_further_jobs_cost_no_further_calls() -> None:
+    world = World()
+    world.calls.fail("github.post_notice", REFUSED, times=None)
+    for job in of_one_run(50):
+        notices(world).post(job, "Title", "waits.")
+
+    assert len(world.journal.of("notice.failed")) == 1
+
+
+def test_a_job_that_others_add_theirs_beside_is_added_all_the_same_or_it_is_said_that_it_is_not() -> None:
+    world, jobs = World(), of_one_run(3)
+    notices(world).post(jobs[0], "Title", "waits.")
+    for _ in range(4):
+        world.calls.fail("tables.write", Conflict("written"))
+    notices(world).post(jobs[1], "Title", "waits.")
+    listed = [one.job_id for one in written(world).items]
+    world.calls.fail("tables.write", Conflict("written"), times=None)
+    notices(world).post(jobs[2], "Title", "waits.")
+
+    assert listed == ["0", "1"]
+    assert [told["error"] for told in world.journal.of("notice.failed")] == ["written to by too many at once"]
 
 
 def test_a_notice_is_written_down_before_it_is_said() -> None:

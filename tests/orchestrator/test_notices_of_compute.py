@@ -11,6 +11,7 @@ from orchestrator.compute.ec2.breakers import Circuits
 from orchestrator.compute.notices import AGENT_REASONS, HANDLING, InstanceNotice, NoticeHandling, NoticeKind
 from orchestrator.fleet.session_checks import WORD_S
 from orchestrator.ports import Received
+from orchestrator.store.kinds import changed
 from orchestrator.store.states import SessionState
 from simulation.clock import MORNING
 from simulation.world import World
@@ -22,7 +23,7 @@ def noticed(world: World, kind: NoticeKind, *, handling: NoticeHandling | None =
     """A notice of this kind about the only machine; `handling`: what shall follow instead of what does."""
     events = world.turns.events
     events = events if handling is None else replace(events, handling={kind: handling})
-    events.on_notice(InstanceNotice(world.session.instance_id, kind, MORNING, "words"), NOBODYS)
+    events.on_notice(InstanceNotice(world.session.instance_id, kind, MORNING, "words", by_service=True), NOBODYS)
     world.reconcile()
 
 
@@ -125,4 +126,4 @@ def test_notices_of_a_session_that_is_over_change_nothing() -> None:
     for kind in NoticeKind:
         noticed(world, kind)
 
-    assert (world.session, world.compute.launched) == (over, launched)
+    assert (world.session, world.compute.launched) == (changed(over, taken_back=True, version=world.session.version), launched)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.jobs.rate_limits import AHEAD, Budgets, Need
+from orchestrator.jobs.rate_limits import AHEAD, NOTICES_A_MINUTE, Budgets, Need
 from orchestrator.retry_policy import PAUSE_S
 
 NOW = 1_000_000.0
@@ -30,7 +30,7 @@ def test_what_github_has_not_told_of_is_not_refused(need: Need) -> None:
     [
         (1000, {*Need}),
         (251, {*Need}),
-        (250, {*Need} - {Need.LOOKING}),
+        (250, {*Need} - {Need.LOOKING, Need.NOTICE}),
         (50, {Need.REGISTRATION}),
         (1, {Need.REGISTRATION}),
         (0, set()),
@@ -173,3 +173,34 @@ def test_a_call_that_can_wait_is_told_when_that_much_is_left_over(remaining: int
     until = budgets.refused(ACCOUNT, Need.LOOKING, NOW)
 
     assert (until is None) if until_s < 1.0 else (until is not None and until - NOW == pytest.approx(until_s, abs=0.01))
+
+
+@pytest.mark.attack
+def test_notices_are_posted_more_slowly_than_github_allows_content_to_be_created() -> None:
+    budgets, now, posted = Budgets(), NOW, []
+    while now < NOW + 3_600.0:
+        until = budgets.refused(ACCOUNT, Need.NOTICE, now)
+        if until is None:
+            budgets.told(ACCOUNT, Need.NOTICE, 201, {}, now)
+            posted.append(now)
+        now = now + 0.01 if until is None else until
+
+    assert NOTICES_A_MINUTE <= len([at for at in posted if at < NOW + 60.0]) <= 40
+    assert 100 <= len(posted) <= 250
+    assert budgets.refused(ACCOUNT, Need.LOOKING, NOW) is None and budgets.refused("another", Need.NOTICE, NOW) is None
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("headers_told", [{"retry-after": "60"}, {}])
+def test_a_limit_that_notices_earned_closes_notices_and_nothing_else_and_any_other_closes_all(
+    headers_told: dict[str, str],
+) -> None:
+    budgets = Budgets()
+    budgets.told(ACCOUNT, Need.NOTICE, 403, headers_told, NOW, limited=True)
+    closed_first = {need for need in Need if budgets.refused(ACCOUNT, need, NOW + 1.0) is not None}
+    left = budgets.left(ACCOUNT, Need.REGISTRATION, NOW + 1.0)
+    budgets.told(ACCOUNT, Need.WORK, 403, headers_told, NOW + 1.0, limited=True)
+
+    assert closed_first == {Need.NOTICE} and left != 0
+    assert {need for need in Need if budgets.refused(ACCOUNT, need, NOW + 2.0) is not None} == {*Need}
+    assert budgets.refused(ACCOUNT, Need.NOTICE, NOW + 90.0) is None

@@ -300,8 +300,8 @@ def test_a_run_that_a_newer_one_may_have_cancelled_is_not_run_again_and_the_comm
     ends(world, "build", "cancelled")
 
     assert reruns(world) == []
-    notice = world.records.notice("This job lost its machine/1")
-    assert notice is not None and "newer run of its branch" in notice.text
+    notice = world.records.notice("This job lost its machine/octo/widgets/7/1")
+    assert notice is not None and "newer run of its branch" in notice.items[0].text
 
 
 @pytest.mark.parametrize("reason", ["agent_died", "internal"])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import random
+from dataclasses import replace
+
 import pytest
 
 from agent.contract.config import read_config
+from agent.contract.secret import Secret
 from orchestrator.errors import PACED, ServiceFailed, Throttled, Unanswered
 from orchestrator.fleet.sessions import FAREWELL_S, FIRST_LOOK_S, handle_of
 from orchestrator.fleet.work import RegistrationQuota
@@ -39,13 +45,44 @@ def test_a_name_taken_by_a_busy_runner_is_a_failure_that_leaves_the_session_open
     assert (world.session.state, world.configurations.values) == (SessionState.LAUNCHED, {})
 
 
-def test_a_configuration_too_large_for_its_parameter_ends_its_session_and_says_so() -> None:
+def test_a_job_whose_machine_can_never_be_configured_costs_one_and_is_refused_aloud() -> None:
+    world = World()
+    files = {".credentials": base64.b64encode(random.Random(7).randbytes(6_000)).decode()}
+    huge = Secret(base64.b64encode(json.dumps(files).encode()).decode())
+    world.calls.script("github.mint", times=None, changes=lambda minted: replace(minted, blob=huge))
+
+    world.told(an_event(head_sha="0f"))
+    world.ticks(until_s=8 * 3600.0, every_s=60.0)
+
+    first, job = world.sessions[0], world.records.job("1")
+    assert first.reason == "unconfigurable" and "4096" in first.error
+    assert job is not None and "can never be configured" in job.refused
+    assert world.compute.launched == 1 and sum("can never be configured" in told for told in world.github.notices) == 1
+
+
+@pytest.mark.attack
+def test_labels_of_any_length_that_github_takes_leave_room_in_a_configuration() -> None:
+    world = World()
+    labels = ("runs-fleet=7", *(f"{number}" * 256 for number in range(6)))
+
+    world.told(an_event(labels=labels))
+
+    assert world.session.state is SessionState.CONFIGURED and world.session.labels == labels
+    (text,) = world.configurations.values.values()
+    assert read_config(text).labels == ()
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("labels", [tuple(f"l{number}" for number in range(100)), ("x" * 257,), ("x" * 50_000,)])
+def test_labels_that_no_runner_can_have_are_refused_before_a_machine_is_launched(labels: tuple[str, ...]) -> None:
     world = World()
 
-    world.told(an_event(labels=("runs-fleet=7", "x" * 5000)))
+    world.told(an_event(labels=("runs-fleet=7", *labels), head_sha="0f"))
+    world.ticks(until_s=3_600.0, every_s=60.0)
 
-    first = world.sessions[0]
-    assert (first.reason, "characters" in first.error or "bytes" in first.error) == ("unconfigurable", True)
+    job = world.records.job("1")
+    assert job is not None and "expected at most" in job.refused and len(job.refused) < 1_100
+    assert world.compute.launched == 0 and len(world.github.notices) == 1
 
 
 FIRST = f"i-{1:017x}"

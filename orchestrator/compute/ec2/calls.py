@@ -13,6 +13,8 @@ from orchestrator.store.resources import Resources
 
 ASKED_FOR = frozenset({"Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown", "Client.UserInitiatedHibernate"})
 """Ends that somebody asked for."""
+TAKEN_BACK = frozenset({"Server.SpotInstanceTermination", "Server.SpotInstanceShutdown"})
+"""Ends of spot instances by EC2. Source: StateReason in the EC2 API reference."""
 
 
 class Ec2(Protocol):
@@ -90,7 +92,10 @@ def _why_ended(told: dict[str, Any]) -> dict[str, Any]:
     if told["State"]["Name"] not in ("shutting-down", "terminated", "stopping", "stopped") or not code:
         return {}
     words = message if message.startswith(code) else f"{code}: {message}" if message else code
-    return {"why_ended": words[:500], "was_refused": code.startswith("Client.") and code not in ASKED_FOR}
+    return {
+        "why_ended": words[:500], "was_refused": code.startswith("Client.") and code not in ASKED_FOR,
+        "was_taken_back": code in TAKEN_BACK,
+    }  # fmt: skip
 
 
 def _ended_at(told: dict[str, Any]) -> float | None:
