@@ -81,13 +81,12 @@ class Connections:
     def opened(self, peer: Peer) -> None:
         """Count a connection; one too many closes another, or itself if all others are being answered.
 
-        First those that have sent no header of a signed delivery yet.
+        The oldest: whoever sends a delivery at once is done before a thousand others have come.
         """
         self.number += 1
         self.waits(peer, 0)
         if self.number > self.most:
-            peers = max(self._waiting.values(), key=len)
-            next((one for one, size in peers.items() if not size), next(iter(peers))).drop(Dropped.TOO_MANY)
+            next(iter(max(self._waiting.values(), key=len))).drop(Dropped.TOO_MANY)
 
     def closed(self, peer: Peer) -> None:
         """It is gone."""

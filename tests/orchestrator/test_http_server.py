@@ -100,17 +100,6 @@ def test_who_holds_many_connections_loses_his_own_and_not_those_of_others(stack:
     assert answer_on(genuine) == 200
 
 
-def test_of_one_address_who_has_sent_the_header_of_a_delivery_is_closed_last(stack: contextlib.ExitStack) -> None:
-    side = Side(stack)
-    request = signed_request()
-    (genuine,) = side.hold(1, request[:-10])
-    side.hold(3 * MOST)
-
-    genuine.sendall(request[-10:])
-
-    assert answer_on(genuine) == 200
-
-
 def test_who_is_being_answered_is_not_closed_for_others(stack: contextlib.ExitStack) -> None:
     side = Side(stack)
     begun, go_on = threading.Event(), threading.Event()
