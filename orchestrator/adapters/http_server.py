@@ -86,7 +86,8 @@ class Connections:
         self.number += 1
         self.waits(peer, 0)
         if self.number > self.most:
-            next(iter(max(self._waiting.values(), key=len))).drop(Dropped.TOO_MANY)
+            peers = max(self._waiting.values(), key=len)
+            next(iter(peers)).drop(Dropped.TOO_MANY)
 
     def closed(self, peer: Peer) -> None:
         """It is gone."""
