@@ -26,7 +26,7 @@ test: $(READY)         ## every test that needs no root
 boot-test: $(READY)    ## machines that really boot, as root: systemd, cloud-init, units, firewall (needs mmdebstrap, systemd-nspawn, nft, qemu)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "root and not attack" $(ONLY)
 
-attack-test: $(READY)  ## every attack that docs/security.md tells of; those on booted machines as root
+attack-test: $(READY) $(VENV)/ministack/.ready ## every attack that docs/security.md tells of; those on booted machines as root
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m attack $(ONLY)
 
 check: $(READY)        ## style, types, layers, secrets, known vulnerabilities
@@ -46,13 +46,19 @@ image: $(READY)        ## bake an image: SYSTEM=… ARCHITECTURE=… RUNNER_SHA2
 image-validate:        ## the image template, and every script that lands in an image
 	@packer/validate.sh
 
-planted-faults: $(READY) ## plant over 200 faults, one at a time: do the tests see them? Up to 90 minutes; goes on where it was stopped
+planted-faults: $(READY) $(VENV)/ministack/.ready ## plant over 200 faults, one at a time: do the tests see them? Up to 90 minutes; goes on where it was stopped
 	@$(BIN)/python -c "import cosmic_ray" 2>/dev/null || $(BIN)/python -m pip install --quiet --require-hashes -r constraints/faults.txt
 	$(BIN)/python -m tests.planted --only "$(ONLY)"
 
 bench: $(READY)        ## side-by-side measurements -> benchmarks/results.json and docs/benchmarks.md
 	$(BIN)/python -m benchmarks.burst
 	$(BIN)/python -m benchmarks
+
+$(VENV)/ministack/.ready: constraints/ministack.txt $(READY)
+# An AWS that checks policies. It pins its own botocore, so it has an environment of its own.
+	@$(PYTHON) -m venv $(VENV)/ministack
+	@$(VENV)/ministack/bin/python -m pip install --quiet --require-hashes -r constraints/ministack.txt
+	@touch $@
 
 clean:                 ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis .runs-fleet
@@ -62,6 +68,7 @@ constraints:           ## renew constraints/ (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml -o constraints/agent.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra dev -c constraints/agent.txt -o constraints/dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q pyproject.toml --extra faults -c constraints/dev.txt -o constraints/faults.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q constraints/ministack.in -o constraints/ministack.txt
 
 $(READY): pyproject.toml constraints/dev.txt
 	@test -n "$(PYTHON)" || { echo "runs-fleet needs Python 3.11 or newer and found none: install one (Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -132,6 +132,7 @@ class Life:
         caught(partial(self._components.log_stream.open, config.job_id))
         self._report.prepared = prepared = self._components.work.prepare(config)
         self._report.cache_outcome = prepared.cache_outcome
+        self._report.degraded += prepared.degraded
         return prepared
 
     def _registered(self, config: RunnerConfig, prepared: Prepared) -> Launch:

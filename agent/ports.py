@@ -175,8 +175,8 @@ class Objects(Protocol):
     def put_file_if_absent(self, key: str, path: Path, metadata: Mapping[str, str]) -> bool:
         """Whether this call created the object; False if somebody had. Raises: ServiceError."""
 
-    def put_gzip(self, key: str, chunks: Iterator[bytes]) -> None:
-        """Store the gzip of `chunks`, overwriting. Raises: ServiceError."""
+    def put_gzip_if_absent(self, key: str, chunks: Iterator[bytes]) -> bool:
+        """Whether this call stored the gzip of `chunks`; False: something lies there. Raises: ServiceError."""
 
 
 @dataclass(frozen=True)

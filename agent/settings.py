@@ -31,6 +31,10 @@ DESCRIBED: dict[str, tuple[str, str]] = {
     "S3_CACHE_ENDPOINT": ("none", "A URL handed to the job under this name and as `ACTIONS_CACHE_URL`."),
     "RUNNER_DIR": ("`/opt/actions-runner`", "Where an image has the runner's release."),
     "RUNNER_VERSION": ("none", "The only version of the runner to use."),
+    "NEWEST_IN_BUCKET": (
+        "`no`",
+        "`yes`: where nobody names a version, the highest in the configuration bucket is used, if GitHub vouches for it.",
+    ),
     "GITHUB_API_URL": ("`https://api.github.com`", "The API that names releases."),
     "GITHUB_URL": ("`https://github.com`", "Where `config.sh` registers a runner that has a registration token."),
     "RUNNER_MIRROR_URL": ("none", "Replaces `https://github.com/actions/runner/releases/download` for downloads."),
@@ -67,6 +71,8 @@ class Settings:
     runner_dir: Path
     runner_version: str | None
     """None: not pinned."""
+    newest_in_bucket: bool
+    """Whether the bucket's highest version is the one that is wanted where nobody names one."""
     github_api_url: str
     github_url: str
     runner_mirror_url: str | None
@@ -125,6 +131,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         s3_cache_endpoint=reader.url("S3_CACHE_ENDPOINT"),
         runner_dir=reader.path("RUNNER_DIR", "/opt/actions-runner"),
         runner_version=reader.parsed("RUNNER_VERSION", _version),
+        newest_in_bucket=reader.parsed("NEWEST_IN_BUCKET", _yes) or False,
         github_api_url=reader.url("GITHUB_API_URL") or "https://api.github.com",
         github_url=reader.url("GITHUB_URL") or "https://github.com",
         runner_mirror_url=reader.url("RUNNER_MIRROR_URL"),

@@ -51,6 +51,7 @@ from agent.reports.telemetry import Telemetry
 from agent.runner import announcements, diagnostics
 from agent.runner.cache import ReleaseCache, Upload
 from agent.runner.github_runner import GitHubRunner
+from agent.runner.publisher import Publisher
 from agent.runner.registration import Registration
 from agent.runner.release import Releases
 from agent.settings import Settings
@@ -109,17 +110,9 @@ def assemble(world: World) -> Life:
     termination = Termination(world.machine, settings.power_off, mailbox, clock, journal)
     work = _github_runner(world, mailbox, stopwatch)
     shutdown = Shutdown(
-        report=report,
-        log_stream=log_stream,
-        telemetry=telemetry,
-        termination=termination,
-        mailbox=mailbox,
-        clock=clock,
-        journal=journal,
-        stopwatch=stopwatch,
-        work=work,
-        last_will=last_will,
-    )
+        report=report, log_stream=log_stream, telemetry=telemetry, termination=termination, mailbox=mailbox, clock=clock,
+        journal=journal, stopwatch=stopwatch, work=work, last_will=last_will,
+    )  # fmt: skip
     return Life(
         Components(
             settings=settings,
@@ -250,10 +243,15 @@ def _releases(world: World, release_cache: Callable[[], ReleaseCache | None]) ->
     return Releases(
         baked=settings.runner_dir,
         pin=settings.runner_version,
+        bucket_decides=settings.newest_in_bucket,
         work_dir=settings.work_dir,
-        architecture=world.architecture,
-        api_url=settings.github_api_url,
-        mirror_url=settings.runner_mirror_url,
+        publisher=Publisher(
+            api_url=settings.github_api_url,
+            mirror_url=settings.runner_mirror_url,
+            architecture=world.architecture,
+            web=world.web,
+            clock=world.clock,
+        ),
         cache=release_cache,
         web=world.web,
         processes=world.processes,

@@ -79,6 +79,8 @@ class Prepared:
     """Fields of the log event `work.started`."""
     writes_to: tuple[Path, ...] = ()
     """Directories that the work writes to, wherever they are mounted: their volumes are watched."""
+    degraded: tuple[str, ...] = ()
+    """What was done in a way that is only for need, each as `part: why`; goes into the final message's `degraded`."""
 
 
 class Work(Protocol):

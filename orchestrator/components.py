@@ -27,6 +27,7 @@ from orchestrator.jobs.refusals import Refusals
 from orchestrator.jobs.registrations import RegistrationCollector
 from orchestrator.jobs.requests import JobRequests, LabelAliases
 from orchestrator.jobs.reruns import Reruns
+from orchestrator.jobs.runner_releases import RunnerReleases
 from orchestrator.jobs.source import JobSource
 from orchestrator.jobs.webhook import Acceptance
 from orchestrator.ports import Clock, Configurations, Ids, Journal, Queue, Wakes, WorkerPool
@@ -89,8 +90,9 @@ def _job_parts(
         settings=settings, records=records, sessions=sessions, reruns=reruns, notices=notices, refusals=refusals,
         github=github, clock=clock, journal=journal,
     )  # fmt: skip
+    releases = RunnerReleases(settings, github, clock, journal)
     source = JobSource(
-        records=records, github=github, registrations=JitRegistrations(settings, github, clock),
+        records=records, github=github, registrations=JitRegistrations(settings, github, releases, clock),
         inquiries=Inquiries(records=records, github=github, intake=intake, aliases=aliases, clock=clock, journal=journal),
         notices=notices, reruns=reruns, collector=RegistrationCollector(settings, records, github, clock, journal),
         group_id=settings.runner_group_id, journal=journal,

@@ -19,7 +19,7 @@ WARNINGS = frozenset(
         "job.run_is_over", "job_message.unusable", "label_set.held", "label_set.query_failed", "label_set.unfulfilled",
         "label_set.unservable", "launching.failed", "log_group.failed", "machine.collected", "machine.stop_failed",
         "message.postponed", "notice.failed", "notice.not_permitted", "readiness.unknown", "registration.collected",
-        "rerun.dropped", "rerun.exhausted", "rerun.refused", "secret.collected", "session.console_read_failed",
+        "release.unknown", "rerun.dropped", "rerun.exhausted", "rerun.refused", "secret.collected", "session.console_read_failed",
         "settings.warning", "stack.count_failed", "sweep.item_failed", "webhook.refused",
     }
 )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from agent.contract.secret import Secret
 from agent.contract.variables import PREFIX
 from orchestrator.environment import Environment, plain_pem
-from orchestrator.setting_values import Alias, App, Limits, Local, Policy, read_policy
+from orchestrator.setting_values import Alias, App, Digests, Limits, Local, Policy, read_policy
 
 Known = Mapping[str, Any]
 """The fields that were read before."""
@@ -66,6 +66,29 @@ def url(environment: Environment, name: str, default: Any, known: Known) -> str:
 def listed(environment: Environment, name: str, default: Any, known: Known) -> tuple[str, ...]:
     """The words between commas."""
     return environment.listed(name)
+
+
+def version(environment: Environment, name: str, default: Any, known: Known) -> str:
+    """A release of the runner, such as 2.336.0."""
+    raw = environment.text(name, default).removeprefix("v")
+    if raw and not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", raw):
+        environment.problems.append(f"{PREFIX}{name}: expected a release of actions/runner such as 2.336.0, found {raw!r}")
+        return str(default)
+    return raw
+
+
+def digests(environment: Environment, name: str, default: Any, known: Known) -> Digests:
+    """`amd64=…,arm64=…`, or one digest alone, which is amd64's; only beside a version."""
+    parts = [part.partition("=") if "=" in part else ("amd64", "=", part) for part in environment.listed(name)]
+    found = {architecture.strip(): digest.strip().lower() for architecture, _, digest in parts}
+    usable = all(re.fullmatch("[0-9a-f]{64}", digest) for digest in found.values())
+    if not usable or len(found) < len(parts) or not found.keys() <= {"amd64", "arm64"}:
+        told = environment.text(name, "")
+        environment.problems.append(f"{PREFIX}{name}: expected 64 hex digits, or amd64=… and arm64=… of them, found {told!r}")
+        return Digests()
+    if found and not known["runner_version"]:
+        environment.problems.append(f"{PREFIX}{name}: expected {PREFIX}RUNNER_VERSION beside it, found none: of which release?")
+    return Digests(**found)
 
 
 def switch(environment: Environment, name: str, default: Any, known: Known) -> bool:
@@ -261,4 +284,6 @@ def _shown(default: Any) -> str:
         return f"{default:g}"
     if isinstance(default, tuple):
         return ",".join(default) or "none"
+    if default == Digests():
+        return "none"
     return str(default) if default not in (None, "") else "none"

@@ -39,6 +39,18 @@ class App:
 
 
 @dataclass(frozen=True)
+class Digests:
+    """SHA-256 of an archive for each architecture, lower-case hex; empty: the operator gave none."""
+
+    amd64: str = ""
+    arm64: str = ""
+
+    def of(self, architecture: str) -> str:
+        """The digest for `amd64` or `arm64`; empty for anything else."""
+        return {"amd64": self.amd64, "arm64": self.arm64}.get(architecture, "")
+
+
+@dataclass(frozen=True)
 class Limits:
     """What each repository, or each label set, may have at one time, and get launched a minute. 0: no such limit."""
 

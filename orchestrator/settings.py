@@ -16,7 +16,7 @@ from orchestrator import setting_readers as read
 from orchestrator.environment import Environment
 from orchestrator.errors import SettingsInvalid
 from orchestrator.setting_readers import Described, Setting, setting
-from orchestrator.setting_values import Alias, App, Limits, Local, Policy
+from orchestrator.setting_values import Alias, App, Digests, Limits, Local, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +114,15 @@ class ServerSettings:
     )  # fmt: skip
     local: Local | None = read.local()
     runner_version: str = setting(
-        "RUNNER_VERSION", read.text, "The runner's version on every machine; none: the image's own.", default=""
-    )
-    runner_sha256: str = setting("RUNNER_SHA256", read.text, "The SHA-256 of that release's archive.", default="")
+        "RUNNER_VERSION", read.version,
+        "The runner's version on every machine; none: the image's own, else the newest that GitHub names (asked once an hour).",
+        default="",
+    )  # fmt: skip
+    runner_sha256: Digests = setting(
+        "RUNNER_SHA256", read.digests,
+        "The SHA-256 of that release's archives, `amd64=…,arm64=…`; one alone is amd64's. None: GitHub's word.",
+        default=Digests(),
+    )  # fmt: skip
     max_runtime_minutes: float = setting(
         "MAX_RUNTIME_MINUTES", read.number(most=14_400.0), "Minutes after which an agent stops its job.", default=360.0
     )

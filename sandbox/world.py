@@ -31,6 +31,7 @@ from sandbox.cloud import Bodies, Cloud
 from sandbox.github.records import RunRecord
 from sandbox.github.server import StandInGitHub
 from sandbox.plan import Workflow
+from sandbox.runner import release
 from sandbox.stack import STACK, Stack, deploy, free_port
 
 READY_S = 120.0
@@ -72,7 +73,7 @@ class World:
         """
         self.root, self._config_source = root, config_source
         self.bodies = root / "local" if without_ec2 else None
-        self.cloud, self.github = Cloud(root, instances), StandInGitHub()
+        self.cloud, self.github = Cloud(root, instances), StandInGitHub(archive=release.archive())
         self._agent, self._visibility_s = agent, visibility_s
         self.replicas: list[subprocess.Popen[bytes]] = []
         """Orchestrators beside the first."""

@@ -224,10 +224,12 @@ class VirtualObjects:
         self.stored.setdefault(key, (path.read_bytes(), dict(metadata)))
         return first
 
-    def put_gzip(self, key: str, chunks: Iterator[bytes]) -> None:
-        """Store a compressed object."""
+    def put_gzip_if_absent(self, key: str, chunks: Iterator[bytes]) -> bool:
+        """Store a compressed object, unless the key is there."""
         self.answers.next()
-        self.stored[key] = (b"".join(chunks), {})
+        first = key not in self.stored
+        self.stored.setdefault(key, (b"".join(chunks), {}))
+        return first
 
 
 @dataclass

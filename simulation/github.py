@@ -10,7 +10,7 @@ import msgspec
 from agent.contract.secret import Secret
 from orchestrator.errors import ServiceFailed
 from orchestrator.fleet.work import RegistrationQuota
-from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run
+from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run, RunnerRelease
 from orchestrator.jobs.webhook import JobEvent
 from orchestrator.store.naming import Scope
 from simulation.calls import Calls, call
@@ -66,6 +66,8 @@ class MemoryGitHub:
         """Runs that are over though a job of them may still be called queued, with their conclusions."""
         self.superseded: set[str] = set()
         """Runs of whose workflow and branch there is a newer one."""
+        self.releases: dict[str, RunnerRelease] = {"": RunnerRelease("2.336.0", {"amd64": "ab" * 32, "arm64": "cd" * 32})}
+        """Of the runner by version; empty: the newest."""
         self._serial = 0
 
     def registrations(self, scope: Scope) -> RegistrationQuota:
@@ -181,6 +183,11 @@ class MemoryGitHub:
                 self.jobs[told["job_id"]] = msgspec.structs.replace(job, **told, **fresh)  # type: ignore[index]
             self.reruns.append((run_id, job_id))
         return allowed
+
+    @call("github.release")
+    def release(self, scope: Scope, version: str) -> RunnerRelease | None:
+        """As `releases` says."""
+        return self.releases.get(version)
 
     def _latest(self, run_id: str) -> list[JobEvent]:
         return [job for job in self.jobs.values() if job.run_id == run_id and job.run_attempt == self.attempts.get(run_id, 1)]

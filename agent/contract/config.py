@@ -46,6 +46,8 @@ class RunnerConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """The release to run; absent: the agent's own order of choice."""
     runner_sha256: str = ""
     """Lower-case hex digest of that release's archive; trusted before any other source."""
+    runner_by_default: bool = False
+    """Nobody chose `runner_version`, it is GitHub's newest: the image's own, or one that the machine names, goes first."""
     session_id: str = ""
     attempt: int = 0
     stack_id: str = ""

@@ -26,8 +26,10 @@ def ship(objects: Objects, directory: Path, config: RunnerConfig, instance_id: s
     for path in files:
         key = diagnostics_key(config.logs_prefix, config.run_id, config.job_id, instance_id, path.name)
         try:
-            objects.put_gzip(key, _cleaned_lines(path, journal))
-            stored += 1
+            if objects.put_gzip_if_absent(key, _cleaned_lines(path, journal)):
+                stored += 1
+            else:
+                journal.event("diagnostics.not_stored", file=path.name, error=f"{key} is there already, and is not overwritten")
         except (ServiceError, OSError) as error:
             journal.event("diagnostics.not_stored", file=path.name, error=str(error))
     if not files:

@@ -60,7 +60,7 @@ class GitHubRunner:
 
         Raises: StoppedEarly, and what `Releases.fetch` raises.
         """
-        wanted = Wanted(config.runner_version or None, config.runner_sha256.lower() or None)
+        wanted = Wanted(config.runner_version or None, config.runner_sha256.lower() or None, config.runner_by_default)
         was_prefetched = self._is_fetching
         if not was_prefetched:
             self._fetch(wanted)
@@ -76,7 +76,9 @@ class GitHubRunner:
         self._release = release
         fields = {"version": release.version, "source": release.source, "digest": release.digest}
         own = (release.directory, release.directory / "_work", release.directory / "_diag")
-        return Prepared(release.directory, release.digest, _cache_outcome(release), fields, (*own, *self.shared_places))
+        places = (*own, *self.shared_places)
+        doubts = (f"release: {release.doubt}",) if release.doubt else ()
+        return Prepared(release.directory, release.digest, _cache_outcome(release), fields, places, doubts)
 
     def register(self, config: RunnerConfig, prepared: Prepared, instance_id: str) -> Launch:
         """The command that starts the runner, registered if its configuration brought no JIT config."""

@@ -11,19 +11,22 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from agent.contract.releases import file_of, release_path, version_of
 from agent.contract.secret import Secret
 from agent.contract.shown import as_cell, as_markdown
 from orchestrator.adapters.github_wire import APP, PAGE, SHUT_OUT, GitHubWire, content_of, moment, readable
 from orchestrator.checks.github_app import AppFacts
 from orchestrator.errors import ServiceFailed
 from orchestrator.fleet.work import RegistrationQuota
-from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run
+from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run, RunnerRelease
 from orchestrator.jobs.rate_limits import Need
 from orchestrator.jobs.webhook import JobEvent, as_told
 from orchestrator.store.naming import Scope, place_of
 
 DELIVERY_PAGES = 50
 NOT_LET_IN = "the GitHub App to be let in: it is not installed there, suspended, or may not register runners"
+RUNNERS_WORDS = {"amd64": "x64", "arm64": "arm64"}
+"""How the runner calls our architectures. Source: the asset names of actions/runner releases."""
 FINE = frozenset({None, "success", "skipped", "neutral"})
 
 
@@ -238,6 +241,17 @@ class GitHubApp(GitHubWire):
             return False
         self.expect(status, 201, "re-run", answer)
         return True
+
+    def release(self, scope: Scope, version: str) -> RunnerRelease | None:
+        """With an installation's token: without one an address has sixty calls an hour, which anybody behind it can use up."""
+        url = f"{self.api_url}/{release_path(version)}"
+        status, answer = self.as_installation("GET", scope, url, Need.LOOKING)
+        if status == 404:
+            return None
+        self.expect(status, 200, "get release", answer)
+        with readable("get release"):
+            files = {ours: file_of(answer, theirs) for ours, theirs in RUNNERS_WORDS.items()}
+            return RunnerRelease(version_of(answer), {name: one.sha256 for name, one in files.items() if one and one.sha256})
 
 
 def _is_since(since: float, delivery: Any) -> bool:

@@ -14,7 +14,7 @@ from orchestrator.adapters.github import GitHubApp
 from orchestrator.adapters.rate_limiter import RateLimiter
 from orchestrator.errors import BUDGET_SPENT, PACED, ServiceFailed, Throttled
 from orchestrator.fleet.work import RegistrationQuota
-from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run
+from orchestrator.jobs.github import EndedJob, FailedDelivery, Minted, RegisteredRunner, Run, RunnerRelease
 from orchestrator.jobs.webhook import JobEvent
 from orchestrator.ports import Timepiece
 from orchestrator.store.naming import Scope, place_of
@@ -181,6 +181,10 @@ class GitHubApps:
     def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
         """Always by the first App: a second one would not recognise its own re-run."""
         return self._apps[0].rerun(scope, run_id, job_id)
+
+    def release(self, scope: Scope, version: str) -> RunnerRelease | None:
+        """By any App that is installed there."""
+        return self._by_any(scope, lambda app, own: app.release(own, version))
 
     def _lately(self, scope: Scope) -> deque[float]:
         """When this process registered runners there within the time that GitHub counts."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,14 @@ class EndedJob:
     job_id: str
     name: str
     conclusion: str
+
+
+@dataclass(frozen=True)
+class RunnerRelease:
+    """A release of the runner. `digests`: SHA-256 of its archives by architecture (`amd64`, `arm64`), as far as published."""
+
+    version: str
+    digests: Mapping[str, str]
 
 
 class GitHub(Protocol):
@@ -115,3 +123,6 @@ class GitHub(Protocol):
 
     def rerun(self, scope: Scope, run_id: str, job_id: str = "") -> bool:
         """Run one job again, or all failed ones; False: GitHub does not allow it (now). Raises: ServiceFailed."""
+
+    def release(self, scope: Scope, version: str) -> RunnerRelease | None:
+        """The runner's release of this version; empty: the newest. None: GitHub has no such release. Raises: ServiceFailed."""

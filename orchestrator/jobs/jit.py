@@ -13,6 +13,7 @@ from agent.contract.errors import ContractError
 from orchestrator.errors import ServiceFailed, Throttled, Unlaunchable
 from orchestrator.fleet.work import Registered
 from orchestrator.jobs.github import GitHub, Minted
+from orchestrator.jobs.runner_releases import NamedRelease, RunnerReleases
 from orchestrator.ports import Clock
 from orchestrator.retry_policy import MINTS
 from orchestrator.settings import ServerSettings
@@ -36,6 +37,7 @@ class JitRegistrations:
 
     settings: ServerSettings
     github: GitHub
+    releases: RunnerReleases
     clock: Clock
 
     def register(self, session: Session) -> Registered:
@@ -47,7 +49,8 @@ class JitRegistrations:
                 raise Unlaunchable(f"GitHub refuses registrations in {session.repository} ({error}): {MEND}") from error
             raise
         issued_at = datetime.fromtimestamp(self.clock.now(), UTC)
-        return Registered(minted.runner_id, lambda now: self._configuration(now, minted, issued_at))
+        release = self.releases.named(session.scope, session.spec.partition("-")[0])
+        return Registered(minted.runner_id, lambda now: self._configuration(now, minted, issued_at, release))
 
     def is_allowed(self, scope: Scope) -> bool:
         """Whether a runner may be registered there again, tried with one that nobody uses and that is removed at once."""
@@ -103,7 +106,7 @@ class JitRegistrations:
                 self.github.remove(session.scope, other)
         raise ServiceFailed("github:generate-jitconfig", "NameTaken", session.registration_name)
 
-    def _configuration(self, session: Session, minted: Minted, issued_at: datetime) -> str:
+    def _configuration(self, session: Session, minted: Minted, issued_at: datetime, release: NamedRelease) -> str:
         """The text of the parameter that the agent reads. Raises: Unlaunchable: it can never be written.
 
         Labels are left out: GitHub has them with the registration, and whoever writes a workflow chooses how long they are.
@@ -113,7 +116,7 @@ class JitRegistrations:
             org=scope.owner, repo=scope.repo, job_id=session.launched_for, run_id=session.run_id,
             jit_config=type(minted.blob)(without_update(minted.blob.reveal())), runner_name=session.registration_name,
             session_id=session.session_id, attempt=session.attempt, stack_id=settings.stack_id, issued_at=issued_at,
-            runner_version=settings.runner_version, runner_sha256=settings.runner_sha256,
+            runner_version=release.version, runner_sha256=release.sha256, runner_by_default=release.by_default,
             max_runtime_minutes=settings.max_runtime_minutes,
         )  # fmt: skip
         try:

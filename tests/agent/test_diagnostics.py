@@ -133,16 +133,27 @@ def test_one_log_that_cannot_be_read_does_not_keep_the_others(runner: Path, buck
     assert (outcome, list(stored(moto))) == ("partial", [f"{PREFIX}/Worker_1.log.gz"])
 
 
+def test_what_lies_there_already_is_not_overwritten_and_the_outcome_says_so(runner: Path, bucket: S3Objects, moto: Moto) -> None:
+    for name in ("Worker_1.log", "Worker_2.log"):
+        (runner / "_diag" / name).write_text("ours\n")
+    moto.client("s3").put_object(Bucket="logs", Key=f"{PREFIX}/Worker_2.log.gz", Body=b"an earlier one")
+
+    outcome = ship(bucket, runner, CONFIG, INSTANCE, quiet())
+
+    assert outcome == "partial"
+    assert moto.client("s3").get_object(Bucket="logs", Key=f"{PREFIX}/Worker_2.log.gz")["Body"].read() == b"an earlier one"
+
+
 class Picky:
     """Objects (ports) that refuse what has a long name, as a full disk would refuse some."""
 
     def __init__(self, bucket: S3Objects) -> None:
         self._bucket = bucket
 
-    def put_gzip(self, key: str, chunks: object) -> None:
+    def put_gzip_if_absent(self, key: str, chunks: object) -> bool:
         if len(key) > 200:
             raise OSError("no space left on device")
-        self._bucket.put_gzip(key, chunks)  # type: ignore[arg-type]
+        return self._bucket.put_gzip_if_absent(key, chunks)  # type: ignore[arg-type]
 
 
 def test_without_a_run_or_a_prefix_the_key_still_says_whose_it_was(runner: Path, bucket: S3Objects, moto: Moto) -> None:

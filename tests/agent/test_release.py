@@ -23,7 +23,8 @@ from agent.contract.names import release_asset, release_key
 from agent.errors import DigestMismatch, ReleaseRefused, ReleaseUnavailable
 from agent.ports import Clock
 from agent.runner.cache import ReleaseCache
-from agent.runner.release import Releases, Wanted
+from agent.runner.publisher import PUBLIC_API, Publisher
+from agent.runner.release import NoSuchRelease, Releases, Wanted
 from agent.wiring import ARCHITECTURES
 from sandbox.runner import release as standin
 from tests.agent.httpd import Site
@@ -31,6 +32,10 @@ from tests.conftest import AgentClock, Moto
 
 ARCHIVE = standin.archive("2.10.0")
 OTHER = standin.archive("2.9.0")
+FORGED = standin.archive("99.0.0")
+"""What somebody with a machine's role lays into the bucket."""
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody answers there: GitHub cannot be reached."""
 WRONG = hashlib.sha256(b"something else").hexdigest()
 
 
@@ -76,21 +81,23 @@ def make(site: Site, clock: AgentClock, tmp_path: Path) -> Make:
         baked: Path = tmp_path / "nothing-baked",
         pin: str | None = None,
         cache: ReleaseCache | None = None,
+        bucket_decides: bool = False,
         architecture: str = "x64",
         mirror_url: str | None = None,
         api_url: str = site.url + "/api",
         clock: Clock = clock,
     ) -> Releases:
         inbox = QueueInbox()
+        web = RequestsWeb(Network({}))
+        publisher = Publisher(api_url=api_url, mirror_url=mirror_url, architecture=architecture, web=lambda: web, clock=clock)
         return Releases(
             baked=baked,
             pin=pin,
             work_dir=tmp_path / "work",
-            architecture=architecture,
-            api_url=api_url,
-            mirror_url=mirror_url,
+            bucket_decides=bucket_decides,
+            publisher=publisher,
             cache=lambda: cache,
-            web=lambda: RequestsWeb(Network({})),
+            web=lambda: web,
             processes=PosixProcesses(inbox, lambda descriptor, inbox: None),
             workers=ThreadWorkers(inbox),
             clock=clock,
@@ -193,14 +200,140 @@ def test_the_configuration_s_version_goes_before_the_pin(shop: Shop, make: Make)
     assert make(pin="2.10.0").fetch(Wanted("2.9.0")).version == "2.9.0"
 
 
-def test_the_newest_copy_in_s3_decides_when_nothing_else_does(shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto) -> None:
+def test_the_newest_copy_in_s3_decides_where_the_operator_says_so(
+    shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
     for archive in (OTHER, ARCHIVE):
         store(moto, archive, recorded=archive.sha256)
+        shop.publish(archive)
     shop.publish(standin.archive("2.99.0"))
+
+    found = make(cache=bucket, bucket_decides=True).fetch(Wanted())
+
+    assert (found.version, found.source, found.digest) == ("2.10.0", "s3", "releases-api")
+
+
+def test_where_the_bucket_is_to_decide_and_is_empty_github_s_newest_is_taken(
+    shop: Shop, make: Make, bucket: ReleaseCache
+) -> None:
+    shop.publish(ARCHIVE)
+
+    found = make(cache=bucket, bucket_decides=True).fetch(Wanted())
+
+    assert (found.version, found.source, found.cache_note) == ("2.10.0", "github", "miss")
+
+
+def test_a_bucket_s_listing_names_no_version_unless_the_operator_says_so(
+    shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
+    store(moto, FORGED, recorded=FORGED.sha256)
+    shop.publish(ARCHIVE)
+    store(moto, ARCHIVE)
 
     found = make(cache=bucket).fetch(Wanted())
 
-    assert (found.version, found.source) == ("2.10.0", "s3")
+    assert (found.version, found.source, found.digest) == ("2.10.0", "s3", "releases-api")
+
+
+@pytest.mark.parametrize("api", ["answers", "is gone"])
+@pytest.mark.parametrize("bucket_decides", [False, True])
+def test_a_release_that_a_stolen_role_laid_into_the_bucket_is_never_run_unnamed(
+    bucket_decides: bool, api: str, shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto, tmp_path: Path
+) -> None:
+    store(moto, FORGED, recorded=FORGED.sha256)
+    releases = make(cache=bucket, bucket_decides=bucket_decides, **({} if api == "answers" else {"api_url": NOWHERE}))
+
+    with pytest.raises((ReleaseUnavailable, NoSuchRelease)):
+        releases.fetch(Wanted())
+
+    assert not (tmp_path / "work" / f"runner-{FORGED.version}").exists()
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_version_that_github_does_not_have_is_a_mismatch_whatever_lies_in_the_bucket(
+    pinned: bool, shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
+    store(moto, FORGED, recorded=FORGED.sha256)
+    shop.publish(ARCHIVE)
+    releases, wanted = make(cache=bucket, pin=FORGED.version if pinned else None), Wanted(None if pinned else FORGED.version)
+
+    with pytest.raises(NoSuchRelease, match="404"):
+        releases.fetch(wanted)
+
+
+def test_a_release_without_a_file_for_this_architecture_is_a_mismatch(
+    shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
+    store(moto, ARCHIVE, recorded=ARCHIVE.sha256)
+    shop.publish(ARCHIVE, architecture="arm64")
+
+    with pytest.raises(NoSuchRelease, match="no asset"):
+        make(cache=bucket).fetch(Wanted("2.10.0"))
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 410, 429, 451])
+def test_the_recorded_digest_is_not_believed_where_github_answers_and_refuses(
+    refusal: int, shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
+    """The sixty calls an hour of an address can be used up by anybody behind it."""
+    content = standin.archive("2.10.0", python="/usr/bin/python3 ")
+    store(moto, ARCHIVE, recorded=content.sha256, content=content.content)
+    shop.site.serve("/api/repos/actions/runner/releases/tags/v2.10.0", status=refusal)
+
+    with pytest.raises(ReleaseUnavailable, match="did not tell"):
+        make(cache=bucket).fetch(Wanted("2.10.0"))
+
+
+def test_the_recorded_digest_is_not_believed_where_github_publishes_none(
+    shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
+    store(moto, ARCHIVE, recorded=ARCHIVE.sha256)
+    shop.publish(ARCHIVE, digest=None, body="no markers here")
+
+    with pytest.raises(DigestMismatch, match="publishes no digest"):
+        make(cache=bucket).fetch(Wanted("2.10.0"))
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_who_knows_version_and_digest_asks_github_s_api_nothing(
+    copied: bool, shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto
+) -> None:
+    shop.site.serve(f"/mirror/v2.10.0/{release_asset('2.10.0', 'x64')}", ARCHIVE.content)
+    if copied:
+        store(moto, ARCHIVE, recorded=WRONG)
+
+    found = make(cache=bucket, mirror_url=shop.site.url + "/mirror", api_url=NOWHERE).fetch(Wanted("2.10.0", ARCHIVE.sha256))
+
+    assert (found.source, found.digest) == ("s3" if copied else "github", "configuration")
+
+
+def test_at_github_s_own_api_the_address_of_a_release_is_known() -> None:
+    def of(api_url: str, mirror_url: str | None = None) -> str | None:
+        publisher = Publisher(
+            api_url=api_url, mirror_url=mirror_url, architecture="arm64", web=lambda: pytest.fail("asked"), clock=AgentClock()
+        )
+        return publisher.address("2.336.0")
+
+    name = "actions-runner-linux-arm64-2.336.0.tar.gz"
+    assert of(PUBLIC_API) == f"https://github.com/actions/runner/releases/download/v2.336.0/{name}"
+    assert of("https://ghe.example/api/v3") is None
+    assert of("https://ghe.example/api/v3", "https://mirror.example") == f"https://mirror.example/v2.336.0/{name}"
+
+
+def test_what_the_configuration_names_only_by_default_comes_after_the_pin_and_what_is_baked(
+    shop: Shop, make: Make, tmp_path: Path
+) -> None:
+    baked = standin.install(tmp_path / "baked", "2.5.0")
+    shop.publish(OTHER)
+    shop.publish(ARCHIVE)
+    named = Wanted("2.10.0", ARCHIVE.sha256, by_default=True)
+
+    assert make(baked=baked).fetch(named).version == "2.5.0"
+    assert make(pin="2.9.0").fetch(named).version == "2.9.0"
+    assert make(pin="2.9.0").fetch(named).digest == "releases-api"
+    assert (make().fetch(named).version, make().fetch(named).digest) == ("2.10.0", "configuration")
+    with pytest.raises(DigestMismatch):
+        make(pin="2.10.0").fetch(Wanted("2.10.0", WRONG, by_default=True))
 
 
 @pytest.mark.parametrize("source", ["s3", "github"])
@@ -240,9 +373,10 @@ def test_trust_4_the_recorded_digest_is_believed_when_the_api_cannot_be_asked_an
 ) -> None:
     store(moto, ARCHIVE, recorded=ARCHIVE.sha256)
 
-    found = make(cache=bucket).fetch(Wanted("2.10.0"))
+    found = make(cache=bucket, api_url=NOWHERE).fetch(Wanted("2.10.0"))
 
     assert (found.source, found.digest) == ("s3", "recorded")
+    assert "could not be reached" in found.doubt
 
 
 def test_trust_4_the_api_s_digest_goes_before_the_recorded_one(shop: Shop, make: Make, bucket: ReleaseCache, moto: Moto) -> None:
@@ -257,8 +391,8 @@ def test_trust_4_the_api_s_digest_goes_before_the_recorded_one(shop: Shop, make:
 def test_trust_5_a_copy_for_which_nobody_vouches_is_not_used(make: Make, bucket: ReleaseCache, moto: Moto) -> None:
     store(moto, ARCHIVE)
 
-    with pytest.raises(ReleaseUnavailable):
-        make(cache=bucket).fetch(Wanted("2.10.0"))
+    with pytest.raises(ReleaseUnavailable, match="recorded none"):
+        make(cache=bucket, api_url=NOWHERE).fetch(Wanted("2.10.0"))
 
 
 def test_trust_5_a_release_without_any_digest_is_refused_before_a_byte_of_it_is_fetched(shop: Shop, make: Make) -> None:
@@ -304,11 +438,14 @@ def test_an_archive_without_a_runner_in_it_is_refused(shop: Shop, make: Make, tm
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_a_bucket_that_cannot_be_reached_is_a_detour_and_not_an_end(shop: Shop, make: Make, moto: Moto) -> None:
+@pytest.mark.parametrize("bucket_decides", [True, False])
+def test_a_bucket_that_cannot_be_reached_is_a_detour_and_not_an_end(
+    bucket_decides: bool, shop: Shop, make: Make, moto: Moto
+) -> None:
     shop.publish(ARCHIVE)
-    missing = ReleaseCache(S3Objects(Clients(Region(moto.environment, MetadataService({}))), "no-such-bucket"), "x64")
+    clients = Clients(Region({**moto.environment, "AWS_ENDPOINT_URL_S3": NOWHERE, "AWS_MAX_ATTEMPTS": "1"}, MetadataService({})))
 
-    found = make(cache=missing).fetch(Wanted())
+    found = make(cache=ReleaseCache(S3Objects(clients, "config"), "x64"), bucket_decides=bucket_decides).fetch(Wanted())
 
     assert (found.source, found.cache_note.partition(":")[0]) == ("github", "unavailable")
 
@@ -328,9 +465,9 @@ def test_when_nothing_helped_every_source_is_named_with_its_cause(make: Make, bu
     store(moto, ARCHIVE, content=OTHER.content, recorded=ARCHIVE.sha256)
 
     with pytest.raises(ReleaseUnavailable) as refused:
-        make(cache=bucket).fetch(Wanted("2.10.0"))
+        make(cache=bucket, api_url=NOWHERE).fetch(Wanted("2.10.0"))
 
-    assert "404" in str(refused.value) and OTHER.sha256 in str(refused.value)
+    assert "Unreachable" in str(refused.value) and OTHER.sha256 in str(refused.value)
 
 
 def test_an_api_that_is_busy_is_asked_again(shop: Shop, make: Make, clock: AgentClock) -> None:
@@ -413,6 +550,8 @@ def test_settings_decide_only_with_a_pin_or_a_baked_release(make: Make, tmp_path
         (Wanted("2.9.0"), False),
         (Wanted("2.10.0", ARCHIVE.sha256), True),
         (Wanted("2.10.0", WRONG), False),
+        (Wanted("2.9.0", WRONG, by_default=True), True),
+        (Wanted("2.10.0", WRONG, by_default=True), False),
     ],
 )
 def test_what_was_fetched_early_serves_only_if_it_is_what_the_configuration_wants(

@@ -100,7 +100,7 @@ def test_a_bucket_that_is_not_there_is_named_by_each_action(moto: Moto, tmp_path
         ("s3:ListBucket on config", lambda: objects.keys("runners/")),
         ("s3:GetObject on config/release", lambda: objects.open("release", 0)),
         ("s3:PutObject on config/release", lambda: objects.put_file_if_absent("release", tmp_path / "archive", {})),
-        ("s3:PutObject on config/release", lambda: objects.put_gzip("release", iter([b"x"]))),
+        ("s3:PutObject on config/release", lambda: objects.put_gzip_if_absent("release", iter([b"x"]))),
     ):
         with pytest.raises(ServiceError, match=f"{action} answered NoSuchBucket"):
             call()
@@ -127,8 +127,8 @@ def test_what_is_closed_early_is_not_transferred(lying: S3Objects, site: Site) -
 
 @pytest.mark.parametrize("chunks", [[], [b"one\n", b"", b"two\n"], [b"x" * 300_000, b"y" * 10]])
 def test_text_is_stored_compressed_and_marked_as_such(bucket: S3Objects, moto: Moto, chunks: list[bytes]) -> None:
-    for _ in range(2):
-        bucket.put_gzip("logs/diag.gz", iter(chunks))
+    assert bucket.put_gzip_if_absent("logs/diag.gz", iter(chunks))
+    assert not bucket.put_gzip_if_absent("logs/diag.gz", iter([b"another machine's"]))
 
     stored = moto.client("s3").get_object(Bucket="config", Key="logs/diag.gz")
     assert gzip.decompress(stored["Body"].read()) == b"".join(chunks)

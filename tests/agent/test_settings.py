@@ -25,6 +25,7 @@ DEFAULTS = Settings(
     s3_cache_endpoint=None,
     runner_dir=Path("/opt/actions-runner"),
     runner_version=None,
+    newest_in_bucket=False,
     github_api_url="https://api.github.com",
     github_url="https://github.com",
     runner_mirror_url=None,

@@ -134,6 +134,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "runner_name": words,
     "runner_version": words,
     "runner_sha256": words,
+    "runner_by_default": st.booleans(),
     "session_id": words,
     "attempt": st.integers(0, 1_000),
     "stack_id": words,

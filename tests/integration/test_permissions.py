@@ -19,7 +19,7 @@ FREE = {"sts:GetCallerIdentity"}
 """Needs no permission. Source: the STS API reference."""
 NOT_IN_A_PLAIN_RUN = {
     "machines": {
-        "ec2:ModifyInstanceMetadataOptions": "strict mode", "s3:PutObject": "a release fetched from GitHub",
+        "ec2:ModifyInstanceMetadataOptions": "strict mode", "s3:PutObject": "a release fetched from GitHub, diagnostics",
         "s3:ListBucket": "a release that is not baked",
     },
     "orchestrator": {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.contract.config import PARAMETER_LIMIT, RunnerConfig, read_config, write_config
 from agent.contract.secret import Secret
 from orchestrator.jobs.jit import JitRegistrations, without_update
+from orchestrator.jobs.runner_releases import RunnerReleases
 from orchestrator.store.naming import registration_name, session_of
 from orchestrator.store.states import SessionState
 from simulation.examples import a_blob, a_session
@@ -84,6 +85,7 @@ def test_r6_the_blob_written_anew_still_fits_a_standard_parameter_as_a_whole(see
         org="acme-corporation", job_id="47331908423", repo="widgets-and-gadgets", labels=("runs-fleet=15739284610/arch=arm64",),
         jit_config=Secret(blob), run_id="15739284610", runner_name="x" * 64, session_id="s-" + "0" * 20, attempt=1,
         stack_id="production", runner_version="2.336.0", runner_sha256="0123456789abcdef" * 4, max_runtime_minutes=360.0,
+        runner_by_default=True,
     )  # fmt: skip
 
     text = write_config(config)
@@ -99,5 +101,6 @@ def test_of_a_ready_session_whose_runner_github_has_no_more_it_is_not_known_that
     state: SessionState, is_idle: bool
 ) -> None:
     world = World()
+    releases = RunnerReleases(world.settings, world.github, world.clock, world.journal)
 
-    assert JitRegistrations(world.settings, world.github, world.clock).withdraw(a_session(state=state)) is is_idle
+    assert JitRegistrations(world.settings, world.github, releases, world.clock).withdraw(a_session(state=state)) is is_idle

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import SettingsInvalid
-from orchestrator.setting_values import Alias, Limits
+from orchestrator.setting_values import Alias, Digests, Limits
 from orchestrator.settings import read_settings
 from orchestrator.wiring import insist_on_keys, orchestrator
 from simulation.examples import PEM, REQUIRED_ENVIRONMENT
@@ -88,6 +88,42 @@ def test_aliases_are_literal_unless_they_say_otherwise() -> None:
     )
 
     assert settings.aliases == (Alias("a"), Alias("b.", regex=True))
+
+
+@pytest.mark.parametrize("value", ["latest", "2.336", "2.336.0-rc", "../2.336.0", "2.336.0/.."])
+def test_a_runner_version_that_is_none_is_a_problem(value: str) -> None:
+    (problem,) = problems_of({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_RUNNER_VERSION": value})
+
+    assert problem.startswith("RUNS_FLEET_RUNNER_VERSION: expected a release of actions/runner such as 2.336.0")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("AB" * 32, Digests(amd64="ab" * 32)),
+        (f"arm64={'cd' * 32}", Digests(arm64="cd" * 32)),
+        (f"amd64={'ab' * 32}, arm64={'cd' * 32}", Digests("ab" * 32, "cd" * 32)),
+    ],
+)
+def test_each_architecture_s_archive_has_a_digest_of_its_own(value: str, found: Digests) -> None:
+    settings = read_settings({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_RUNNER_VERSION": "v2.336.0", "RUNS_FLEET_RUNNER_SHA256": value})
+
+    assert (settings.runner_version, settings.runner_sha256) == ("2.336.0", found)
+
+
+@pytest.mark.parametrize("value", ["ab", "xy" * 32, f"mips={'ab' * 32}", f"amd64={'ab' * 32},{'ab' * 32}", "amd64="])
+def test_a_digest_that_is_none_is_a_problem(value: str) -> None:
+    problems = problems_of({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_RUNNER_VERSION": "2.336.0", "RUNS_FLEET_RUNNER_SHA256": value})
+
+    assert [one.partition(" found")[0] for one in problems] == [
+        "RUNS_FLEET_RUNNER_SHA256: expected 64 hex digits, or amd64=… and arm64=… of them,"
+    ]
+
+
+def test_a_digest_without_a_version_is_a_problem() -> None:
+    (problem,) = problems_of({**REQUIRED_ENVIRONMENT, "RUNS_FLEET_RUNNER_SHA256": "ab" * 32})
+
+    assert problem == "RUNS_FLEET_RUNNER_SHA256: expected RUNS_FLEET_RUNNER_VERSION beside it, found none: of which release?"
 
 
 def test_the_private_key_may_also_be_the_file_itself() -> None:

@@ -52,23 +52,10 @@ class S3Objects:
 
     def put_file_if_absent(self, key: str, path: Path, metadata: Mapping[str, str]) -> bool:
         """One conditional PutObject, streamed from the file."""
-        try:
-            with translated(f"s3:PutObject on {self._bucket}/{key}"), path.open("rb") as content:
-                self._client().put_object(
-                    Bucket=self._bucket,
-                    Key=key,
-                    Body=content,
-                    Metadata=dict(metadata),
-                    IfNoneMatch="*",
-                    ContentType="application/gzip",
-                )
-        except ServiceError as error:
-            if error.code in _TAKEN:
-                return False
-            raise
-        return True
+        with path.open("rb") as content:
+            return self._put_if_absent(key, Body=content, Metadata=dict(metadata), ContentType="application/gzip")
 
-    def put_gzip(self, key: str, chunks: Iterator[bytes]) -> None:
+    def put_gzip_if_absent(self, key: str, chunks: Iterator[bytes]) -> bool:
         """Compressed into a temporary file first: memory stays flat whatever the log's size."""
         with tempfile.TemporaryFile() as packed:
             with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as writer:
@@ -78,10 +65,17 @@ class S3Objects:
                 buffered.flush()
                 buffered.detach()
             packed.seek(0)
+            return self._put_if_absent(key, Body=packed, ContentType="text/plain", ContentEncoding="gzip")
+
+    def _put_if_absent(self, key: str, **content: Any) -> bool:
+        try:
             with translated(f"s3:PutObject on {self._bucket}/{key}"):
-                self._client().put_object(
-                    Bucket=self._bucket, Key=key, Body=packed, ContentType="text/plain", ContentEncoding="gzip"
-                )
+                self._client().put_object(Bucket=self._bucket, Key=key, IfNoneMatch="*", **content)
+        except ServiceError as error:
+            if error.code in _TAKEN:
+                return False
+            raise
+        return True
 
     def _client(self) -> Any:
         return self._clients.client("s3", read_s=READ_S)
