@@ -1,7 +1,7 @@
 """What the machines' role may change of another machine's, by the policy of docs/permissions.md, at an AWS that checks policies.
 
-MiniStack knows neither policy variables nor the condition key `s3:if-none-match`, and calls a log stream by its group's name: their
-values are put in as AWS would. Which request carries that header is up to the test; that S3 obeys it, the emulator shows.
+MiniStack knows neither policy variables nor the condition key `s3:if-none-match`, and calls a log stream by its group's name:
+their values are put in as AWS would. Which request carries that header is up to the test; that S3 obeys it, the emulator shows.
 """
 
 from __future__ import annotations
