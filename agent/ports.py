@@ -188,8 +188,9 @@ class Launch:
     environment: Mapping[str, str]
     user: str | None = None
     """None: the agent's own."""
-    stdin: bytes = b""
-    """What it may read; nothing else."""
+    stdin: bytes = b""  # all that it may read
+    wrapper: tuple[str, ...] = ()
+    """What starts `command`, as the agent's own user; empty: nothing."""
     after_sweep: bool = False
     """Whether it may also be started after `Processes.sweep`, as what switches the power off."""
 
@@ -222,8 +223,7 @@ class Processes(Protocol):
         """Start, wait, and kill what is still there after `within_s`. Raises: OSError if it cannot be executed."""
 
     def start(self, launch: Launch) -> Runner:
-        """Start the runner: its own session, default signals, no stdin, output to the log_stream's spool, events to the
-        inbox. Raises: OSError if it cannot be executed."""
+        """Start the runner: a session of its own, output to the spool, events to the inbox. Raises: OSError: it cannot be."""
 
     def sweep(self, within_s: float) -> int:
         """SIGKILL every descendant of ours, whoever started it; how many there were. Bounded.

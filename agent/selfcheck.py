@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 LEAST_DISK_BYTES = 500_000_000
@@ -61,6 +62,8 @@ class Observed:
     job_uid: int | None = None
     job_groups: tuple[str, ...] = ()
     job_sudo: str = ""
+    ways_out: Mapping[str, str] = field(default_factory=dict)
+    """By way (`ssh`, `manager`, …): what is open of it, empty: nothing is; left out: this machine does not have it."""
     secrets: tuple[str, ...] = ()
     """Where something that looks like a secret lies: `environment of pid 7`, a path; never the secret."""
     searched: str = ""
@@ -177,6 +180,25 @@ def _rights(seen: Observed) -> Finding:
     return Finding("rights", False, not granted, f"the job has {', '.join(granted)}, {void}" if granted else "no sudo, no docker")
 
 
+WAYS_OUT = {
+    "ssh": "the job's user cannot log in by ssh",
+    "manager": "the job's user has no service manager of its own",
+    "sub-uids": "the job's user has no subordinate ids",
+    "cron": "the job's user has no cron",
+    "at": "the job's user has no at",
+    "polkit": "the job's user may ask polkit for nothing",
+}
+"""Ways in which a job could start something outside of its unit, and what is said where they are shut."""
+
+
+def _way_out(way: str, seen: Observed) -> Finding:
+    if way not in seen.ways_out:
+        return Finding(way, True, None, "this machine has none")
+    is_open = seen.ways_out[way]
+    told = f"{is_open}: what a job starts that way is in no unit of its own and may outlive it"
+    return Finding(way, True, not is_open, told if is_open else WAYS_OUT[way])
+
+
 def _secrets(seen: Observed) -> Finding:
     told = f"something that looks like a secret lies in: {', '.join(seen.secrets[:5])}"
     none = f"none in environments, command lines, {seen.searched or 'files'}"
@@ -271,6 +293,7 @@ def _versions(seen: Observed) -> Finding:
 
 
 _CHECKS: tuple[Callable[[Observed], Finding], ...] = (
-    _metadata, _firewall, _user, _rights, _secrets, _files, _unit, _verified, _timer, _clock, _synchronised, _disk, _room,
+    _metadata, _firewall, _user, _rights, *(partial(_way_out, way) for way in WAYS_OUT), _secrets, _files, _unit, _verified,
+    _timer, _clock, _synchronised, _disk, _room,
     _memory, _runner, _versions,
 )  # fmt: skip

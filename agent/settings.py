@@ -25,6 +25,10 @@ DESCRIBED: dict[str, tuple[str, str]] = {
         "`ssm`, or `s3`: the object `configs/{role id}:{instance id}/config` of the configuration bucket.",
     ),
     "LOG_GROUP": ("off", "The CloudWatch log group; off: nothing is shipped, and the final message says so."),
+    "LOG_LIMIT_MB": (
+        "`100`",
+        "Megabytes of the runner's output that are shipped in one life; what comes after is counted, not kept.",
+    ),
     "CONFIG_BUCKET": ("off", "The bucket of cached runner releases and, with `CONFIG_SOURCE=s3`, of configurations."),
     "LOGS_BUCKET": ("off", "The bucket of the runner's diagnostic logs."),
     "MAX_RUNTIME": ("`360`", "Minutes, fractions allowed, from the runner's start; a configuration may say less or more."),
@@ -64,6 +68,8 @@ class Settings:
     """None: derived from the instance id."""
     log_group: str | None
     """None: log shipping is off."""
+    log_limit_bytes: int
+    """Of the runner's output that is shipped in one life."""
     config_bucket: str | None
     """None: no cached releases, neither read nor written."""
     max_runtime_minutes: float
@@ -125,6 +131,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         termination_queue_url=reader.url("TERMINATION_QUEUE_URL", required=True) or "",
         ssm_parameter=reader.parsed("SSM_PARAMETER", _parameter),
         log_group=reader.text("LOG_GROUP"),
+        log_limit_bytes=int(reader.number("LOG_LIMIT_MB", 100.0, "megabytes", least=0.0, most=1_000_000.0) * 1_000_000),
         config_bucket=reader.text("CONFIG_BUCKET"),
         config_source=source,
         max_runtime_minutes=reader.number("MAX_RUNTIME", 360.0, "minutes", least=0.0, most=14_400.0),

@@ -3,8 +3,8 @@
 A runner is asked once, politely (SIGINT to the listener: it cancels the job, tells GitHub and leaves). When the grace is
 over it is told (SIGTERM), then everything it started is killed. Whoever asks again may shorten the grace, never lengthen it.
 
-Source of the ladder: actions/runner handles SIGINT without a time limit of its own and SIGTERM within 30 s; a second
-SIGTERM to `run.sh` orphans the listener, so only the listener is ever signalled.
+Source of the ladder: actions/runner handles SIGINT without a time limit of its own and SIGTERM within 30 s; only the listener
+is ever signalled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KILL_S = 5.0
 LINGER_S = 60.0
 """Seconds a runner may take to leave after its job completed; some hang there for ever (actions/runner#4418)."""
 RESTARTS = 3
-"""How often `run.sh` may start its listener again before any job: an outage of GitHub, not a loop."""
+"""How often a listener may be started again before any job: an outage of GitHub, not a loop."""
 SECOND_ASK_S = 5.0
 """What a second termination signal leaves of the grace."""
 NOTICE_RESERVE_S = 30.0
@@ -106,15 +106,8 @@ class JobCompleted:
 
 
 @dataclass(frozen=True)
-class ListenerEnded:
-    """`run-helper.sh` names the listener's exit code."""
-
-    code: int
-
-
-@dataclass(frozen=True)
 class Restarting:
-    """`run.sh` is about to start the listener again."""
+    """The listener is about to be started again."""
 
 
 class Complaint(StrEnum):
@@ -138,7 +131,7 @@ class Complained:
     text: str
 
 
-Announcement = Listening | JobRunning | JobCompleted | ListenerEnded | Restarting | Complained
+Announcement = Listening | JobRunning | JobCompleted | Restarting | Complained
 
 
 @dataclass(frozen=True)
@@ -173,9 +166,9 @@ class Watch:
     job_result_before_stop: bool = False
     completed_s: float | None = None
     restarts: int = 0
-    listener_codes: tuple[int, ...] = ()
     complaints: tuple[Complained, ...] = ()
     exit_code: int | None = None
+    """The listener's own, 128 and more where a signal ended it; negative: whoever started it was ended by that signal."""
     reported: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -208,9 +201,6 @@ def heard(watch: Watch, announcement: Announcement, now_s: float) -> tuple[Watch
             red = watch.stop is None and watch.job_result in GREEN and result not in GREEN
             believed = result if red else watch.job_result or result
             return replace(watch, job_result=believed, job_result_before_stop=before, completed_s=now_s), ()
-        case ListenerEnded(code):
-            known = code in watch.listener_codes
-            return (watch if known else replace(watch, listener_codes=(*watch.listener_codes, code))), ()
         case Complained(complaint):
             known = complaint in {said.complaint for said in watch.complaints}
             return (watch if known else replace(watch, complaints=(*watch.complaints, announcement))), ()

@@ -286,7 +286,7 @@ def _spool(settings: Settings) -> DiskSpool | None:
     if settings.log_group is None:
         return None
     try:
-        return DiskSpool(settings.work_dir / "spool")
+        return DiskSpool(settings.work_dir / "spool", limit_bytes=settings.log_limit_bytes)
     except OSError:
         return None
 

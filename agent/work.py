@@ -134,3 +134,6 @@ class AnnouncementReader(Protocol):
 
     def read(self, line: bytes) -> tuple[Announcement, ...]:
         """What one line, without its end, announces; usually nothing."""
+
+    def topic(self, announcement: Announcement) -> str:
+        """What it is about, of a few topics: repeated often, it says nothing new."""

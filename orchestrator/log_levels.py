@@ -16,11 +16,12 @@ WARNINGS = frozenset(
         "agent_message.unknown_notice", "agent_message.unknown_session", "agent_message.unusable", "audit.terminated",
         "backfill.failed", "circuits.save_failed", "connection.dropped", "delivery.given_up", "delivery.gone",
         "delivery.requested_again", "event.unusable", "garbage.incomplete", "job.found", "job.presumed_over", "job.refused",
-        "job.run_is_over", "job_message.unusable", "label_set.held", "label_set.query_failed", "label_set.unfulfilled",
-        "label_set.unservable", "launching.failed", "log_group.failed", "machine.collected", "machine.stop_failed",
-        "message.postponed", "notice.failed", "notice.not_permitted", "readiness.unknown", "registration.collected",
-        "release.unknown", "rerun.dropped", "rerun.exhausted", "rerun.refused", "secret.collected", "session.console_read_failed",
-        "settings.warning", "stack.count_failed", "sweep.item_failed", "webhook.refused",
+        "job.run_is_over", "job.words_differ", "job_message.unusable", "label_set.held", "label_set.query_failed",
+        "label_set.unfulfilled", "label_set.unservable", "launching.failed", "log_group.failed", "machine.collected",
+        "machine.stop_failed", "message.postponed", "notice.failed", "notice.not_permitted", "readiness.unknown",
+        "registration.collected", "release.unknown", "rerun.dropped", "rerun.exhausted", "rerun.refused",
+        "secret.collected", "session.console_read_failed", "settings.warning", "stack.count_failed", "sweep.item_failed",
+        "webhook.refused",
     }
 )  # fmt: skip
 """It may need somebody, or passes by itself."""

@@ -33,6 +33,7 @@ from orchestrator.errors import DeliveryRefused, SettingsInvalid
 from orchestrator.ports import Received, Timepiece
 from orchestrator.readiness import Readiness
 from orchestrator.schedule import SCHEDULE
+from orchestrator.settings import ServerSettings
 from orchestrator.webhook_wiring import endpoints_of
 from orchestrator.wiring import Orchestrator
 
@@ -45,6 +46,8 @@ AGAIN_S, LATER_S = 10.0, 300.0
 """Seconds until the checks are made again: while one is not passed, so that somebody who corrects it sees it; and afterwards."""
 BIND_TRIES, BIND_AGAIN_S = 15, 0.2
 """How often and how quickly a port is asked for that another process still has: one that was killed lets it go a moment later."""
+USD_PER_VCPU = 0.0504
+"""Of an hour on demand: m7i in us-east-1 (0.1008 for two). Source: "Amazon EC2 On-Demand Pricing", 2026."""
 STOP_S = 15.0
 """Seconds a running turn gets when the process is told to stop."""
 
@@ -85,6 +88,7 @@ def serve(orchestrator: Orchestrator) -> None:
     loops = Loops(journal, settings.poll_s)
     for warning in settings.warnings:
         journal.event("settings.warning", warning=warning)
+    journal.event("serve.limits", **bounds(settings))
     endpoints = endpoints_of(settings, orchestrator.turns.acceptance, journal)
     app = application(endpoints, orchestrator.readiness)
     connections = Connections(most_connections(raised_file_limit()), endpoints.dropped)
@@ -96,6 +100,19 @@ def serve(orchestrator: Orchestrator) -> None:
     journal.event("serve.stopped")
     if shipped is not None:
         shipped.stop()
+
+
+def bounds(settings: ServerSettings) -> dict[str, object]:
+    """What the stack may have and cost at most, for whoever starts it."""
+    own, estimate = settings.max_usd_per_hour, settings.max_cpus * USD_PER_VCPU
+    most = min((one for one in (own, estimate) if one), default=0.0)
+    by = "RUNS_FLEET_MAX_USD_PER_HOUR" if most == own else f"{USD_PER_VCPU} USD a vCPU and hour"
+    return {
+        "machines": settings.max_sessions, "vcpus": settings.max_cpus or "no limit",
+        "usd_per_hour": f"{most:.2f}" if most else "no limit", **({"by": by} if most else {}),
+        "machines_per_repository": settings.per_repository.sessions or "no limit",
+        "launches_per_minute": f"{settings.launches_per_minute:g}",
+    }  # fmt: skip
 
 
 def _shipped(orchestrator: Orchestrator) -> LogGroup | None:

@@ -211,19 +211,25 @@ def aliases(environment: Environment, name: str, default: Any, known: Known) -> 
     return found
 
 
-def limits(suffix: str, usual: Limits, whose: str) -> Any:
-    """The field of the limits of each repository or label set, read from four variables."""
+def limits(
+    suffix: str, usual: Limits, whose: str, *, usual_sessions: Callable[[Known], int] | None = None, shown: str = ""
+) -> Any:
+    """The field of the limits of each repository or label set, read from four variables.
+
+    `usual_sessions`: the default number of machines, where it rests on what was read before; `shown`: that in words.
+    """
 
     def read(environment: Environment, name: str, default: Any, known: Known) -> Limits:
+        sessions = usual.sessions if usual_sessions is None else usual_sessions(known)
         return Limits(
-            int(environment.number(f"MAX_SESSIONS{suffix}", usual.sessions, least=0.0, whole=True)),
+            int(environment.number(f"MAX_SESSIONS{suffix}", sessions, least=0.0, whole=True)),
             int(environment.number(f"MAX_VCPUS{suffix}", usual.vcpus, least=0.0, whole=True)),
             environment.number(f"MAX_USD_PER_HOUR{suffix}", usual.usd_per_hour, least=0.0),
             environment.number(f"LAUNCHES_PER_MINUTE{suffix}", usual.launches_per_minute, least=0.0),
         )
 
     told = (
-        Described(f"MAX_SESSIONS{suffix}", _shown(usual.sessions), f"Machines of {whose} at one time; 0: no limit."),
+        Described(f"MAX_SESSIONS{suffix}", shown or _shown(usual.sessions), f"Machines of {whose} at one time; 0: no limit."),
         Described(f"MAX_VCPUS{suffix}", _shown(usual.vcpus), f"vCPUs of {whose} at one time; 0: no limit."),
         Described(
             f"MAX_USD_PER_HOUR{suffix}", _shown(usual.usd_per_hour),

@@ -151,8 +151,8 @@ class ServerSettings:
         default=Policy(),
         shown="private repositories",
     )
-    max_sessions: int = setting("MAX_SESSIONS", read.whole(), "Machines of the stack at one time.", default=1000)
-    max_cpus: int = setting("MAX_VCPUS", read.whole(), "vCPUs of the stack at one time; 0: no limit.", default=0)
+    max_sessions: int = setting("MAX_SESSIONS", read.whole(), "Machines of the stack at one time.", default=100)
+    max_cpus: int = setting("MAX_VCPUS", read.whole(), "vCPUs of the stack at one time; 0: no limit.", default=512)
     max_usd_per_hour: float = setting(
         "MAX_USD_PER_HOUR", read.number(0.0),
         "What the stack may cost at one time, US dollars an hour at on-demand prices; 0: no limit.", default=0.0,
@@ -162,7 +162,10 @@ class ServerSettings:
         "Launches of the stack a minute: no more than can be registered and configured within it.", default=170.0,
         shown="170 for each App, at most 170 for each 3 configurations a second with `ssm`, at most 1000",
     )  # fmt: skip
-    per_repository: Limits = read.limits("_PER_REPOSITORY", Limits(), "each repository")
+    per_repository: Limits = read.limits(
+        "_PER_REPOSITORY", Limits(), "each repository",
+        usual_sessions=lambda known: share_of(known["max_sessions"]), shown="half of `RUNS_FLEET_MAX_SESSIONS`",
+    )  # fmt: skip
     per_label_set: Limits = read.limits("_PER_LABEL_SET", Limits(sessions=500), "each label set")
     host: str = setting("HOST", read.text, "The address that the HTTP server binds.", default="127.0.0.1")
     port: int = setting("PORT", read.whole(0.0, 65_535.0), "The port that the HTTP server binds; 0: any free one.", default=8080)
@@ -229,6 +232,11 @@ def described() -> Iterator[Described]:
     for field in fields(ServerSettings):
         if (told := field.metadata.get("setting")) is not None:
             yield from told.variables
+
+
+def share_of(max_sessions: int) -> int:
+    """Machines that one repository may have of the stack's, where nobody says otherwise: half of them; others get some."""
+    return (max_sessions + 1) // 2
 
 
 def usual_pace(apps: int, config_source: str, writes_per_second: float) -> float:

@@ -15,7 +15,6 @@ from simulation.clock import AgentClock
 STAMP = "2026-01-31 12:00:00Z: "
 LISTENING = STAMP + "Listening for Jobs"
 RUNNING = STAMP + "Running job: build"
-HELPER_ENDED = "Runner listener exit with 0 return code, stop the service, no retry needed."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,6 @@ class VirtualRunner:
         self._say(now_s, "Exiting...")
         if busy and not done:
             self._say(now_s + seconds, completed("Canceled"))
-        self._say(now_s + seconds, HELPER_ENDED)
         self._leave(now_s + seconds, 0)
 
     def _say(self, at_s: float, line: str) -> None:
@@ -168,17 +166,12 @@ def completed(result: str) -> str:
     return f"{STAMP}Job build completed with result: {result}"
 
 
-def left_with(code: int) -> str:
-    """The helper's line about the listener's exit code, where it has no words for it."""
-    return f"Exiting with unknown error code: {code}"
-
-
 def job(result: str = "Succeeded", *, lasts_s: float = 60.0, taken_s: float = 5.0, **plan: Any) -> RunnerPlan:
     """A runner that takes one job and ends with its result, as 2.336.0 does."""
     codes = {name: code for code, name in announcements.JOB_RESULTS.items()}
     end_s = taken_s + lasts_s
-    lines = ((1.0, LISTENING), (taken_s, RUNNING), (end_s, completed(result)), (end_s + 1.0, left_with(codes[result])))
-    return RunnerPlan(lines=lines, exits=(end_s + 1.0, 0), **plan)
+    lines = ((1.0, LISTENING), (taken_s, RUNNING), (end_s, completed(result)))
+    return RunnerPlan(lines=lines, exits=(end_s + 1.0, codes[result]), **plan)
 
 
 def busy_for_ever(**plan: Any) -> RunnerPlan:

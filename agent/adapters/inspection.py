@@ -10,17 +10,21 @@ import os
 import platform
 import pwd
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from io import BufferedReader
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from agent.adapters.leftovers import Owner, processes_of
+from agent.adapters.logins import ways_out
 from agent.selfcheck import METADATA_ADDRESSES, SECRETS, UNIT, Observed, Reach
 
-JOB_USER = "runner"
+JOB_USER, JOB_UNIT = "runner", "runs-fleet-job.service"
 RUNNER = Path("/opt/actions-runner")
 IMAGE = Path("/etc/runs-fleet/runs-fleet-image.json")
 OWN = ("/var/lib/runs-fleet", "/etc/runs-fleet/agent.env")
@@ -73,6 +77,7 @@ def look(*, image: bool, version: str, search: Search | None = None) -> Observed
         job_uid=job.pw_uid if job else None,
         job_groups=_groups(job) if job else (),
         job_sudo=_sudo() if job else "",
+        ways_out=ways_out(job, _said) if job else {},
         secrets=tuple(_secrets(job, search)),
         searched=search.told(),
         modes={path: Path(path).stat().st_mode & 0o777 for path in OWN if Path(path).exists()},
@@ -142,7 +147,7 @@ def _listed() -> dict[str, str] | None:
 def _changed(listed: dict[str, str]) -> Iterator[str]:
     for path, digest in listed.items():
         try:
-            with (RUNNER / path).open("rb") as file:
+            with _plain(RUNNER / path) as file:
                 same = hashlib.file_digest(file, "sha256").hexdigest() == digest
         except OSError:
             same = False
@@ -196,21 +201,33 @@ def _reached(address: str, job: pwd.struct_passwd | None) -> bool | None:
 
 def _secrets(job: pwd.struct_passwd | None, search: Search) -> Iterator[str]:
     """Ours and the job's processes left out: by contract the runner gets its JIT config in its environment."""
-    own, theirs = {os.getpid(), os.getppid()}, job.pw_uid if job else -1
+    theirs = set(processes_of(Owner(job.pw_uid, (JOB_UNIT,)))) if job else set()
+    own = {os.getpid(), os.getppid(), *theirs}
     for entry in os.scandir("/proc"):
         if not entry.name.isdigit() or int(entry.name) in own:
             continue
         with contextlib.suppress(OSError):  # processes end while they are looked at
-            if entry.stat().st_uid == theirs:
-                continue
             for what in ("environ", "cmdline"):
                 if SECRETS.search(Path(entry.path, what).read_bytes()):
                     yield f"{'environment' if what == 'environ' else 'command line'} of pid {entry.name}"
     for path in search.files():
-        with contextlib.suppress(OSError):
-            small = path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST_SEARCHED
-            if small and SECRETS.search(path.read_bytes()):
-                yield str(path)
+        with contextlib.suppress(OSError), _plain(path) as file:
+            if os.fstat(file.fileno()).st_size <= LARGEST_SEARCHED and SECRETS.search(file.read(LARGEST_SEARCHED)):
+                yield shown(path)
+
+
+def _plain(path: Path) -> BufferedReader:
+    """A file that the job may own: no link is followed at its end, and nobody waits for a pipe. Raises: OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{shown(path)} is not a plain file")
+    return os.fdopen(descriptor, "rb")
+
+
+def shown(path: Path) -> str:
+    """A path that anybody may have named, as text that can be printed."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class Search:
@@ -229,7 +246,7 @@ class Search:
             )
             for path in within:
                 if self._seen >= self._most or time.monotonic() >= self._until_s:
-                    self._stopped_at = str(path)
+                    self._stopped_at = shown(path)
                     return
                 self._seen += 1
                 yield path

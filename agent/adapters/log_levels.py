@@ -11,11 +11,11 @@ ERRORS = frozenset(
 """The life could not be lived, or something that must happen at its end did not."""
 WARNINGS = frozenset(
     {
-        "cache.refused", "cache.unavailable", "cleanup.incomplete", "diagnostics.not_stored", "logs.not_shipped",
-        "notice.received", "release.api_unavailable", "runner.dot_env_overruled", "safety.disk_critical", "safety.disk_low",
-        "safety.memory_low", "safety.oom_kill", "safety.tasks_low", "settings.warning", "shutdown.abandoned",
-        "shutdown.failed", "termination.not_permitted", "work.killed", "work.leftovers_killed", "work.output_held_open",
-        "work.stopping",
+        "cache.refused", "cache.unavailable", "cleanup.incomplete", "diagnostics.not_stored", "logs.limit_reached",
+        "logs.not_shipped", "notice.received", "release.api_unavailable", "runner.dot_env_overruled",
+        "safety.disk_critical", "safety.disk_low", "safety.memory_low", "safety.oom_kill", "safety.tasks_low",
+        "settings.warning", "shutdown.abandoned", "shutdown.failed", "termination.not_permitted", "work.killed",
+        "work.leftovers_killed", "work.output_held_open", "work.stopping",
     }
 )  # fmt: skip
 """The life goes on without something, or ends earlier than its job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from struct import Struct
 
@@ -13,8 +13,9 @@ from agent.ports import Heard, Inbox, OutputEnded
 from agent.reports.log_stream import Record
 from agent.work import AnnouncementReader
 
-MOST_ANNOUNCEMENTS = 1_000
-"""A runner makes some ten in its life; a job that floods its listener's output with more is not listened to any further."""
+MOST_OF_A_TOPIC = 10
+"""A runner announces some ten things in its life. A job can write into its listener's output: what it repeats is not heard any
+more, and hides nothing that is new."""
 READ_BYTES = 1 << 17
 GATHER_S = 0.01
 """Seconds to let output gather after a small read: a child that prints line by line costs 100 wake-ups a second, not 5,000."""
@@ -22,6 +23,8 @@ SEGMENT_BYTES = 8 << 20
 """A segment of the spool; whole ones are removed once shipped."""
 CAP_BYTES = 1 << 30
 """What may lie unshipped; beyond it the newest lines are dropped and counted."""
+LIMIT_BYTES = 100_000_000
+"""What a life ships, unless the operator says otherwise. The runner itself writes some ten lines; the rest is the job's doing."""
 FLOOR_BYTES = 256 << 20
 """Free disk the spool leaves to the job; beyond it likewise."""
 FULL_BYTES = 512 << 10
@@ -36,7 +39,7 @@ class Output:
     def __init__(self, spool: DiskSpool | None, announcements: AnnouncementReader) -> None:
         self._spool, self._announcements = spool, announcements
         self._unended = b""
-        self._heard = 0
+        self._heard = Counter[str]()
 
     def attach(self, readable: int, inbox: Inbox) -> None:
         """Returns at the end of the output. Nothing here waits for anything but the child."""
@@ -66,17 +69,22 @@ class Output:
         if ending and self._announcements.worth_reading(whole):
             for line in whole.split(b"\n"):
                 for announcement in self._announcements.read(line):
-                    self._heard += 1
-                    if self._heard <= MOST_ANNOUNCEMENTS:
+                    topic = self._announcements.topic(announcement)
+                    self._heard[topic] += 1
+                    if self._heard[topic] <= MOST_OF_A_TOPIC:
                         inbox.post(Heard(announcement))
 
 
 class DiskSpool:
     """A Spool (agent.reports.log_stream) in segment files; one writer at a time, one reader, both from any thread."""
 
-    def __init__(self, directory: Path, *, cap_bytes: int = CAP_BYTES, floor_bytes: int = FLOOR_BYTES) -> None:
+    def __init__(
+        self, directory: Path, *, cap_bytes: int = CAP_BYTES, floor_bytes: int = FLOOR_BYTES, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
+        """`cap_bytes`: of what lies there at one time; `limit_bytes`: of the child's output, in all."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory, self._cap_bytes, self._floor_bytes = directory, cap_bytes, floor_bytes
+        self._limit_bytes, self._taken, self._over_limit = limit_bytes, 0, False
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._segments: deque[tuple[int, Path]] = deque()
@@ -101,7 +109,7 @@ class DiskSpool:
                 self._skipping = not ending
             if not chunk:
                 return
-            kept = chunk if self._has_room(len(chunk)) else self._end_of_open_line(chunk)
+            kept = chunk if self._is_within_limit(len(chunk)) and self._has_room(len(chunk)) else self._end_of_open_line(chunk)
             if kept and not self._append(kept, ours=False):
                 kept = b""
             if kept:
@@ -161,6 +169,11 @@ class DiskSpool:
             self._dropped += chunk.count(b"\n")
             self._written_in_segment = SEGMENT_BYTES
 
+    def over_limit(self) -> str:
+        """In words, where the child has written more than one life may ship; empty: it has not."""
+        with self._lock:
+            return f"the job's output passed the limit of {self._limit_bytes / 1e6:g} MB" if self._over_limit else ""
+
     def lines_dropped(self) -> int:
         """Lines that were never written."""
         with self._lock:
@@ -193,6 +206,14 @@ class DiskSpool:
         if self._pending >= FULL_BYTES:
             self._filled.notify_all()
         return True
+
+    def _is_within_limit(self, more: int) -> bool:
+        self._taken += more
+        if self._taken > self._limit_bytes and not self._over_limit:
+            self._over_limit = True
+            told = f'{{"event": "logs.limit_reached", "limit_mb": {self._limit_bytes / 1e6:g}}}'
+            self._accepted += self._append(told.encode(), ours=True)
+        return not self._over_limit
 
     def _has_room(self, more: int) -> bool:
         """Once full, there is room again when half is shipped: a trickle must not slip in behind what was dropped."""

@@ -31,6 +31,8 @@ QUIET_S = 0.03
 CHILD_OOM_SCORE = 500
 """The job is killed before the agent when memory runs out; the runner gives its steps the same."""
 LISTENER = "Runner.Listener"
+SETPRIV = "/usr/bin/setpriv"
+"""Becomes another user and then the command. Source: setpriv(1), util-linux."""
 
 
 class PosixProcesses:
@@ -204,7 +206,7 @@ def listen_for_signals(inbox: Inbox) -> None:
 
 def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:
     identity: dict[str, Any] = {}
-    if launch.user is not None and _entry(launch.user).pw_uid != os.getuid():
+    if not launch.wrapper and launch.user is not None and _entry(launch.user).pw_uid != os.getuid():
         entry = _entry(launch.user)
         identity = {
             "user": entry.pw_uid,
@@ -213,7 +215,7 @@ def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:
         }
     with _readable(launch.stdin) as readable:
         return subprocess.Popen(
-            launch.command,
+            wrapped(launch),
             cwd=launch.directory,
             env=dict(launch.environment),
             stdin=readable,
@@ -223,6 +225,16 @@ def _popen(launch: Launch, output: int) -> subprocess.Popen[bytes]:
             close_fds=True,
             **identity,
         )
+
+
+def wrapped(launch: Launch) -> tuple[str, ...]:
+    """The words to start: with a wrapper, who becomes the launch's user is started by it. Raises: LookupError."""
+    if not launch.wrapper:
+        return launch.command
+    become: tuple[str, ...] = ()
+    if launch.user is not None and (entry := _entry(launch.user)).pw_uid != os.getuid():
+        become = (SETPRIV, f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--init-groups", "--")
+    return (*launch.wrapper, *become, *launch.command)
 
 
 @contextlib.contextmanager

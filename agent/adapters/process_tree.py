@@ -15,7 +15,7 @@ def descendants(root: int) -> list[int]:
             with contextlib.suppress(OSError, ValueError, IndexError):
                 told = Path(entry.path, "stat").read_bytes()
                 state, parent = told[told.rindex(b")") + 2 :].split(b" ", 2)[:2]
-                if state not in (b"Z", b"X") or _has_living_threads(entry.path):
+                if state not in (b"Z", b"X") or has_living_threads(entry.path):
                     children.setdefault(int(parent), []).append(int(entry.name))
     found, ahead = [], list(children.get(root, []))
     while ahead:
@@ -37,12 +37,12 @@ def is_zombie(pid: int) -> bool:
     """Whether it ended and nobody has reaped it yet."""
     try:
         told = Path(f"/proc/{pid}/stat").read_bytes()
-        return told[told.rindex(b")") + 2 :][:1] in (b"Z", b"X") and not _has_living_threads(f"/proc/{pid}")
+        return told[told.rindex(b")") + 2 :][:1] in (b"Z", b"X") and not has_living_threads(f"/proc/{pid}")
     except (OSError, ValueError):
         return True
 
 
-def _has_living_threads(process: str) -> bool:
+def has_living_threads(process: str) -> bool:
     """A process whose first thread has ended shows as a zombie and works on."""
     return len(os.listdir(f"{process}/task")) > 1
 

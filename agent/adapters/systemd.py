@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.posix import LISTENER, PosixProcesses
+from agent.adapters.leftovers import Owner, processes_of, subordinate
+from agent.adapters.posix import LISTENER, PosixProcesses, wrapped
 from agent.adapters.process_tree import descendants, is_named
 from agent.ports import Finished, Launch, Runner
 
@@ -34,6 +35,8 @@ MOST_TASKS = 16_384
 """Far more than a build needs, far fewer than the kernel has: a fork bomb ends in the job's unit."""
 OOM_SCORE = 500
 ASK_S = 5.0
+QUIET_LOOKS = 3
+"""Looks in a row that find nothing, after which nothing is left."""
 _PATH = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
@@ -61,7 +64,7 @@ class JobUnits:
         if launch.user is None:
             return self._children.start(launch)
         held = self._children.start(self._wrapped(launch, self._unit))
-        self._runner = UnitRunner(held, Unit(self._children, self._unit), pwd.getpwnam(launch.user).pw_uid)
+        self._runner = UnitRunner(held, Unit(self._children, self._unit), self._owner(launch.user))
         return self._runner
 
     def sweep(self, within_s: float) -> int:
@@ -85,6 +88,13 @@ class JobUnits:
         """See PosixProcesses, to which this is passed on."""
         self._children.own(path, user)
 
+    def _owner(self, user: str) -> Owner:
+        uid = pwd.getpwnam(user).pw_uid
+        units = (
+            (f"{self._unit}.service", f"{self._unit}-setup.service", f"user-{uid}.slice") if uid else (f"{self._unit}.service",)
+        )
+        return Owner(uid, units, subordinate(user, uid))
+
     def _setup(self) -> Unit:
         return Unit(self._children, f"{self._unit}-setup")
 
@@ -95,13 +105,15 @@ class JobUnits:
             "OOMPolicy": "continue", "LimitNOFILE": "65536:524288", "Before": "runs-fleet-agent.service",
         }  # fmt: skip
         words = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", f"--unit={unit}"]
-        words += [f"--uid={launch.user}", *(f"--property={name}={value}" for name, value in properties.items())]
+        words += [] if launch.wrapper else [f"--uid={launch.user}"]
+        words += [*(f"--property={name}={value}" for name, value in properties.items())]
         return replace(
             launch,
-            command=(*words, "--", LAUNCH, *launch.command),
+            command=(*words, "--", LAUNCH, *wrapped(launch)),
             environment=_PATH,
             directory=Path("/"),
             user=None,
+            wrapper=(),
             stdin=b"".join(f"{name}={value}\0".encode() for name, value in launch.environment.items()),
         )
 
@@ -132,8 +144,8 @@ class Unit:
 class UnitRunner:
     """Runner (ports) in a transient unit."""
 
-    def __init__(self, held: Runner, unit: Unit, uid: int) -> None:
-        self._held, self._unit, self._uid = held, unit, uid
+    def __init__(self, held: Runner, unit: Unit, owner: Owner) -> None:
+        self._held, self._unit, self._owner = held, unit, owner
 
     def interrupt(self) -> bool:
         """SIGINT to the listener alone."""
@@ -144,15 +156,21 @@ class UnitRunner:
         return self._signal(signal.SIGTERM)
 
     def sweep(self, within_s: float) -> int:
-        """Everything of the unit, whatever the job's user has elsewhere (cron, at, a user manager), and systemd-run."""
+        """Everything of the unit, whatever else is the job's wherever it is, and systemd-run.
+
+        A process that forks and exits without end is between two looks more often than in one: one empty look proves nothing.
+        """
         until_s = time.monotonic() + within_s
         killed: set[int] = set()
-        while (alive := set(_processes_of(self._uid))) and time.monotonic() < until_s:
-            killed |= alive
-            self._unit.kill()
-            for pid in alive:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+        quiet = 0
+        while quiet < QUIET_LOOKS and time.monotonic() < until_s:
+            if alive := set(processes_of(self._owner)):
+                killed |= alive
+                self._unit.kill()
+                for pid in alive:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            quiet = 0 if alive else quiet + 1
             time.sleep(0.005)
         return len(killed) + self._held.sweep(max(0.1, until_s - time.monotonic()))
 
@@ -184,16 +202,3 @@ def _least(most: int, limits: Iterable[str]) -> int:
         with contextlib.suppress(OSError, ValueError):  # not there, or `max`
             most = min(most, int(Path(limit).read_text(encoding="ascii")))
     return most
-
-
-def _processes_of(uid: int) -> Iterable[int]:
-    """Living processes of that user; nobody's for root, whose processes are the machine's."""
-    for entry in os.scandir("/proc") if uid else ():
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            if entry.name.isdigit() and entry.stat().st_uid == uid and not _is_dead(entry.path):
-                yield int(entry.name)
-
-
-def _is_dead(process: str) -> bool:
-    told = Path(process, "stat").read_bytes()
-    return told[told.rindex(b")") + 2 :][:1] in (b"Z", b"X")

@@ -77,6 +77,9 @@ class Spool(Protocol):
     def lines_accepted(self) -> int:
         """Lines written so far, one without its end included."""
 
+    def over_limit(self) -> str:
+        """In words, where there was more output than one life may ship; empty: there was not."""
+
 
 class LogService(Protocol):
     """CloudWatch Logs."""
@@ -232,6 +235,9 @@ class CloudWatchLogStream:
         lost = max(0, self.spool.lines_accepted() - shipped) + self.spool.lines_dropped()
         outcome = "shipped" if not lost else "partial" if shipped else "lost"
         cause = (self.cause or "the time was up before the service answered") if self.stream else "the stream was never opened"
+        if over := self.spool.over_limit():
+            cause = f"{over} (RUNS_FLEET_LOG_LIMIT_MB)"
+            self.journal.event("logs.limit_reached", why=over, lines_lost=lost)
         return LogReport(outcome, shipped, lost, cause if lost else "")
 
     def _shipped(self, batch: list[LogEvent]) -> bool:

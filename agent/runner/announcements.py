@@ -1,7 +1,7 @@
 """Decide what the runner's own lines say about its state.
 
 Standard output of the runner is a hint, not proof: the job's name in it is chosen by the workflow's author.
-Source of every pattern: actions/runner 2.336.0, `Runner.Listener` and `run-helper.sh.template`.
+Source of every pattern: actions/runner 2.336.0, `Runner.Listener`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from agent.supervision import (
     Complaint,
     JobCompleted,
     JobRunning,
-    ListenerEnded,
     Listening,
     Restarting,
 )
@@ -36,8 +35,6 @@ _COMPLAINTS: tuple[tuple[bytes, Complaint], ...] = (
     (b"The runner no longer exists on the server", Complaint.REMOVED_BY_SERVER),
     (b"Runner not found", Complaint.REMOVED_BY_SERVER),
     (b"Stop retry on SessionConflictException", Complaint.SESSION_CONFLICT),
-    (b"Runner listener exit with Session Conflict error", Complaint.SESSION_CONFLICT),
-    (b"Runner listener exit with deprecated version exit code", Complaint.VERSION_REFUSED),
     (b"Not configured. Run config", Complaint.NOT_CONFIGURED),
     (b"The local machine's clock may be out of sync", Complaint.CLOCK_SKEW),
     (b"Fail to create and validate runner's work directory", Complaint.WORK_DIRECTORY),
@@ -46,19 +43,11 @@ _COMPLAINTS: tuple[tuple[bytes, Complaint], ...] = (
 _VERSION_REFUSED = re.compile(
     rb"^An error occurred: .*version .*(deprecated|too old|not supported|cannot receive messages)", re.I
 )
-_EXIT_CODE = re.compile(rb"^(?:Exiting with unknown error code: |Runner listener exit with deprecated version exit code: )(\d+)")
-_NAMED_EXITS = (
-    (b"Runner listener exit with 0 return code", 0),
-    (b"Runner listener exit with terminated error", 1),
-    (b"Runner listener exit with retryable error", 2),
-    (b"Runner listener exit because of updating", 4),
-    (b"Runner listener exit with Session Conflict error", 5),
-)
 _LISTENING = re.compile(rb"^" + _STAMP + rb"Listening for Jobs\s*$")
 _RUNNING = re.compile(rb"^" + _STAMP + rb"Running job: (.*?)\s*$")
 _COMPLETED = re.compile(rb"^" + _STAMP + rb"Job .* completed with result: (\w+)\s*$")
 _WORTH_READING = re.compile(
-    rb"^(?:" + _STAMP + rb"|.{0,40}(?:[Rr]unner|error code|An error occurred|Stop retry on|local machine's clock))",
+    rb"^(?:" + _STAMP + rb"|.{0,40}(?:[Rr]unner|An error occurred|Stop retry on|local machine's clock))",
     re.M,
 )
 LONGEST_LINE = 4096
@@ -71,7 +60,7 @@ def worth_reading(chunk: bytes) -> bool:
 
 
 def read(line: bytes) -> tuple[Announcement, ...]:
-    """What one line, without its end, announces; mostly nothing, sometimes a complaint and an exit code."""
+    """What one line, without its end, announces; mostly nothing."""
     line = line[:LONGEST_LINE].rstrip(b"\r\n")
     if _LISTENING.match(line):
         return (Listening(),)
@@ -82,7 +71,7 @@ def read(line: bytes) -> tuple[Announcement, ...]:
         return (JobCompleted(result),) if result in JOB_RESULTS.values() else ()
     if line.strip() == b"Restarting runner...":
         return (Restarting(),)
-    return _complaints(line) + _exits(line)
+    return _complaints(line)
 
 
 def _complaints(line: bytes) -> tuple[Announcement, ...]:
@@ -93,7 +82,12 @@ def _complaints(line: bytes) -> tuple[Announcement, ...]:
     return tuple(Complained(complaint, text) for complaint in found[:1])
 
 
-def _exits(line: bytes) -> tuple[Announcement, ...]:
-    if numbered := _EXIT_CODE.match(line):
-        return (ListenerEnded(int(numbered.group(1))),)
-    return tuple(ListenerEnded(code) for words, code in _NAMED_EXITS if line.startswith(words))
+def topic(announcement: Announcement) -> str:
+    """What it is about: one of some twenty words. Who has heard of a topic a few times learns nothing more from it."""
+    match announcement:
+        case JobCompleted(result):
+            return f"completed {result}"
+        case Complained(complaint):
+            return complaint.value
+        case _:
+            return type(announcement).__name__

@@ -68,6 +68,6 @@ def _remove(path: Path) -> list[str]:
             shutil.rmtree(path, onerror=note)
         else:
             path.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, RecursionError) as error:  # a job may nest directories deeper than shutil can follow
         failures.append(f"{path}: {error}")
     return failures

@@ -17,6 +17,7 @@ from agent.contract.config import RunnerConfig
 from agent.contract.names import RUNNER_NAME_LIMIT, runner_name
 from agent.errors import RegistrationFailed, RunnerUnstartable
 from agent.ports import Clock, Journal, Launch, Processes
+from agent.runner.wrapper import listener, written
 from agent.settings import Settings
 
 CONFIG_S = 60.0
@@ -36,13 +37,12 @@ FINAL_WORDS = (
 )
 """What `config.sh` says when trying again cannot help. Source: actions/runner `ConfigurationManager`, `config.sh`."""
 ALWAYS = {
-    "RUNNER_MANUALLY_TRAP_SIG": "1",
     "RUNNER_ALLOW_RUNASROOT": "1",
     "ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED": "1",
     "ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE": "1",
     "GITHUB_ACTIONS_RUNNER_EXTRA_USER_AGENT": "runs-fleet/1",
 }
-"""Trap mode survives a stray SIGTERM; root is the operator's choice; the two RETURN switches make exit codes mean something."""
+"""Root is the operator's choice; the two RETURN switches make exit codes mean something."""
 PASSED_ON = (
     "PATH",
     "LANG",
@@ -117,13 +117,14 @@ class Registration:
         try:
             environment = self._job_environment(config, directory)
             self._processes.own(directory, self._settings.runner_user)
+            wrapper = written(self._settings.work_dir / "hooks")
         except (OSError, LookupError) as error:
             raise RunnerUnstartable(f"the runner in {directory} cannot be made ready: {error}") from error
         if (blob := config.blob()) is not None:
             environment[JIT_CONFIG] = blob.reveal()
         else:
             self._configure(config, instance_id, directory, environment)
-        return Launch((str(directory / "run.sh"),), directory, environment, self._settings.runner_user)
+        return Launch(listener(directory), directory, environment, self._settings.runner_user, wrapper=(str(wrapper),))
 
     def _configure(self, config: RunnerConfig, instance_id: str, directory: Path, environment: Mapping[str, str]) -> None:
         token = config.jit_token.reveal() if config.jit_token else ""

@@ -1,6 +1,6 @@
 """Decide how the runner ended: what was seen of it goes in, the verdict comes out.
 
-The runner exits 0 for nearly everything, so its exit code alone says nothing: green needs a `Succeeded` from the runner.
+The listener is told to return its job's result as its exit code (`ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED`, since 2.332).
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ _REFUSED = {
 }
 
 
+_CODES = {5: Complaint.SESSION_CONFLICT, 7: Complaint.VERSION_REFUSED}
+"""Exit codes of a listener that say what is wrong. Source: actions/runner, `Constants.Runner.ReturnCode`."""
+_KILLED = (9, 15, 134, 137, 143)
+"""Exit codes and signals of a listener that did not leave by itself."""
+
+
 def of(watch: Watch) -> Verdict:
     """The verdict on a runner that is gone (or would not go)."""
     result = _job_result(watch)
@@ -28,11 +34,12 @@ def of(watch: Watch) -> Verdict:
         watch.stop is None or watch.stop in (Stop.LINGERED, Stop.RESTART_LOOP) or watch.job_result_before_stop
     ):
         return _job_ended(result)
+    said = watch.job_result or ""
     if watch.stop is Stop.UNCLAIMED and watch.job is not None:
-        return Verdict(Status.INTERRUPTED, "raced", "a job was assigned just as the idle runner was being stopped", result or "")
+        return Verdict(Status.INTERRUPTED, "raced", "a job was assigned just as the idle runner was being stopped", said)
     if watch.stop is not None:
         status, sentence = STOPPED[watch.stop]
-        return Verdict(status, watch.stop.value, _with_complaint(sentence, watch), result or "")
+        return Verdict(status, watch.stop.value, _with_complaint(sentence, watch), said)
     return _left_by_itself(watch)
 
 
@@ -42,22 +49,14 @@ def is_unexplained(watch: Watch) -> bool:
 
 
 def _killed(watch: Watch) -> int | None:
-    """The code or signal of a listener that did not leave by itself; `run.sh`'s code says so only where the job said nothing."""
-    code = watch.exit_code or 0
-    own = abs(code) if code < 0 or watch.job_result is None else 0
-    return next((code for code in (*watch.listener_codes, own) if code in (9, 15, 134, 137, 143)), None)
+    code = abs(watch.exit_code or 0)
+    return code if code in _KILLED else None
 
 
 def _job_result(watch: Watch) -> str | None:
-    """The runner's line, and its exit code where that says something worse: a line can be forged by the job, green by none."""
-    results = [JOB_RESULTS[code] for code in watch.listener_codes if code in JOB_RESULTS]
-    coded = next((result for result in results if result not in GREEN), results[0] if results else None)
-    said = watch.job_result
-    if said in GREEN and coded is None and _killed(watch):
-        return None
-    if coded is not None and (said is None or (said in GREEN and coded not in GREEN)):
-        return coded
-    return said
+    """Red by the listener's exit code or by a line; green by the exit code alone: a job can write lines into its output."""
+    coded = JOB_RESULTS.get(watch.exit_code or 0)
+    return next((result for result in (coded, watch.job_result) if result is not None and result not in GREEN), coded)
 
 
 def _job_ended(result: str) -> Verdict:
@@ -67,22 +66,27 @@ def _job_ended(result: str) -> Verdict:
 
 
 def _left_by_itself(watch: Watch) -> Verdict:
-    code = watch.exit_code
+    code, killed = watch.exit_code, _killed(watch)
     complaint = watch.complaints[-1] if watch.complaints else None
-    killed = _killed(watch)
-    if watch.job is not None:
-        cause = f"its listener ended with {killed}" if killed else "it never said how the job ended"
-        word = "listener_killed" if killed else "job_lost"
-        return Verdict(Status.FAILURE, word, _with_complaint(f"the runner took a job and left; {cause}", watch))
+    if watch.job is not None or watch.job_result is not None:
+        said, taken = watch.job_result or "", "the runner took a job and left;"
+        if killed:
+            sentence = _with_complaint(f"{taken} its listener ended with {killed}", watch)
+            return Verdict(Status.FAILURE, "listener_killed", sentence, said)
+        if said:
+            unproven = f"{taken} it said that the job ended as {said}, and its listener's exit code {code} does not say so"
+            return Verdict(Status.FAILURE, "job_unproven", _with_complaint(unproven, watch), said)
+        lost = _with_complaint(f"{taken} it never said how the job ended", watch)
+        return Verdict(Status.FAILURE, "job_lost", lost)
     if complaint and complaint.complaint in _REFUSED:
         return Verdict(Status.FAILURE, complaint.complaint.value, f"{_REFUSED[complaint.complaint]} ({complaint.text})")
+    if (coded := _CODES.get(code or 0)) is not None:
+        return Verdict(Status.FAILURE, coded.value, f"{_REFUSED[coded]} (exit code {code})")
     if killed:
         return Verdict(Status.FAILURE, "listener_killed", f"the runner's listener ended with {killed} before it took a job")
-    clean = code == 0 and all(c == 0 for c in watch.listener_codes)
-    if clean and (watch.connected or complaint is not None):
+    if code == 0 and (watch.connected or complaint is not None):
         return Verdict(Status.INTERRUPTED, Stop.UNCLAIMED.value, "the runner was removed by the server before it took a job")
-    codes = ", ".join(str(c) for c in watch.listener_codes) or "none"
-    return Verdict(Status.FAILURE, "runner_failed", f"the runner left without a job: exit code {code}, listener codes {codes}")
+    return Verdict(Status.FAILURE, "runner_failed", f"the runner left without a job: exit code {code}")
 
 
 def _with_complaint(sentence: str, watch: Watch) -> str:

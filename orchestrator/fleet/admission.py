@@ -1,4 +1,4 @@
-"""Which launches are admitted now: as many as the limits allow, longest waiting first; the others stand in the waitlist.
+"""Which launches are admitted now: as many as the limits allow, repositories in turn; the others stand in the waitlist.
 
 A launch is committed, with the exact request and on the label sets as they were read, before its strategy hears of it. So two
 processes, a message that comes again and an index that lags make one launch: whoever commits second is told to read again.
@@ -17,6 +17,8 @@ from orchestrator.fleet import limits
 from orchestrator.fleet.demand import HELD_S, Assessment
 from orchestrator.fleet.headroom import Headrooms
 from orchestrator.fleet.launching import Launching
+from orchestrator.fleet.line import Line
+from orchestrator.fleet.turn_taking import in_turn, shares
 from orchestrator.fleet.work import Sources
 from orchestrator.ports import Clock, Ids, Journal, Wakes
 from orchestrator.settings import ServerSettings
@@ -32,12 +34,7 @@ HOLD_REASONS = 20
 UNSERVABLE_S = 120.0
 """Seconds until what asks for something that is not there is looked at again; a new piece of work, or a correction that wakes it,
 is looked at at once."""
-PACED_S = 2.0
-"""Seconds that what the limits do not allow now waits before it is asked again."""
-TOGETHER = 100
-"""Of those that wait, so many are looked at again so soon; the others in turn."""
-WAITLISTED_BEFORE = 20
-"""Label sets that waited before, and are looked at with one that wants machines now."""
+BEHIND_OTHERS = "those whose turn is before"
 STARVED_S = 600.0
 """Seconds after which nobody is served before work that needs more vCPUs or money than are free: small work takes whatever is."""
 
@@ -87,14 +84,18 @@ class Admission:
     ids: Ids
     journal: Journal
     wakes: Wakes
-    _waitlist: dict[str, WaitlistEntry] = field(default_factory=dict)
-    """The waitlist as read or written last."""
+    line: Line = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.line = Line(records=self.records, clock=self.clock, wakes=self.wakes)
 
     def admit(self, wanted: dict[str, list[PendingLaunch]], failures: list[Exception]) -> list[Launch]:
-        """Commit launches, as many as may be, longest waiting first; what was committed is returned whatever follows."""
+        """Commit launches, as many as may be, repositories in turn; what was committed is returned whatever follows."""
         made: list[Launch] = []
         every = [(pending, spec) for spec, of_spec in wanted.items() for pending in of_spec]
-        while everybody := sorted((one for one in every if one[0].is_open), key=lambda one: (*_age(one[0]), one[1])):
+        while everybody := in_turn(
+            (one for one in every if one[0].is_open), lambda one: one[0].label_set.repository, lambda one: (*_age(one[0]), one[1])
+        ):
             spec = everybody[0][1]
             of_spec = [pending for pending, its in everybody if its == spec]
             try:
@@ -114,39 +115,38 @@ class Admission:
         return made
 
     def waiting_longer(self, own: Sequence[str], wanted: dict[str, list[PendingLaunch]]) -> list[str]:
-        """The label sets that have waited for the stack's limits longer than any of these, and shall not be overtaken."""
-        youngest = max((pending.age for of_spec in wanted.values() for pending in of_spec), default=0.0)
-        self._waitlist = {entry.set_key: entry for entry in self.records.waitlist.entries(self.clock.now())}
-        before = [e for key, e in self._waitlist.items() if not e.whose and e.since < youngest and key not in own]
-        if len(before) > WAITLISTED_BEFORE:
-            last = before[WAITLISTED_BEFORE].since
-            for pending in [one for of_spec in wanted.values() for one in of_spec if one.age > last]:
-                try:
-                    self._put_off(pending, "those that have waited longer", self.clock.now() + PACED_S)
-                except Conflict:
-                    self._raced(pending)
-        return [entry.set_key for entry in before[:WAITLISTED_BEFORE]]
+        """The label sets whose turn at the stack's limits is before that of any of these, and that shall not be overtaken.
+
+        Raises: ServiceFailed.
+        """
+        every = [one for of_spec in wanted.values() for one in of_spec]
+        before, behind = self.line.read(own, [self._entry(one) for one in every])
+        for pending in [one for one in every if one.label_set.set_key in behind]:
+            try:
+                self._put_off(pending, BEHIND_OTHERS)
+            except Conflict:
+                self._raced(pending)
+        return before
 
     def waitlisted(self, own: Sequence[str], before: Sequence[str]) -> list[str]:
         """Of these label sets, those in the waitlist, as far as this process has read."""
-        return list(dict.fromkeys([*before, *(key for key in own if key in self._waitlist)]))
+        return list(dict.fromkeys([*before, *self.line.among(own)]))
 
     def leave_waitlist(self, key: str, wanted: dict[str, list[PendingLaunch]]) -> None:
         """Take a label set off the waitlist, if it waits for nothing any more. Raises: ServiceFailed."""
         mine = [one for of_spec in wanted.values() for one in of_spec if one.label_set.set_key == key]
         if not any(one.put_off for one in mine):
-            self.records.waitlist.remove(key)
-            self._waitlist.pop(key, None)
+            self.line.leave(key)
 
     def hold(self, label_set: LabelSet, found: Assessment, why: str) -> LabelSet:
-        """Log why nothing is launched; and remember it for whoever asks, if it is another reason than the last.
+        """Log why nothing is launched, and remember it for whoever asks: where it is another reason than the last, or old.
 
         Raises: Conflict.
         """
         now, last = self.clock.now(), label_set.hold_reasons[-1:]
-        self.journal.event("label_set.held", set_key=label_set.set_key, why=why, waiting=len(found.waiting), until=found.look_at)
         if last and _reason(last[0].what) == _reason(why) and now - last[0].at < HELD_S:
             return label_set
+        self.journal.event("label_set.held", set_key=label_set.set_key, why=why, waiting=len(found.waiting), until=found.look_at)
         reasons = (*label_set.hold_reasons, HistoryEntry(at=now, what=why))[-HOLD_REASONS:]
         return self.records.put(changed(label_set, hold_reasons=reasons, touched_at=label_set.touched_at or now))
 
@@ -165,19 +165,20 @@ class Admission:
         pending.put_off = True
         self.wakes.wake(pending.label_set.set_key)
 
-    def _put_off(self, pending: PendingLaunch, why: str, until: float | None, whose: str = "") -> None:
-        """Record why a label set must wait, and until when (None: until it is woken). `whose`: as in the waitlist."""
+    def _put_off(self, pending: PendingLaunch, why: str, whose: str = "", *, paused: bool = False) -> None:
+        """Record why a label set must wait. `whose`: as in the waitlist; `paused`: until it is woken, however long."""
         pending.put_off = True
-        pending.label_set = self.hold(pending.label_set, pending.found, why)
-        key, now = pending.label_set.set_key, self.clock.now()
-        entry = WaitlistEntry(set_key=key, since=min(pending.age, now), jobs=len(pending.left), whose=whose, at=now)
-        known = self._waitlist.get(key)
-        if known is None or changed(known, at=now) != entry or now - known.at > HELD_S:
-            self.records.waitlist.add(entry)
-            self._waitlist[key] = entry
-        if until is not None:
-            self.records.wake(key, until)
-            self.wakes.wake(key, until - now)
+        last = pending.label_set.hold_reasons[-1:]
+        if why != BEHIND_OTHERS or not last or self.clock.now() - last[0].at > HELD_S:  # else what it waits for is known
+            pending.label_set = self.hold(pending.label_set, pending.found, why)
+        self.line.put_off(self._entry(pending, whose), paused=paused)
+
+    def _entry(self, pending: PendingLaunch, whose: str = "") -> WaitlistEntry:
+        label_set, now = pending.label_set, self.clock.now()
+        return WaitlistEntry(
+            set_key=label_set.set_key, since=min(pending.age, now), jobs=len(pending.left), whose=whose, at=now,
+            repository=label_set.repository,
+        )  # fmt: skip
 
     def _fitting(self, of_spec: Sequence[PendingLaunch]) -> list[PendingLaunch]:
         """As many as one transaction can write: each with its label set, its item and its buckets; so its repository."""
@@ -203,7 +204,8 @@ class Admission:
         stack = self.headrooms.refreshed(self.clock.now())
         whole = self.headrooms.of_stack(stack, request)
         most = min(limits.AT_ONCE, whole.machines)
-        parts = limits.shares([pending.left for pending in everybody], whole.machines)
+        owners = [pending.label_set.repository for pending in everybody]
+        parts = shares([pending.left for pending in everybody], whole.machines, owners)
         of_pending = {id(pending): part for pending, part in zip(everybody, parts, strict=True)}
         sharing = self._fitting([pending for pending in of_spec if of_pending[id(pending)]])
         if stack.paused or not most or not sharing:
@@ -217,7 +219,7 @@ class Admission:
             own = self.headrooms.of_label_set(pending.label_set, pending.request, stack, sessions, buckets)
             allowed = min(number, own.machines)
             if allowed < number:
-                self._put_off(pending, own.why, self.clock.now() + PACED_S, own.whose)
+                self._put_off(pending, own.why, own.whose)
             sessions += _planned(pending, allowed, launch_id, len(sessions))
             pending.asked += allowed
             for key in (repository_key(pending.label_set.repository), pending.label_set.set_key):
@@ -233,13 +235,12 @@ class Admission:
     ) -> None:
         """Nothing of this kind may be launched now; nobody younger takes what work that has waited for long needs."""
         now = self.clock.now()
-        for at, pending in enumerate(of_spec):
-            until = None if stack.paused else now + PACED_S * (1 + at // TOGETHER)
-            self._put_off(pending, "paused" if stack.paused else whole.why, until)
+        for pending in of_spec:
+            self._put_off(pending, "paused" if stack.paused else whole.why, paused=stack.paused)
         alone = self.headrooms.of_stack(limits.emptied(stack), of_spec[0].request)
         if alone.machines and now - of_spec[0].age > STARVED_S:
             for pending in [one for one in everybody if one.is_open]:
-                self._put_off(pending, "a job that needs more, and has waited for long", now + PACED_S)
+                self._put_off(pending, "a job that needs more, and has waited for long")
 
     def _saved(
         self, launch_id: str, spec: str, served: Sequence[PendingLaunch], sessions: Sequence[PlannedSession], stack: Stack,

@@ -105,12 +105,6 @@ def came_late(stack: Stack, number: int, launch: Launch, now: float) -> Stack:
     return changed(stack, lately=_lately(stack, now, launch.each * number))
 
 
-def shares(wanted: Sequence[Sequence[float]], machines: int) -> tuple[int, ...]:
-    """How many of so many machines each gets that wants some, oldest first; `wanted`: since when each piece of its work waits."""
-    line = sorted((since, at) for at, waiting in enumerate(wanted) for since in waiting)[: max(0, machines)]
-    return tuple(sum(at == mine for _, mine in line) for at in range(len(wanted)))
-
-
 def lately(stack: Stack) -> int:
     """Machines launched so lately that they may still have to get their registration."""
     return sum(one.resources.machines for one in stack.lately if one.at > stack.at - SEEN_S)

@@ -68,10 +68,11 @@ class Reconciler:
         Raises: OrchestratorError.
         """
         wanted: dict[str, list[PendingLaunch]] = defaultdict(list)
-        own = sorted(set(set_keys))
-        failures = self.workers.run_all([partial(self._assessed, key, wanted) for key in own])
+        own, freed = sorted(set(set_keys)), set[str]()
+        failures = self.workers.run_all([partial(self._assessed, key, wanted, freed) for key in own])
         before = self._waiting_longer(own, wanted, failures) if wanted else []
-        failures += self.workers.run_all([partial(self._assessed, key, wanted) for key in before])
+        failures += self.workers.run_all([partial(self._assessed, key, wanted, freed) for key in before])
+        self.admission.line.room(sorted(freed))
         launches = self.admission.admit(wanted, failures)
         served = [partial(self.admission.leave_waitlist, key, wanted) for key in self.admission.waitlisted(own, before)]
         failures += self.workers.run_all([*(partial(self.launching.carry, launch) for launch in launches), *served])
@@ -86,14 +87,15 @@ class Reconciler:
             failures.append(error)
             return []
 
-    def _assessed(self, key: str, wanted: dict[str, list[PendingLaunch]]) -> None:
+    def _assessed(self, key: str, wanted: dict[str, list[PendingLaunch]], freed: set[str]) -> None:
         """Beside others; who loses a race is looked at again. Raises: ServiceFailed."""
         try:
-            self._assess(key, wanted)
+            self._assess(key, wanted, freed)
         except Conflict:
             self.sessions.wake(key)
 
-    def _assess(self, key: str, wanted: dict[str, list[PendingLaunch]]) -> None:
+    def _assess(self, key: str, wanted: dict[str, list[PendingLaunch]], freed: set[str]) -> None:
+        """`freed`: gets its repository, where nothing lacks: machines of it may have gone."""
         view, now = self.records.view(key), self.clock.now()
         view, found = self._refreshed(view, assess(view, now), now)
         source = self.sources.of_view(view)
@@ -107,6 +109,8 @@ class Reconciler:
         if found.surplus_since != label_set.surplus_since and view.label_set is not None:
             label_set = self.records.put(changed(label_set, surplus_since=found.surplus_since))
         look_at = found.look_at
+        if not found.lacking:
+            freed.add(label_set.repository)
         if found.lacking:
             look_at = now + self.settings.lease_s
             self._want(changed(view, label_set=label_set), label_set, found, wanted)

@@ -14,6 +14,7 @@ from orchestrator.jobs.records import JobRecords
 from orchestrator.jobs.refusals import Refusals
 from orchestrator.jobs.reruns import LOST_AS, Reruns
 from orchestrator.jobs.webhook import JobEvent
+from orchestrator.jobs.words import compare
 from orchestrator.ports import Clock, Journal
 from orchestrator.settings import ServerSettings
 from orchestrator.store.kinds import Record, changed, may_become
@@ -134,12 +135,13 @@ class Intake:
 
         With any end its run may be over, for which others of it wait.
         """
-        if event.conclusion in LOST_AS:
-            job = self.records.job(event.job_id)
-            session = self._runner_of(job) if job is not None else None
-            if session is not None:
+        job = self.records.job(event.job_id)
+        session = self._runner_of(job) if job is not None else None
+        if session is not None:
+            if event.conclusion in LOST_AS:
                 self.reruns.consider(job, session)
                 self.notices.post_cause(job, session)
+            compare(self.journal, job, session)
         self.reruns.hurry(f"{event.owner}/{event.repo}/{event.run_id}")
 
     def _runner_of(self, job: Job) -> Session | None:

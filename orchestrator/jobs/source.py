@@ -17,6 +17,7 @@ from orchestrator.jobs.notices import Notices, cause_of
 from orchestrator.jobs.records import JobRecords
 from orchestrator.jobs.registrations import RegistrationCollector
 from orchestrator.jobs.reruns import Reruns
+from orchestrator.jobs.words import compare
 from orchestrator.ports import Journal
 from orchestrator.store.kinds import changed
 from orchestrator.store.model import LabelSet, LabelSetView, Session
@@ -162,6 +163,7 @@ class JobSource:
             job = self.records.job(session.bound_job)
             self.reruns.consider(job, session)
             self.notices.post_cause(job, session)
+            compare(self.journal, job, session)
 
     def end_corrected(self, session: Session) -> None:
         """Its job was not reclaimed after all."""

@@ -213,6 +213,8 @@ class WaitlistEntry(msgspec.Struct, frozen=True, kw_only=True):
     """When it was put off last."""
     whose: str = ""
     """Whose limit it is: the repository's (`owner/repo`), or empty: the stack's."""
+    repository: str = ""
+    """Whose work waits (`owner/repo`)."""
 
 
 class LabelSetView(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,29 @@ for tool in nft systemctl curl; do
 done
 
 id runner >/dev/null 2>&1 || useradd --create-home --user-group --shell /bin/bash runner
+uid=$(id -u runner)
+# Nobody logs in as the job's user: what a login, a service manager, cron or at starts is in no unit of the job's, and outlives it.
+if [ -f /etc/ssh/sshd_config ]; then
+    install -d -m 0755 /etc/ssh/sshd_config.d
+    echo "DenyUsers runner" > /etc/ssh/sshd_config.d/00-runs-fleet.conf
+    grep -q '^Include /etc/ssh/sshd_config.d/' /etc/ssh/sshd_config || sed -i '1i Include /etc/ssh/sshd_config.d/*.conf' /etc/ssh/sshd_config
+fi
+ln -sfn /dev/null "/etc/systemd/system/user@$uid.service"
+rm -f /var/lib/systemd/linger/runner
+for file in /etc/subuid /etc/subgid; do [ ! -f $file ] || sed -i "/^runner:/d; /^$uid:/d" $file; done
+for name in cron at; do
+    [ ! -f /etc/$name.allow ] || sed -i '/^runner$/d' /etc/$name.allow
+    [ $name = at ] && [ ! -f /etc/at.deny ] && continue  # without both lists, at is root's alone
+    grep -qx runner /etc/$name.deny 2>/dev/null || echo runner >> /etc/$name.deny
+done
+install -d -m 0755 /etc/polkit-1 /etc/polkit-1/rules.d
+echo 'polkit.addRule(function(action, subject) { if (subject.user == "runner") return polkit.Result.NO; });' > /etc/polkit-1/rules.d/00-runs-fleet.rules
+chmod 0644 /etc/polkit-1/rules.d/00-runs-fleet.rules
+if [ -d /etc/polkit-1/localauthority ]; then  # polkit before 0.106, as on Ubuntu 22.04. Source: pklocalauthority(8)
+    install -d /etc/polkit-1/localauthority/90-mandatory.d
+    printf '%s\n' "[runs-fleet]" "Identity=unix-user:runner" "Action=*" ResultAny=no ResultInactive=no ResultActive=no \
+        > /etc/polkit-1/localauthority/90-mandatory.d/runs-fleet.pkla
+fi
 install -d -m 0755 "$library" /etc/runs-fleet /opt/runs-fleet
 install -d -m 0700 /var/lib/runs-fleet
 rm -rf "$library/agent.new" && cp -r "$here/agent" "$library/agent.new"
@@ -40,6 +63,7 @@ echo '$nrconf{override_rc}{qr(^runs-fleet-)} = 0;' > /etc/needrestart/conf.d/run
 systemctl enable --quiet runs-fleet-deadline.timer runs-fleet-firewall.service
 if [ -d /run/systemd/system ]; then  # this machine is up already: a stock image in its boot
     systemctl daemon-reload
+    systemctl try-reload-or-restart ssh.service sshd.service 2>/dev/null || true
     systemctl stop --no-block apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service 2>/dev/null || true
     systemctl start --no-block runs-fleet-deadline.timer
     systemctl start runs-fleet-firewall.service

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.runner.announcements import JOB_RESULTS, LONGEST_LINE, read, worth_reading
-from agent.supervision import Announcement, Complained, Complaint, JobCompleted, JobRunning, ListenerEnded, Listening, Restarting
+from agent.runner.announcements import JOB_RESULTS, LONGEST_LINE, read, topic, worth_reading
+from agent.supervision import Announcement, Complained, Complaint, JobCompleted, JobRunning, Listening, Restarting
 
 STAMP = "2026-08-17 10:00:00Z: "
 STATE_LINES = [
@@ -22,17 +22,6 @@ STATE_LINES = [
     (STAMP + "Running job: x completed with result: Succeeded", JobRunning("x completed with result: Succeeded")),
     ("Restarting runner...", Restarting()),
 ]
-EXIT_LINES = [
-    ("Runner listener exit with 0 return code, stop the service, no retry needed.", 0),
-    ("Runner listener exit with terminated error, stop the service, no retry needed.", 1),
-    ("Runner listener exit with retryable error, re-launch runner in 5 seconds.", 2),
-    ("Runner listener exit because of updating, re-launch runner after successful update", 4),
-    ("Runner listener exit with Session Conflict error, stop the service, no retry needed.", 5),
-    ("Runner listener exit with deprecated version exit code: 7.", 7),
-    ("Exiting with unknown error code: 7", 7),
-    ("Exiting with unknown error code: 102", 102),
-    ("Exiting with unknown error code: 137", 137),
-]
 COMPLAINT_LINES = [
     (
         "Failed to create a session. The runner registration has been deleted from the server, please re-configure."
@@ -43,7 +32,6 @@ COMPLAINT_LINES = [
     ("The runner no longer exists on the server. Cleaning up local configuration.", Complaint.REMOVED_BY_SERVER),
     ("An error occurred: Runner not found", Complaint.REMOVED_BY_SERVER),
     ("Stop retry on SessionConflictException after retried for 240 seconds.", Complaint.SESSION_CONFLICT),
-    ("Runner listener exit with deprecated version exit code: 7.", Complaint.VERSION_REFUSED),
     ("An error occurred: Runner version v2.300.0 is deprecated and cannot receive messages.", Complaint.VERSION_REFUSED),
     ("An error occurred: Not configured. Run config.(sh/cmd) to configure the runner.", Complaint.NOT_CONFIGURED),
     (
@@ -71,18 +59,14 @@ SILENT_LINES = [
     "Job build completed with result: Succeeded",
     " " + STAMP + "Job build completed with result: Succeeded",
     "echo " + STAMP + "Running job: build",
-    "The listener said: Exiting with unknown error code: 100",
+    "Runner listener exit with 0 return code, stop the service, no retry needed.",
+    "Exiting with unknown error code: 100",
 ]
 
 
 @pytest.mark.parametrize(("line", "announced"), STATE_LINES)
 def test_a_line_about_the_runners_state_announces_it(line: str, announced: Announcement) -> None:
     assert read(line.encode()) == (announced,)
-
-
-@pytest.mark.parametrize(("line", "code"), EXIT_LINES)
-def test_a_line_of_the_helper_announces_the_listeners_exit_code(line: str, code: int) -> None:
-    assert ListenerEnded(code) in read(line.encode())
 
 
 @pytest.mark.parametrize(("line", "complaint"), COMPLAINT_LINES)
@@ -95,7 +79,7 @@ def test_every_other_line_announces_nothing(line: str) -> None:
     assert read(line.encode()) == ()
 
 
-@pytest.mark.parametrize("line", [line for line, _ in (*STATE_LINES, *EXIT_LINES, *COMPLAINT_LINES)])
+@pytest.mark.parametrize("line", [line for line, _ in (*STATE_LINES, *COMPLAINT_LINES)])
 def test_no_announcement_is_overlooked_in_a_flood(line: str) -> None:
     flood = b"compiling\n" * 1_000
 
@@ -135,3 +119,23 @@ def test_a_jobs_name_never_makes_its_running_line_announce_anything_else(name: s
     (announced,) = read(f"{STAMP}Running job: {name}".encode())
 
     assert isinstance(announced, JobRunning)
+
+
+@given(
+    st.lists(
+        st.sampled_from([line for line, _ in (*STATE_LINES, *COMPLAINT_LINES)]) | NAMES.map(f"{STAMP}Running job: {{}}".format)
+    )
+)
+def test_there_are_few_topics_however_many_lines_there_are(lines: list[str]) -> None:
+    assert len({topic(announced) for line in lines for announced in read(line.encode())}) <= 3 + len(JOB_RESULTS) + len(Complaint)
+
+
+def test_each_result_and_each_complaint_is_a_topic_of_its_own() -> None:
+    announced = [
+        *map(JobCompleted, JOB_RESULTS.values()),
+        *(Complained(complaint, "") for complaint in Complaint),
+        JobRunning("a"),
+    ]
+
+    assert len({topic(one) for one in announced}) == len(announced)
+    assert topic(JobRunning("a")) == topic(JobRunning("b"))

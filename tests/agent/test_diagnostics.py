@@ -144,6 +144,53 @@ def test_what_lies_there_already_is_not_overwritten_and_the_outcome_says_so(runn
     assert moto.client("s3").get_object(Bucket="logs", Key=f"{PREFIX}/Worker_2.log.gz")["Body"].read() == b"an earlier one"
 
 
+HOSTILE_NAMES = [
+    b"Worker_\xff.log", b"Worker_\xed\xb3\xbf.log", b"Worker_a\nb.log", b"Worker_ .log", b"Worker_\xe2\x80\xae.log",
+    b"Worker_.log", b"Worker_x.log.gz",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_name_that_no_runner_gives_is_not_read_and_breaks_nothing(
+    name: bytes, runner: Path, bucket: S3Objects, moto: Moto
+) -> None:
+    (runner / "_diag" / "Worker_1.log").write_text("line\n")
+    Path(os.fsdecode(os.fsencode(runner / "_diag") + b"/" + name)).write_text("theirs\n")
+
+    assert ship(bucket, runner, CONFIG, INSTANCE, quiet()) == "uploaded"
+    assert list(stored(moto)) == [f"{PREFIX}/Worker_1.log.gz"]
+
+
+def test_a_pipe_a_link_and_a_directory_of_a_runners_name_hold_nobody_up(
+    runner: Path, bucket: S3Objects, moto: Moto, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("root's own")
+    (runner / "_diag" / "Worker_1.log").write_text("line\n")
+    os.mkfifo(runner / "_diag" / "Worker_2.log")
+    (runner / "_diag" / "Worker_3.log").symlink_to(secret)
+    (runner / "_diag" / "Worker_4.log").mkdir()
+
+    assert ship(bucket, runner, CONFIG, INSTANCE, quiet()) == "uploaded"
+    assert list(stored(moto)) == [f"{PREFIX}/Worker_1.log.gz"]
+
+
+def test_more_files_and_bytes_than_a_runner_writes_are_left_out_and_said(
+    runner: Path, bucket: S3Objects, moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.runner.diagnostics.MOST_FILES", 3)
+    monkeypatch.setattr("agent.runner.diagnostics.ALL_LIMIT_BYTES", 2_500)
+    for number in range(5):
+        (runner / "_diag" / f"Worker_{number}.log").write_text(("x" * 99 + "\n") * 10)
+    said = io.StringIO()
+
+    assert ship(bucket, runner, CONFIG, INSTANCE, TextJournal(said)) == "partial"
+
+    assert sorted(stored(moto)) == [f"{PREFIX}/Worker_{number}.log.gz" for number in range(3)]
+    assert [len(text) for _, text in sorted(stored(moto).items())] == [1_000, 1_000, 500]
+    assert "files=2" in said.getvalue()
+
+
 class Picky:
     """Objects (ports) that refuse what has a long name, as a full disk would refuse some."""
 

@@ -29,6 +29,8 @@ from agent.errors import (
     Unreachable,
     caught,
 )
+from agent.runner.publisher import AssetMissing
+from agent.runner.release import NoSuchRelease
 
 MEANINGS: dict[type[AgentError], tuple[str, int]] = {
     AgentError: ("internal", os.EX_SOFTWARE),
@@ -40,6 +42,8 @@ MEANINGS: dict[type[AgentError], tuple[str, int]] = {
     ReleaseUnavailable: ("download_failed", os.EX_SOFTWARE),
     ReleaseRefused: ("release_refused", os.EX_DATAERR),
     DigestMismatch: ("digest_mismatch", os.EX_DATAERR),
+    AssetMissing: ("download_failed", os.EX_SOFTWARE),
+    NoSuchRelease: ("digest_mismatch", os.EX_DATAERR),
     RegistrationFailed: ("registration_failed", os.EX_SOFTWARE),
     RunnerUnstartable: ("runner_unstartable", os.EX_SOFTWARE),
     MetadataExposed: ("metadata_exposed", os.EX_SOFTWARE),

@@ -20,7 +20,7 @@ from simulation.clock import BIRTH_S, AgentClock
 from tests.agent.apart import scenario
 
 LIMITS = Limits(runtime_s=21_600.0, grace_s=90.0, idle_s=600.0)
-LAUNCH = Launch(("/opt/actions-runner/run.sh",), Path("/opt/actions-runner"), {})
+LAUNCH = Launch(("/opt/actions-runner/bin/Runner.Listener", "run"), Path("/opt/actions-runner"), {})
 
 
 def test_a_stubborn_child_is_asked_then_told_then_killed() -> None:
@@ -119,7 +119,7 @@ def test_what_cannot_be_executed_is_named_with_its_command(tmp_path: Path) -> No
     bench = Bench(tmp_path, RunnerPlan())
     bench.processes.starting = Script(PermissionError("not executable"))
 
-    with pytest.raises(RunnerUnstartable, match=r"/opt/actions-runner/run\.sh cannot be executed: not executable"):
+    with pytest.raises(RunnerUnstartable, match=r"/opt/actions-runner/bin/Runner\.Listener cannot be executed: not executable"):
         bench.executor.start(LAUNCH)
 
 
@@ -129,7 +129,7 @@ def test_the_observer_looks_when_it_said_it_would_and_hears_every_event(tmp_path
     Bench(tmp_path, job(lasts_s=60.0)).attend(observer)
 
     assert observer.looks == [0.0, 30.0, 60.0]
-    assert [type(event).__name__ for event in observer.events] == ["Heard", "Heard", "Heard", "Heard", "RunnerExited"]
+    assert [type(event).__name__ for event in observer.events] == ["Heard", "Heard", "Heard", "RunnerExited"]
 
 
 def test_every_change_of_what_is_known_is_told_with_what_was_known_before(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_every_change_of_what_is_known_is_told_with_what_was_known_before(tmp_pa
 
     assert [after for _, after in observer.decisions][:-1] == [before for before, _ in observer.decisions][1:]
     assert [after.job for _, after in observer.decisions][:2] == [None, "build"]
-    assert (watch.job_result, watch.exit_code) == ("Failed", 0)
+    assert (watch.job_result, watch.exit_code) == ("Failed", 102)
 
 
 def test_a_stop_that_is_asked_for_interrupts_at_once_and_once(tmp_path: Path) -> None:

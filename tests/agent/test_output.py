@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.output import MOST_ANNOUNCEMENTS, SEGMENT_BYTES, DiskSpool, Output
+from agent.adapters.output import MOST_OF_A_TOPIC, SEGMENT_BYTES, DiskSpool, Output
 from agent.adapters.system import QueueInbox
 from agent.ports import Event, Heard, OutputEnded
 from agent.reports.log_stream import Lines
 from agent.runner import announcements
-from agent.supervision import JobRunning, Listening
+from agent.supervision import JobCompleted, JobRunning, Listening
 from tests.agent.apart import ROOT
 
 STAMP = b"2026-01-31 12:00:00Z: "
@@ -194,14 +194,56 @@ def test_a_line_is_no_announcement_because_of_what_stands_in_its_middle() -> Non
     assert attended(b"x" * 5_000 + STAMP + b"Listening for Jobs\n", None) == []
 
 
-def test_a_flood_of_announcements_is_spooled_whole_and_listened_to_up_to_a_bound(tmp_path: Path) -> None:
+def test_a_flood_of_announcements_is_spooled_whole_and_heard_only_while_it_says_something_new(tmp_path: Path) -> None:
     spooled = spool(tmp_path)
     line = STAMP + b"Running job: x\n"
 
-    heard = attended(line * (MOST_ANNOUNCEMENTS + 200), spooled)
+    heard = attended(line * 1_200, spooled)
 
-    assert len(heard) == MOST_ANNOUNCEMENTS
-    assert everything(spooled).count(line) == MOST_ANNOUNCEMENTS + 200
+    assert len(heard) == MOST_OF_A_TOPIC
+    assert everything(spooled).count(line) == 1_200
+
+
+def test_no_flood_hides_how_the_job_really_ended(tmp_path: Path) -> None:
+    flood = (
+        b"".join(
+            STAMP + line + b"\n"
+            for line in (
+                b"Running job: x",
+                b"Job x completed with result: Succeeded",
+                b"Listening for Jobs",
+                b"Job x completed with result: Skipped",
+            )
+        )
+        + b"Restarting runner...\nThe runner no longer exists on the server.\n"
+    )
+
+    heard = attended(flood * 100 + STAMP + b"Job x completed with result: Failed\n", spool(tmp_path))
+
+    assert heard[-1] == Heard(JobCompleted("Failed"))
+    assert len(heard) <= 6 * MOST_OF_A_TOPIC + 1
+
+
+def test_what_a_job_writes_beyond_its_limit_is_counted_and_said_once(tmp_path: Path) -> None:
+    spooled = spool(tmp_path, limit_bytes=1_000_000)
+
+    for _ in range(30):
+        spooled.write((b"x" * 99 + b"\n") * 1_000)
+    spooled.note(b"ours, later")
+    spooled.seal()
+
+    kept = everything(spooled)
+    assert kept.count(b"x" * 99) == 10_000
+    assert kept.count(b"logs.limit_reached") == 1 and kept.endswith(b"ours, later")
+    assert (spooled.lines_accepted(), spooled.lines_dropped()) == (10_002, 20_000)
+    assert spooled.over_limit() == "the job's output passed the limit of 1 MB"
+
+
+def test_within_the_limit_nothing_is_said_of_it(tmp_path: Path) -> None:
+    spooled = spool(tmp_path, limit_bytes=1_000)
+    spooled.write(b"x" * 999 + b"\n")
+
+    assert (spooled.over_limit(), spooled.lines_dropped()) == ("", 0)
 
 
 def test_a_spool_that_fails_holds_up_neither_the_child_nor_the_announcements(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_jit_config_reaches_the_runner_s_environment_byte_for_byte_and_config_
     launch = one.registration.prepare(config, INSTANCE, one.directory)
 
     assert launch.environment["ACTIONS_RUNNER_INPUT_JITCONFIG"] == BLOB
-    assert launch.command == (str(one.directory / "run.sh"),) and launch.directory == one.directory
+    assert launch.command == (str(one.directory / "bin/Runner.Listener"), "run") and launch.directory == one.directory
     assert one.tries() == 0
 
 
@@ -125,7 +125,7 @@ def test_the_runner_itself_is_started_without_the_token(bench: Make) -> None:
 
     launch = one.registration.prepare(TOKEN_CONFIG, INSTANCE, one.directory)
 
-    assert launch.command == (str(one.directory / "run.sh"),)
+    assert launch.command == (str(one.directory / "bin/Runner.Listener"), "run")
     assert not [name for name in launch.environment if name.startswith("ACTIONS_RUNNER_INPUT_")]
 
 
@@ -464,14 +464,14 @@ def test_a_hook_in_the_releases_dot_env_runs_after_ours_instead_of_replacing_it(
     theirs.write_text(f'touch "{tmp_path}/theirs"\n')
     one = bench(environment={"PATH": os.environ["PATH"]})
     dot_env = one.directory / ".env"
-    dot_env.write_text(f"LANG=C.UTF-8\n{STARTED_HOOK}={theirs}\nRUNNER_MANUALLY_TRAP_SIG=\n")
+    dot_env.write_text(f"LANG=C.UTF-8\n{STARTED_HOOK}={theirs}\nRUNNER_ALLOW_RUNASROOT=\n")
 
     launch = one.registration.prepare(JIT_CONFIG, INSTANCE, one.directory)
 
     assert run_hook(launch) == 0
     assert (tmp_path / "theirs").exists() and one.registration.job_note.exists()
     assert dot_env.read_text() == "LANG=C.UTF-8\n"
-    assert launch.environment["RUNNER_MANUALLY_TRAP_SIG"] == "1"
+    assert launch.environment["RUNNER_ALLOW_RUNASROOT"] == "1"
 
 
 def test_a_hook_that_cannot_write_its_note_never_fails_the_job(bench: Make) -> None:

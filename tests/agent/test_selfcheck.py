@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.cli import VERSION
-from agent.selfcheck import METADATA_ADDRESSES, SECRETS, UNIT, Observed, Reach, fit, judge, render
+from agent.selfcheck import METADATA_ADDRESSES, SECRETS, UNIT, WAYS_OUT, Observed, Reach, fit, judge, render
 from tests.integration.agent_harness import CHECKOUT
 
 NOT_ROOT = {"match": {"op": "!=", "left": {"meta": {"key": "skuid"}}, "right": 0}}
@@ -38,6 +38,7 @@ FORWARD = [rule("forward", goes_to(at), COUNTER, {"drop": None}) for at in (V4, 
 RULES = [hooked("output"), hooked("forward"), *OUTPUT, *FORWARD]
 """As the kernel tells them: test_life_and_death holds the same check against a real one's answer."""
 GOOD = Observed(
+    ways_out=dict.fromkeys(WAYS_OUT, ""),
     versions={"agent": "0.1.0"},
     runner_executable=True,
     runner_files=3,
@@ -88,6 +89,7 @@ def test_a_good_machine_is_fit_and_every_line_says_so() -> None:
         ({"job_uid": None}, "user"),
         ({"job_uid": 0}, "user"),
         ({"secrets": ("/tmp/x",)}, "secrets"),
+        *(({"ways_out": {**dict.fromkeys(WAYS_OUT, ""), way: "it is open"}}, way) for way in WAYS_OUT),
         ({"modes": {"/etc/runs-fleet/agent.env": 0o644}}, "files"),
         ({"unit": {**UNIT, "FailureAction": "none"}}, "unit"),
         ({"unit": {**UNIT, "LoadState": "masked"}}, "unit"),

@@ -26,6 +26,7 @@ DEFAULTS = Settings(
     runner_dir=Path("/opt/actions-runner"),
     runner_version=None,
     newest_in_bucket=False,
+    log_limit_bytes=100_000_000,
     github_api_url="https://api.github.com",
     github_url="https://github.com",
     runner_mirror_url=None,

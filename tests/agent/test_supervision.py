@@ -23,7 +23,6 @@ from agent.supervision import (
     JobCompleted,
     JobRunning,
     Limits,
-    ListenerEnded,
     Listening,
     Restarting,
     Rung,
@@ -183,11 +182,10 @@ announced = st.one_of(
     st.just(Listening()),
     st.builds(JobRunning, st.sampled_from(["build", ""])),
     st.builds(JobCompleted, st.sampled_from(sorted(JOB_RESULTS.values()))),
-    st.builds(ListenerEnded, st.sampled_from([0, 1, 2, 5, 7, 100, 102, 137, 143])),
     st.just(Restarting()),
     st.builds(Complained, st.sampled_from(Complaint), st.just("said so")),
 )
-exits = st.sampled_from([0, 1, 7, 130, 143, -9, -15])
+exits = st.sampled_from([0, 1, 2, 5, 7, 100, 102, 130, 137, 143, -9, -15])
 histories = st.lists(st.tuples(st.floats(0, 300), announced | requests | st.none() | exits), max_size=40)
 
 
@@ -274,17 +272,25 @@ def test_any_history_has_a_verdict_that_is_zero_only_for_success_and_says_why_ot
 
 
 @given(histories)
-def test_no_history_is_green_without_the_runner_having_said_so(history: list[tuple[float, object]]) -> None:
+def test_no_history_is_green_unless_the_listeners_exit_code_says_so(history: list[tuple[float, object]]) -> None:
     watch = lived(history)[-1][1]
     green = {code for code, name in JOB_RESULTS.items() if name in verdict.GREEN}
 
     if verdict.of(watch).status is Status.SUCCESS:
-        assert watch.job_result in verdict.GREEN or green.intersection(watch.listener_codes)
+        assert watch.exit_code in green
+
+
+@given(histories, st.integers(0, 40), st.sampled_from(["Failed", "Canceled", "Abandoned"]))
+def test_a_listener_that_reports_a_red_job_is_never_green(history: list[tuple[float, object]], place: int, red: str) -> None:
+    watch = lived([*history[:place], (0.0, JobCompleted(red)), *history[place:]])[-1][1]
+
+    if watch.job_result == red or watch.exit_code == 102:
+        assert verdict.of(watch).status is not Status.SUCCESS
 
 
 @given(histories, st.integers(0, 40))
-def test_a_listener_that_reports_a_red_job_is_never_green(history: list[tuple[float, object]], place: int) -> None:
-    watch = lived([*history[:place], (0.0, ListenerEnded(102)), *history[place:]])[-1][1]
+def test_a_red_line_is_never_dropped_before_a_stop(history: list[tuple[float, object]], place: int) -> None:
+    states = lived([*history[:place], (0.0, JobCompleted("Failed")), *history[place:]])
+    heard_it = [watch for _, watch, _ in states if watch.job_result not in (None, *verdict.GREEN)]
 
-    if 102 in watch.listener_codes:
-        assert verdict.of(watch).status is not Status.SUCCESS
+    assert heard_it or states[-1][1].over or any(watch.stop for _, watch, _ in states)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from agent.adapters.leftovers import Owner
 from agent.adapters.posix import PosixProcesses
 from agent.adapters.system import QueueInbox
 from agent.adapters.systemd import LAUNCH, MOST_TASKS, RESERVED_BYTES, JobUnits, Unit, UnitRunner, machine_memory_bytes
@@ -20,6 +22,7 @@ GIGABYTE = 1 << 30
 USER = "nobody"
 NOBODY_S = 59_873
 """A user id that nobody on this machine has."""
+OWNER = Owner(NOBODY_S, ("job.service",))
 JOB = Launch(("./run.sh", "--once"), Path("/opt/actions-runner"), {"A": "1", "B": "two words\nand a line"}, user=USER)
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may start processes of another user")
 
@@ -139,7 +142,7 @@ def test_on_a_machine_without_systemctl_there_is_no_main_process_and_nobody_to_s
     unit.kill()
 
     assert unit.main_pid() == 0
-    assert not UnitRunner(Held(), unit, NOBODY_S).interrupt()
+    assert not UnitRunner(Held(), unit, OWNER).interrupt()
 
 
 @contextmanager
@@ -163,7 +166,7 @@ def runner_of(directory: Path, script: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("name", ["INT", "TERM"])
 def test_a_signal_reaches_the_listener_alone(tmp_path: Path, name: str) -> None:
     with runner_of(tmp_path, "./Runner.Listener; echo after") as child:
-        runner = UnitRunner(Held(), Unit(Noting(main_pid=str(child.pid)), "job"), NOBODY_S)
+        runner = UnitRunner(Held(), Unit(Noting(main_pid=str(child.pid)), "job"), OWNER)
 
         reached = runner.interrupt() if name == "INT" else runner.terminate()
 
@@ -177,7 +180,7 @@ def test_without_a_listener_the_units_main_process_is_signalled(tmp_path: Path) 
     with subprocess.Popen(["bash", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None and child.stdout.readline() == "here\n"
 
-        assert UnitRunner(Held(), Unit(Noting(main_pid=str(child.pid)), "job"), NOBODY_S).interrupt()
+        assert UnitRunner(Held(), Unit(Noting(main_pid=str(child.pid)), "job"), OWNER).interrupt()
         assert child.stdout.read() == "told\n"
 
 
@@ -185,7 +188,22 @@ def test_a_unit_that_is_over_is_signalled_no_more() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
 
-    assert not UnitRunner(Held(), Unit(Noting(main_pid=str(gone.pid)), "job"), NOBODY_S).terminate()
+    assert not UnitRunner(Held(), Unit(Noting(main_pid=str(gone.pid)), "job"), OWNER).terminate()
+
+
+def test_with_a_wrapper_the_unit_is_roots_and_the_command_is_its_users() -> None:
+    children = Noting()
+    entry = pwd.getpwnam(USER)
+
+    JobUnits(children, "runs-fleet-job", GIGABYTE).start(replace(JOB, wrapper=("/opt/runs-fleet/work/hooks/listen",)))
+
+    words = children.started[0].command
+    assert not [word for word in words if word.startswith("--uid")]
+    assert words[words.index("--") + 1 :] == (
+        LAUNCH, "/opt/runs-fleet/work/hooks/listen", "/usr/bin/setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}",
+        "--init-groups", "--", "./run.sh", "--once",
+    )  # fmt: skip
+    assert not children.started[0].wrapper
 
 
 @as_root
@@ -194,7 +212,7 @@ def test_whatever_the_jobs_user_has_anywhere_is_killed_and_nobody_else() -> None
     theirs = [subprocess.Popen(["sleep", "600"], user=NOBODY_S, start_new_session=True) for _ in range(3)]
     ours = subprocess.Popen(["sleep", "600"])
     try:
-        killed = UnitRunner(children.held, Unit(children, "job"), NOBODY_S).sweep(20.0)
+        killed = UnitRunner(children.held, Unit(children, "job"), OWNER).sweep(20.0)
 
         assert killed == 3 + 1
         assert [process.wait(600) for process in theirs] == [-9, -9, -9]
@@ -208,7 +226,7 @@ def test_whatever_the_jobs_user_has_anywhere_is_killed_and_nobody_else() -> None
 def test_a_job_that_runs_as_root_has_no_user_whose_processes_could_be_told_from_the_machines() -> None:
     children = Noting()
 
-    assert UnitRunner(children.held, Unit(children, "job"), 0).sweep(5.0) == 1
+    assert UnitRunner(children.held, Unit(children, "job"), Owner(0, ("job.service",))).sweep(5.0) == 1
     assert children.ran == []
 
 

@@ -39,37 +39,35 @@ def complaining(complaint: Complaint, **fields: object) -> Watch:
     ],
 )
 def test_a_jobs_result_is_the_lifes(result: str, status: Status, reason: str) -> None:
-    by_line = verdict.of(done(result))
-    by_code = verdict.of(replace(BUSY, listener_codes=(CODES[result],)))
+    found = verdict.of(replace(BUSY, exit_code=CODES[result]))
 
-    assert by_line == by_code
-    assert (by_line.status, by_line.reason, by_line.job_result) == (status, reason, result)
+    assert found == verdict.of(replace(done(result), exit_code=CODES[result]))
+    assert (found.status, found.reason, found.job_result) == (status, reason, result)
+
+
+@pytest.mark.parametrize("result", ["Failed", "Canceled", "Abandoned"])
+@pytest.mark.parametrize("code", [None, 0, 1, 100, 101, 137, -9])
+def test_a_red_line_counts_whatever_the_exit_code(code: int | None, result: str) -> None:
+    assert verdict.of(replace(done(result), exit_code=code)).reason == f"job_{result.lower()}"
+
+
+@pytest.mark.parametrize("result", ["Succeeded", "SucceededWithIssues", "Skipped"])
+@pytest.mark.parametrize(
+    ("code", "reason"), [(0, "job_unproven"), (1, "job_unproven"), (7, "job_unproven"), (137, "listener_killed")]
+)
+def test_a_green_line_proves_nothing_because_a_job_can_write_it(code: int, reason: str, result: str) -> None:
+    found = verdict.of(replace(done(result), exit_code=code))
+
+    assert (found.status, found.reason, found.job_result) == (Status.FAILURE, reason, result)
+    assert result in found.error or reason == "listener_killed"
 
 
 @pytest.mark.parametrize("code", [102, 103, 105])
 @pytest.mark.parametrize("line", ["Succeeded", "SucceededWithIssues"])
 def test_the_listeners_code_overrules_a_line_that_says_something_better(line: str, code: int) -> None:
-    found = verdict.of(replace(done(line), listener_codes=(code,)))
+    found = verdict.of(replace(done(line), exit_code=code))
 
     assert (found.status, found.job_result) == (Status.FAILURE, JOB_RESULTS[code])
-
-
-def test_the_listeners_code_does_not_whitewash_a_line_that_says_something_worse() -> None:
-    assert verdict.of(replace(done("Failed"), listener_codes=(100,))).status is Status.FAILURE
-
-
-@pytest.mark.parametrize("codes", [(100, 102), (102, 100), (100, 100, 103)])
-def test_of_several_codes_the_worst_counts_because_a_job_can_print_a_good_one(codes: tuple[int, ...]) -> None:
-    assert verdict.of(replace(done("Succeeded"), listener_codes=codes)).status is Status.FAILURE
-
-
-def test_an_exit_code_that_is_no_result_leaves_the_runners_line_alone() -> None:
-    assert verdict.of(replace(done("Succeeded"), listener_codes=(0,))).status is Status.SUCCESS
-
-
-@pytest.mark.parametrize("code", [137, 143])
-def test_a_green_line_of_a_listener_that_was_killed_is_no_success(code: int) -> None:
-    assert verdict.of(replace(done("Succeeded"), listener_codes=(code,))).reason == "listener_killed"
 
 
 @pytest.mark.parametrize(
@@ -98,8 +96,19 @@ def test_an_idle_runner_that_was_stopped_was_unclaimed() -> None:
 
 @pytest.mark.parametrize("stop", Stop)
 @pytest.mark.parametrize(("result", "status"), [("Succeeded", Status.SUCCESS), ("Failed", Status.FAILURE)])
-def test_a_completed_line_before_the_stop_wins_over_any_stop(stop: Stop, result: str, status: Status) -> None:
-    assert verdict.of(done(result, before_stop=True, stop=stop)).status is status
+def test_a_job_that_ended_before_the_stop_has_its_own_status(stop: Stop, result: str, status: Status) -> None:
+    ended = replace(done(result, before_stop=True, stop=stop), exit_code=CODES[result])
+
+    assert verdict.of(ended).status is status
+
+
+@pytest.mark.parametrize("stop", Stop)
+@pytest.mark.parametrize("code", [0, 137, None])
+def test_a_green_line_before_a_stop_makes_no_stopped_job_green(stop: Stop, code: int | None) -> None:
+    """A job that expects to be stopped can write one first."""
+    found = verdict.of(replace(done("Succeeded", before_stop=True, stop=stop), exit_code=code))
+
+    assert found.status is not Status.SUCCESS and found.job_result == "Succeeded"
 
 
 @pytest.mark.parametrize("stop", [Stop.MAX_RUNTIME, Stop.SPOT_NOTICE, Stop.SIGNAL, Stop.DISK])
@@ -113,25 +122,27 @@ def test_a_completed_line_after_the_stop_does_not_but_is_passed_on(stop: Stop) -
     ("watch", "status", "reason"),
     [
         (BUSY, Status.FAILURE, "job_lost"),
-        (replace(BUSY, listener_codes=(0,)), Status.FAILURE, "job_lost"),
-        (replace(BUSY, listener_codes=(137,)), Status.FAILURE, "listener_killed"),
+        (replace(BUSY, exit_code=0), Status.FAILURE, "job_lost"),
+        (replace(BUSY, exit_code=137), Status.FAILURE, "listener_killed"),
         (replace(BUSY, exit_code=-9), Status.FAILURE, "listener_killed"),
         (replace(BUSY, exit_code=143), Status.FAILURE, "listener_killed"),
-        (replace(GONE, listener_codes=(137,)), Status.FAILURE, "listener_killed"),
-        (replace(GONE, listener_codes=(134,)), Status.FAILURE, "listener_killed"),
+        (replace(GONE, exit_code=137), Status.FAILURE, "listener_killed"),
+        (replace(GONE, exit_code=134), Status.FAILURE, "listener_killed"),
         (GONE, Status.INTERRUPTED, "unclaimed"),
-        (replace(GONE, listener_codes=(0,)), Status.INTERRUPTED, "unclaimed"),
+        (replace(GONE, exit_code=0), Status.INTERRUPTED, "unclaimed"),
         (complaining(Complaint.REMOVED_BY_SERVER, connected=False), Status.INTERRUPTED, "unclaimed"),
-        (complaining(Complaint.REGISTRATION_DELETED, listener_codes=(1,)), Status.FAILURE, "registration_deleted"),
-        (complaining(Complaint.VERSION_REFUSED, exit_code=7, listener_codes=(7,)), Status.FAILURE, "version_refused"),
-        (complaining(Complaint.SESSION_CONFLICT, listener_codes=(5,)), Status.FAILURE, "session_conflict"),
-        (complaining(Complaint.NOT_CONFIGURED, listener_codes=(1,)), Status.FAILURE, "not_configured"),
-        (complaining(Complaint.CLOCK_SKEW, listener_codes=(1,)), Status.FAILURE, "clock_skew"),
-        (complaining(Complaint.WORK_DIRECTORY, listener_codes=(1,)), Status.FAILURE, "work_directory"),
-        (complaining(Complaint.UPDATING, listener_codes=(4,)), Status.FAILURE, "updating"),
+        (complaining(Complaint.REGISTRATION_DELETED, exit_code=1), Status.FAILURE, "registration_deleted"),
+        (complaining(Complaint.VERSION_REFUSED, exit_code=7), Status.FAILURE, "version_refused"),
+        (complaining(Complaint.SESSION_CONFLICT, exit_code=5), Status.FAILURE, "session_conflict"),
+        (complaining(Complaint.NOT_CONFIGURED, exit_code=1), Status.FAILURE, "not_configured"),
+        (complaining(Complaint.CLOCK_SKEW, exit_code=1), Status.FAILURE, "clock_skew"),
+        (complaining(Complaint.WORK_DIRECTORY, exit_code=1), Status.FAILURE, "work_directory"),
+        (complaining(Complaint.UPDATING, exit_code=4), Status.FAILURE, "updating"),
         (replace(GONE, connected=False), Status.FAILURE, "runner_failed"),
         (replace(GONE, exit_code=1), Status.FAILURE, "runner_failed"),
-        (replace(GONE, listener_codes=(1,)), Status.FAILURE, "runner_failed"),
+        (replace(GONE, exit_code=2), Status.FAILURE, "runner_failed"),
+        (replace(GONE, exit_code=5), Status.FAILURE, "session_conflict"),
+        (replace(GONE, exit_code=7), Status.FAILURE, "version_refused"),
     ],
 )
 def test_a_runner_that_left_by_itself_is_judged_by_what_it_said_and_how_it_left(
@@ -144,7 +155,7 @@ def test_a_runner_that_left_by_itself_is_judged_by_what_it_said_and_how_it_left(
 
 @pytest.mark.parametrize("complaint", [Complaint.REGISTRATION_DELETED, Complaint.VERSION_REFUSED, Complaint.SESSION_CONFLICT])
 def test_a_refusal_is_named_in_the_error_with_the_runners_own_words(complaint: Complaint) -> None:
-    assert "in its own words" in verdict.of(complaining(complaint, listener_codes=(1,))).error
+    assert "in its own words" in verdict.of(complaining(complaint, exit_code=1)).error
 
 
 def test_a_runner_that_would_not_go_is_judged_too() -> None:

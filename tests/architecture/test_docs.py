@@ -194,7 +194,7 @@ def test_the_table_of_endings_has_every_reason_and_no_other(tmp_path: Path) -> N
 
 
 def test_the_reasons_are_really_read_from_the_code(tmp_path: Path) -> None:
-    assert {"job_lost", "listener_killed", "runner_failed", "raced", "internal"} == reasons_given_to_verdicts()
+    assert {"job_lost", "job_unproven", "listener_killed", "runner_failed", "raced", "internal"} == reasons_given_to_verdicts()
     assert reasons_of_last_wills(tmp_path) == {"agent_died", "rebooted"}
 
 

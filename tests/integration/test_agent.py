@@ -351,12 +351,17 @@ def test_a10_diagnostic_logs_are_kept_also_when_the_runner_is_killed(harness: Ag
     assert harness.word().diag_outcome == "uploaded"
 
 
-def test_rq4_the_release_comes_from_s3_and_its_digest_is_the_recorded_one(harness: AgentHarness) -> None:
+@pytest.mark.parametrize(
+    ("told", "digest"), [({"runner_sha256"}, "configuration"), (set(), "recorded")], ids=["by digest", "by version"]
+)
+def test_rq4_the_release_comes_from_s3_though_github_cannot_be_reached(
+    harness: AgentHarness, told: set[str], digest: str
+) -> None:
     archive = release.archive("2.998.0")
     harness.moto.client("s3").create_bucket(Bucket="config")
     key = "runners/2.998.0/x64/actions-runner-2.998.0.tar.gz"
     harness.moto.client("s3").put_object(Bucket="config", Key=key, Body=archive.content, Metadata={"sha256": archive.sha256})
-    harness.configure()
+    harness.configure(runner_version="2.998.0", **dict.fromkeys(told, archive.sha256))
 
     harness.live(
         RUNS_FLEET_CONFIG_BUCKET="config", RUNS_FLEET_RUNNER_DIR="/nonexistent/runner", RUNS_FLEET_IDLE_TIMEOUT_SECONDS="0.5",
@@ -364,7 +369,9 @@ def test_rq4_the_release_comes_from_s3_and_its_digest_is_the_recorded_one(harnes
     )  # fmt: skip
 
     word = harness.word()
-    assert (word.reason, word.digest, word.cache_outcome) == ("unclaimed", "recorded", "hit")
+    assert (word.reason, word.digest, word.cache_outcome) == ("unclaimed", digest, "hit")
+    doubts = [part for part in word.degraded if part.startswith("release: GitHub could not be reached")]
+    assert len(doubts) == (digest == "recorded")
     assert not list(harness.work.glob("runner-*"))
 
 

@@ -39,6 +39,7 @@ LOOKS = {
     "POST /app/installations/#/access_tokens", "GET /rate_limit", "GET /repos/octo/sandbox/actions/runs",
     "GET /repos/octo/sandbox/actions/runs/#/jobs", "GetCallerIdentity", "DescribeTable", "DescribeTimeToLive", "DescribeImages",
     "DescribeLaunchTemplateVersions", "GET /app", "GET /app/hook/config", "GET /app/installations",
+    "GET /repos/actions/runner/releases/latest",
 }  # fmt: skip
 """Struck in memory only: looks (the checks before it is ready; the backfill's first round may fall into the run), wakes, and
 what is deleted when it is done."""

@@ -23,6 +23,10 @@ from tests.machines.network import METADATA, METADATA6, Forward, Network, short_
 from tests.termination_queue import received
 
 AWS_PORT, HUNG_PORT, DENIED_PORT, BOARD_PORT = 5000, 5003, 5004, 5005
+OFF_S = 240.0
+"""Seconds from power-on within which each of these machines must be off; most take two to five, unless neighbours are busy."""
+HOLD = "trap 'exit 1' INT; echo up; while :; do sleep 0.05; done"
+"""A job that goes on until it is stopped."""
 _XML_DENIAL = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>"
 TIMER_FILE = "/etc/systemd/system/runs-fleet-deadline.timer.d/fast.conf"
 FAST_CHECKS = "[Timer]\nOnActiveSec=\nOnActiveSec=1s\nOnUnitInactiveSec=1s\n"  # the empty one forgets both

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -20,7 +19,7 @@ from agent.phases import Phase
 from tests.conftest import Moto
 from tests.integration.agent_harness import BRIEF, STRIKE
 from tests.machines import tree
-from tests.machines.boot_env import BootEnv
+from tests.machines.boot_env import HOLD, OFF_S, BootEnv
 from tests.waiting import sooner_or_later
 
 NEEDED = [tool for tool in ("systemd-nspawn", "mmdebstrap", "nft", "ip") if shutil.which(tool) is None]
@@ -29,31 +28,11 @@ pytestmark = [
         os.geteuid() != 0 or bool(NEEDED), reason=f"NOTHING WAS BOOTED: needs root{''.join(f', {tool}' for tool in NEEDED)}"
     ),
 ]
-OFF_S = 240.0
-"""Seconds from power-on within which each of these machines must be off; most take two to five, unless neighbours are busy."""
 POLITE_S, UNIT_S, WORD_S = 65.0, 60.0, 120.0
 """Bounds of the failure table from the failure, with these machines' grace of 5 s: an orderly end, an agent that died, a word
 that nobody takes."""
 LOOKED_AT_S = 60.0
 """The hard deadline is looked at so often."""
-HOLD = "trap 'exit 1' INT; echo up; while :; do sleep 0.05; done"
-
-
-@pytest.fixture(scope="session")
-def bundle() -> Path:
-    return tree.bundle()
-
-
-@pytest.fixture(scope="session")
-def baked(bundle: Path) -> Path:
-    return tree.baked(bundle)
-
-
-@pytest.fixture
-def boot_env(moto: Moto, baked: Path, tmp_path: Path) -> Iterator[BootEnv]:
-    made = BootEnv(moto, baked, tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_green_job_on_a_baked_image(boot_env: BootEnv) -> None:
@@ -90,7 +69,7 @@ def test_a_stock_image_installs_the_bundle_and_lives_the_same_life(moto: Moto, b
         archive = tree.runner()
         key = f"runners/{archive.version}/x64/actions-runner-{archive.version}.tar.gz"
         s3.put_object(Bucket="config", Key=key, Body=archive.content, Metadata={"sha256": archive.sha256})
-        boot_env.configure()
+        boot_env.configure(runner_version=archive.version, runner_sha256=archive.sha256, runner_by_default=True)
         boot_env.boot(
             RUNS_FLEET_CONFIG_BUCKET="config", RUNS_FLEET_AGENT_BUNDLE=f"agent/{bundle.name}",
             RUNS_FLEET_AGENT_SHA256=hashlib.sha256(content).hexdigest(), RUNS_FLEET_IDLE_TIMEOUT_SECONDS="1",
@@ -497,16 +476,11 @@ SEEN = "for _ in $(seq 800); do [ -e /tmp/stayer ] && break; sleep 0.1; done; [ 
 """The job is green only if what wants to outlive it was really there."""
 STAYERS = {
     "a daemon of a new session": f"setsid setsid sh -c \"env -i sh -c '{LIVES}' & env -i sleep 1000\" >/dev/null 2>&1 &",
-    "cron": f"echo '* * * * * {LIVES}' | crontab -",
-    "at": f"echo '{LIVES}' | at now 2>/dev/null",
 }
 
 
 @pytest.mark.parametrize("how", STAYERS)
 def test_nothing_of_a_job_outlives_its_end(boot_env: BootEnv, how: str) -> None:
-    """Our image masks cron and at; here they run, as on a stock one."""
-    for unit in ("cron", "atd"):
-        boot_env.machine.link(f"/etc/systemd/system/{unit}.service", f"/lib/systemd/system/{unit}.service")
     boot_env.configure()
     boot_env.play(f"{STAYERS[how]}\n{SEEN}")
     boot_env.boot()
@@ -514,25 +488,12 @@ def test_nothing_of_a_job_outlives_its_end(boot_env: BootEnv, how: str) -> None:
     boot_env.machine.wait_off(2 * OFF_S)
 
     assert (boot_env.word().status, boot_env.state()) == (Status.SUCCESS, "terminated"), boot_env.machine.console[-3000:]
-    before_the_word = boot_env.machine.console.partition("final_word.delivered")[0]
-    gone = ("work.leftovers_killed", "session closed for user runner")  # ours, and that of who started it for the job
-    assert how.startswith("a daemon") or any(words in before_the_word for words in gone)
-
-
-def test_a_job_has_no_user_manager_to_leave_anything_with(boot_env: BootEnv) -> None:
-    boot_env.configure()
-    boot_env.play("! systemd-run --user --quiet sleep 1000 && ! loginctl enable-linger")
-    boot_env.boot()
-
-    boot_env.machine.wait_off(OFF_S)
-
-    assert boot_env.word().status is Status.SUCCESS
 
 
 TOKEN = "curl -s --max-time 2 -X PUT -H X-aws-ec2-metadata-token-ttl-seconds:60 -o /dev/null -w '%{http_code}'"
 
 
-def test_in_strict_mode_even_a_job_that_is_root_finds_no_credentials(boot_env: BootEnv) -> None:
+def test_in_strict_mode_the_metadata_service_gives_nothing_even_to_a_job_that_is_root(boot_env: BootEnv) -> None:
     boot_env.configure()
     told = boot_env.listen(5002)
     boot_env.play(f"sudo -n {TOKEN} http://169.254.169.254/latest/api/token > /dev/tcp/10.77.0.1/5002")

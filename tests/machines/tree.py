@@ -20,9 +20,10 @@ CACHE = Path(os.environ.get("RUNS_FLEET_BOOT_CACHE", "/var/cache/runs-fleet-boot
 SUITE = "bookworm"
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "cloud-init", "python3", "curl", "ca-certificates", "iproute2", "nftables",
-    "procps", "util-linux", "git", "openssh-server", "sudo", "cron", "at",
+    "procps", "util-linux", "git", "openssh-server", "openssh-client", "sudo", "cron", "at", "polkitd", "libpam-systemd",
+    "dbus-user-session", "uidmap",
 )  # fmt: skip
-"""What a stock cloud image has, and cron and at for jobs that want to outlive their end."""
+"""What a stock cloud image has, and what a job could use to get out of its unit: cron, at, polkit, logins, subordinate ids."""
 DOCKER = ("docker.io", "busybox-static")
 """What a tree with docker has besides: a daemon, and a program that is an image all by itself."""
 DNF = ("dnf", "rpm", "createrepo-c")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.compute.ec2.catalogue import FIRST_S
 from orchestrator.fleet import limits
-from orchestrator.fleet.admission import WAITLISTED_BEFORE
+from orchestrator.fleet.line import WAITLISTED_BEFORE
 from orchestrator.fleet.work import RegistrationQuota
 from orchestrator.ports import Key
 from orchestrator.setting_values import Limits
@@ -134,7 +134,7 @@ def test_a_line_longer_than_is_looked_at_together_is_not_overtaken_either() -> N
     world.reconcile()
 
     served = {one.launched_for for one in world.sessions if not one.launched_for.startswith("running")}
-    assert "later" not in served and len(served) == WAITLISTED_BEFORE
+    assert "later" not in served and len(served) == at_once
 
 
 def test_label_sets_of_an_app_that_is_not_let_in_keep_nobody_from_his_machine() -> None:
@@ -308,28 +308,3 @@ def test_a_label_set_that_needs_more_than_one_launch_gets_them_all_in_one_look()
     world.turns.on_wake(world.wakes.taken())
 
     assert [told["sessions"] for told in world.journal.of("launch.intended")] == [limits.AT_ONCE, 30]
-
-
-def test_the_first_hundred_that_wait_for_the_stack_are_looked_at_again_after_two_seconds_the_next_after_four() -> None:
-    world = World(settings=some_settings(max_sessions=1))
-    arrives(world, "running")
-    world.reconcile()
-    delays: list[float] = []
-    other = world.replica(wakes=Delays(delays))
-    for number in range(120):
-        arrives(world, f"waiting-{number}")
-
-    other.on_wake(world.wakes.taken())
-
-    assert (delays.count(2.0), delays.count(4.0), len(delays)) == (100, 20, 120)
-
-
-class Delays:
-    """Wakes (ports), of which those that are not at once are kept."""
-
-    def __init__(self, delays: list[float]) -> None:
-        self._delays = delays
-
-    def wake(self, _: str, after_s: float = 0.0) -> None:
-        """Noted."""
-        self._delays += [round(after_s, 3)] if after_s else []

@@ -50,12 +50,6 @@ def test_the_pace_is_a_bucket_that_fills_in_a_minute() -> None:
     assert limits.refilled(emptied, settings, rates, MORNING + 10.0).strategy_tokens == {"ec2": 20.0}
 
 
-def test_shares_go_by_age_alone() -> None:
-    wanted = [[1.0, 4.0], [2.0, 3.0], [0.5]]
-
-    assert [limits.shares(wanted, room) for room in (0, 1, 3, 4, 9)] == [(0, 0, 0), (0, 0, 1), (1, 1, 1), (1, 2, 1), (2, 2, 1)]
-
-
 def test_no_minute_sees_more_launches_than_allowed_however_small_they_are() -> None:
     settings = some_settings(launches_per_minute=1000.0, max_sessions=10**6, ec2_at_once=1e6)
     strategy = World(settings=settings).turns.strategies.of("ec2")

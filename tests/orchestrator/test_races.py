@@ -103,7 +103,11 @@ def test_a_lost_race_for_one_ledger_keeps_no_other_label_set_from_its_machine() 
     """More stand in line than are looked at, so that the youngest are put off: one of their label sets has moved meanwhile."""
     world = World(settings=some_settings(max_sessions=1000))
     for number in range(25):
-        world.records.waitlist.add(WaitlistEntry(set_key=f"old{number:02}", since=MORNING - 1000.0 + number, jobs=1, at=MORNING))
+        world.records.waitlist.add(
+            WaitlistEntry(
+                set_key=f"old{number:02}", since=MORNING - 1000.0 + number, jobs=1, at=MORNING, repository="octo/widgets"
+            )
+        )
     for name, at in (("a", MORNING - 2000.0), ("b", MORNING), ("c", MORNING)):
         world.turns.on_job_event(an_event(job_id=name, labels=(f"runs-fleet={name}",), at=at))
     raced = set_key("octo", "widgets", 1, ("runs-fleet=b",))

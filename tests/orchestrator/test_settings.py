@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import SettingsInvalid
+from orchestrator.serve import bounds
 from orchestrator.setting_values import Alias, Digests, Limits
 from orchestrator.settings import read_settings
 from orchestrator.wiring import insist_on_keys, orchestrator
@@ -247,11 +248,45 @@ def test_each_limit_of_the_stack_is_there_for_a_repository_and_a_label_set_too(s
     assert problem.startswith(f"RUNS_FLEET_MAX_VCPUS_PER_{scope}: expected a whole number")
 
 
-def test_without_a_word_only_a_label_sets_machines_are_limited() -> None:
+def test_without_a_word_the_stack_is_one_that_a_small_account_survives() -> None:
     settings = read_settings(REQUIRED_ENVIRONMENT)
 
-    assert (settings.per_repository, settings.per_label_set) == (Limits(), Limits(sessions=500))
+    assert (settings.max_sessions, settings.max_cpus) == (100, 512)
+    assert (settings.per_repository, settings.per_label_set) == (Limits(sessions=50), Limits(sessions=500))
+    assert bounds(settings) == {
+        "machines": 100, "vcpus": 512, "usd_per_hour": "25.80", "by": "0.0504 USD a vCPU and hour", "machines_per_repository": 50,
+        "launches_per_minute": "170",
+    }  # fmt: skip
     assert (settings.ec2_at_once, settings.ec2_per_second) == (1000.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "share"),
+    [
+        ({"MAX_SESSIONS": "7"}, 4),
+        ({"MAX_SESSIONS": "1"}, 1),
+        ({"MAX_SESSIONS_PER_REPOSITORY": "0"}, 0),
+        ({"MAX_SESSIONS_PER_REPOSITORY": "9"}, 9),
+    ],
+)
+def test_a_repositorys_share_is_half_of_the_machines_unless_an_operator_says_otherwise(told: dict[str, str], share: int) -> None:
+    settings = read_settings({**REQUIRED_ENVIRONMENT, **{f"RUNS_FLEET_{name}": value for name, value in told.items()}})
+
+    assert settings.per_repository.sessions == share
+
+
+@pytest.mark.parametrize(
+    ("told", "usd", "by"),
+    [
+        ({"MAX_USD_PER_HOUR": "5"}, "5.00", "RUNS_FLEET_MAX_USD_PER_HOUR"),
+        ({"MAX_USD_PER_HOUR": "500"}, "25.80", "0.0504 USD a vCPU and hour"),
+        ({"MAX_VCPUS": "0"}, "no limit", None),
+    ],
+)
+def test_what_the_stack_may_cost_is_told_at_its_start(told: dict[str, str], usd: str, by: str | None) -> None:
+    found = bounds(read_settings({**REQUIRED_ENVIRONMENT, **{f"RUNS_FLEET_{name}": value for name, value in told.items()}}))
+
+    assert (found["usd_per_hour"], found.get("by")) == (usd, by)
 
 
 @pytest.mark.parametrize(

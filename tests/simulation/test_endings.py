@@ -11,20 +11,17 @@ from agent.contract.messages import Status
 from agent.ports import NoticeCame, Signalled
 from agent.supervision import NoticeKind
 from simulation.agent_inbox import refused
-from simulation.agent_runner import HELPER_ENDED, LISTENING, RUNNING, RunnerPlan, busy_for_ever, completed, job, left_with, says
+from simulation.agent_runner import LISTENING, RUNNING, RunnerPlan, busy_for_ever, completed, job, says
 from simulation.agent_world import VirtualWorld, config_text
 from simulation.clock import BIRTHDAY
 
-TERMINATED = "Runner listener exit with terminated error, stop the service, no retry needed."
 DELETED = (
     "Failed to create a session. The runner registration has been deleted from the server, please re-configure."
     " Runner registrations are automatically deleted for runners that have not connected to the service recently."
 )
 REMOVED = "The runner no longer exists on the server. Cleaning up local configuration."
 CONFLICT = "Stop retry on SessionConflictException after retried for 240 seconds."
-CONFLICT_ENDED = "Runner listener exit with Session Conflict error, stop the service, no retry needed."
 OLD = "An error occurred: Runner version v2.300.0 is deprecated and cannot receive messages."
-OLD_ENDED = "Runner listener exit with deprecated version exit code: 7."
 SUCCEEDED = completed("Succeeded")
 MEGABYTE = 1 << 20
 
@@ -42,25 +39,31 @@ def spot(*, dies_at_s: float) -> NoticeCame:
         (job("Failed"), Status.FAILURE, "job_failed"),
         (job("Canceled"), Status.FAILURE, "job_canceled"),
         (job("Abandoned"), Status.FAILURE, "job_abandoned"),
-        (says(LISTENING, RUNNING, HELPER_ENDED), Status.FAILURE, "job_lost"),
-        (says(LISTENING, RUNNING, left_with(137)), Status.FAILURE, "listener_killed"),
-        (says(LISTENING, left_with(137)), Status.FAILURE, "listener_killed"),
+        (says(LISTENING, RUNNING), Status.FAILURE, "job_lost"),
+        (says(LISTENING, RUNNING, code=137), Status.FAILURE, "listener_killed"),
+        (says(LISTENING, code=137), Status.FAILURE, "listener_killed"),
         (says(LISTENING, RUNNING, code=-9), Status.FAILURE, "listener_killed"),
-        (says(DELETED, TERMINATED), Status.FAILURE, "registration_deleted"),
-        (says(OLD, OLD_ENDED, code=7), Status.FAILURE, "version_refused"),
-        (says(OLD_ENDED, code=7), Status.FAILURE, "version_refused"),
-        (says(CONFLICT, CONFLICT_ENDED), Status.FAILURE, "session_conflict"),
-        (says(LISTENING, HELPER_ENDED), Status.INTERRUPTED, "unclaimed"),
-        (says(LISTENING, REMOVED, HELPER_ENDED), Status.INTERRUPTED, "unclaimed"),
-        (says(REMOVED, HELPER_ENDED), Status.INTERRUPTED, "unclaimed"),
+        (says(DELETED, code=1), Status.FAILURE, "registration_deleted"),
+        (says(OLD, code=7), Status.FAILURE, "version_refused"),
+        (says(code=7), Status.FAILURE, "version_refused"),
+        (says(CONFLICT, code=5), Status.FAILURE, "session_conflict"),
+        (says(LISTENING), Status.INTERRUPTED, "unclaimed"),
+        (says(LISTENING, REMOVED), Status.INTERRUPTED, "unclaimed"),
+        (says(REMOVED), Status.INTERRUPTED, "unclaimed"),
         (RunnerPlan(lines=((1.0, LISTENING),)), Status.INTERRUPTED, "unclaimed"),
         (busy_for_ever(), Status.TIMEOUT, "max_runtime"),
-        (says(LISTENING, TERMINATED), Status.FAILURE, "runner_failed"),
+        (says(LISTENING, code=1), Status.FAILURE, "runner_failed"),
         (says(), Status.FAILURE, "runner_failed"),
         (says("Must not run interactively with sudo", code=1), Status.FAILURE, "runner_failed"),
-        (says(LISTENING, RUNNING, SUCCEEDED, left_with(100)), Status.SUCCESS, ""),
-        (says(LISTENING, RUNNING, SUCCEEDED, left_with(102)), Status.FAILURE, "job_failed"),
-        (says(LISTENING, RUNNING, left_with(102)), Status.FAILURE, "job_failed"),
+        (says(code=5), Status.FAILURE, "session_conflict"),
+        (says(LISTENING, RUNNING, SUCCEEDED), Status.FAILURE, "job_unproven"),
+        (says(LISTENING, RUNNING, SUCCEEDED, code=1), Status.FAILURE, "job_unproven"),
+        (says(LISTENING, SUCCEEDED), Status.FAILURE, "job_unproven"),
+        (says(LISTENING, RUNNING, SUCCEEDED, code=143), Status.FAILURE, "listener_killed"),
+        (says(LISTENING, RUNNING, SUCCEEDED, code=100), Status.SUCCESS, ""),
+        (says(LISTENING, RUNNING, completed("Failed"), code=100), Status.FAILURE, "job_failed"),
+        (says(LISTENING, RUNNING, SUCCEEDED, code=102), Status.FAILURE, "job_failed"),
+        (says(LISTENING, RUNNING, code=102), Status.FAILURE, "job_failed"),
     ],
 )  # fmt: skip
 def test_each_way_a_runner_can_end_has_its_status_and_its_reason(
@@ -262,22 +265,17 @@ def test_a_restart_after_the_job_was_taken_is_the_end_because_the_registration_i
     assert ended.word.duration_seconds == 20
 
 
-def test_one_forged_line_makes_no_red_job_green(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forged", [SUCCEEDED, "Exiting with unknown error code: 100", "Restarting runner..."])
+@pytest.mark.parametrize("code", [0, 1, 102, 137])
+def test_no_line_that_a_job_writes_makes_a_red_job_green(code: int, forged: str, tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.processes.plan = says(LISTENING, RUNNING, SUCCEEDED, completed("Failed"), left_with(102))
+    world.processes.plan = says(LISTENING, RUNNING, *[forged] * 3, code=code)
 
     assert world.live().word.status is Status.FAILURE
 
 
-def test_a_forged_line_and_a_forged_exit_code_make_no_red_job_green_either(tmp_path: Path) -> None:
+def test_a_red_line_after_a_forged_one_counts_whatever_the_exit_code(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
-    world.processes.plan = says(LISTENING, RUNNING, SUCCEEDED, left_with(100), completed("Failed"), left_with(102))
+    world.processes.plan = says(LISTENING, RUNNING, SUCCEEDED, completed("Failed"), code=100)
 
-    assert world.live().word.status is Status.FAILURE
-
-
-def test_a_forged_line_of_a_runner_that_gives_no_codes_makes_no_red_job_green(tmp_path: Path) -> None:
-    world = VirtualWorld(tmp_path)
-    world.processes.plan = says(LISTENING, RUNNING, SUCCEEDED, completed("Failed"), HELPER_ENDED)
-
-    assert world.live().word.status is Status.FAILURE
+    assert world.live().word.reason == "job_failed"

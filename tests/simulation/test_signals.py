@@ -13,7 +13,7 @@ from agent.phases import Phase
 from agent.ports import NoticeCame, Signalled
 from agent.supervision import NoticeKind
 from simulation.agent_inbox import refused
-from simulation.agent_runner import LISTENING, RUNNING, RunnerPlan, busy_for_ever, completed, job, left_with, says
+from simulation.agent_runner import LISTENING, RUNNING, RunnerPlan, busy_for_ever, completed, job, says
 from simulation.agent_services import INSTANCE
 from simulation.agent_world import VirtualWorld, config_text, token_text
 from simulation.clock import BIRTHDAY
@@ -186,7 +186,7 @@ MACHINE_OFF = says(LISTENING, RUNNING, code=143)
 
 
 @pytest.mark.parametrize("late_s", [0.0, 0.01, 0.9 * EXPLAINED_S])
-@pytest.mark.parametrize("plan", [MACHINE_OFF, says(LISTENING, RUNNING, left_with(143)), says(LISTENING, RUNNING)])
+@pytest.mark.parametrize("plan", [MACHINE_OFF, says(LISTENING, RUNNING, code=137), says(LISTENING, RUNNING)])
 def test_a_runner_that_went_with_the_machine_was_interrupted_though_its_end_is_heard_before_our_own_signal(
     tmp_path: Path, plan: RunnerPlan, late_s: float
 ) -> None:
