@@ -57,6 +57,7 @@ def final_fields(status: str) -> dict[str, object]:
 def some_settings(**changes: object) -> ServerSettings:
     """Usable settings of a stack of tests; of three index shards, for each of the usual sixteen is a call more in every look."""
     given: dict[str, object] = {
+        "max_sessions": 1000, "max_cpus": 0,
         "webhook_secret": Secret("hush"), "app_id": "1", "app_private_key": Secret("-----BEGIN"), "queue_url": "q.fifo",
         "termination_queue_url": "t", "subnet_ids": ("subnet-1", "subnet-2"), "stack_id": "tests",
         "aliases": (Alias("ubuntu-latest"),), "watch_s": 0.0, "index_shards": 3, **changes,

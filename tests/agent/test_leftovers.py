@@ -18,7 +18,8 @@ JOBS, SUBORDINATES, OTHERS = 59_861, range(700_000, 700_100), 59_862
 OWNER = Owner(JOBS, ("runs-fleet-job.service",), (SUBORDINATES,))
 SETTLE = "import os, sys, time\n{before}\nprint('here', flush=True)\n{then}\ntime.sleep(600)"
 LEADER_GONE = """
-import ctypes, threading
+import ctypes, os, threading, time
+os.setresuid({uid}, {uid}, {uid})
 threading.Thread(target=time.sleep, args=(600,)).start()
 print('here', flush=True)
 ctypes.CDLL(None).syscall({exit}, 0)
@@ -65,7 +66,7 @@ def test_a_process_is_the_jobs_by_any_of_its_ids(ids: tuple[int, int, int], star
 
 
 def test_a_process_whose_first_thread_has_ended_lives_on_in_another(start: Start) -> None:
-    theirs = start(f"import os, time\nos.setresuid({JOBS}, {JOBS}, {JOBS})\n" + LEADER_GONE.format(exit=EXIT))
+    theirs = start(LEADER_GONE.format(exit=EXIT, uid=JOBS))
     while Path(f"/proc/{theirs}/stat").read_text("utf-8").rpartition(")")[2].split()[0] != "Z":
         pass
 

@@ -25,7 +25,7 @@ from tests.termination_queue import received
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEY = "a-private-number-of-the-registration"
-BRIEF = {Phase.STARTING: ("subprocess.Popen", "run.sh"), Phase.CLEANING: ("shutil.rmtree", "_work")}
+BRIEF = {Phase.STARTING: ("subprocess.Popen", "Runner.Listener"), Phase.CLEANING: ("shutil.rmtree", "_work")}
 """The phases that end before a test could kill the agent, each with a call that the agent makes in it: the audit event's name and
 a part of its arguments. STRIKE kills the agent at that call."""
 STRIKE = """

@@ -87,7 +87,7 @@ def test_rq2_one_green_job_then_the_word_then_the_end(harness: AgentHarness) -> 
     assert not harness.off.exists()
 
 
-def test_a_red_job_is_a_failure_though_the_runner_exits_0(harness: AgentHarness) -> None:
+def test_a_red_job_is_a_failure_with_the_listeners_own_exit_code(harness: AgentHarness) -> None:
     harness.configure()
     harness.play("exit 3")
 
@@ -95,7 +95,7 @@ def test_a_red_job_is_a_failure_though_the_runner_exits_0(harness: AgentHarness)
 
     word = harness.word()
     assert (agent.code, word.status, word.exit_code, word.job_result) == (0, Status.FAILURE, 1, "Failed")
-    assert (word.runner_exit_code, word.reason, word.log_outcome) == (0, "job_failed", "disabled")
+    assert (word.runner_exit_code, word.reason, word.log_outcome) == (102, "job_failed", "disabled")
     assert any("RUNS_FLEET_LOG_GROUP" in part for part in word.degraded)
 
 
@@ -115,8 +115,10 @@ def test_the_job_sees_only_the_allow_list(harness: AgentHarness) -> None:
 def test_no_secret_reaches_log_stream_messages_or_argv(harness: AgentHarness) -> None:
     harness.configure()
     harness.play(f"for p in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $p >> {harness.root}/argv 2>/dev/null || true; done")
-    runner = harness.runner_dir / "run.sh"
-    runner.write_text(runner.read_text("utf-8").replace("root=$(", f'echo "leaked {blob()} and {KEY}"\nroot=$(', 1), "utf-8")
+    listener = harness.runner_dir / "bin" / "Runner.Listener"
+    listener.rename(listener.with_name("Real"))
+    listener.write_text(f'#!/bin/bash\necho "leaked {blob()} and {KEY}"\nexec "$(dirname "$0")/Real" "$@"\n', "utf-8")
+    listener.chmod(0o755)
 
     agent = harness.live(RUNS_FLEET_LOG_GROUP=GROUP)
 

@@ -156,12 +156,14 @@ def test_a_configuration_read_before_the_signal_names_the_job_in_the_word(tmp_pa
     assert (ended.word.job_id, ended.word.session_id, ended.word.attempt) == ("81", "s-81", 2)
 
 
-def test_a_job_that_completes_while_the_signal_is_on_its_way_is_a_success(tmp_path: Path) -> None:
+def test_a_job_that_completes_while_the_signal_is_on_its_way_is_interrupted_and_its_result_is_passed_on(tmp_path: Path) -> None:
     world = VirtualWorld(tmp_path)
     world.processes.plan = job(lasts_s=60.0)
     world.at(65.1, Signalled("SIGTERM"))
 
-    assert world.live().word.status is Status.SUCCESS
+    word = world.live().word
+
+    assert (word.status, word.job_result) == (Status.INTERRUPTED, "Succeeded")
 
 
 def told_after_its_runner_went(tmp_path: Path, plan: RunnerPlan, late_s: float) -> tuple[Status, str, float]:
@@ -199,9 +201,11 @@ def test_a_signal_that_comes_long_after_a_runner_went_does_not_explain_it(tmp_pa
     assert told_after_its_runner_went(tmp_path, MACHINE_OFF, 2.0 * EXPLAINED_S)[:2] == (Status.FAILURE, "listener_killed")
 
 
-@pytest.mark.parametrize("result", ["Succeeded", "Failed"])
-def test_a_job_that_said_how_it_ended_is_waited_for_no_longer_and_explained_by_no_signal(tmp_path: Path, result: str) -> None:
-    plan = says(LISTENING, RUNNING, completed(result), code=143)
+@pytest.mark.parametrize(("result", "code"), [("Succeeded", 100), ("Failed", 102), ("Failed", 143)])
+def test_a_job_that_said_how_it_ended_is_waited_for_no_longer_and_explained_by_no_signal(
+    tmp_path: Path, result: str, code: int
+) -> None:
+    plan = says(LISTENING, RUNNING, completed(result), code=code)
 
     status, _, waited_s = told_after_its_runner_went(tmp_path, plan, 0.5 * EXPLAINED_S)
 
