@@ -16,13 +16,14 @@ MOST_MARKDOWN, WRAPPED_AT = 5_000, 100
 """Characters of a notice (GitHub takes 65,535; one that is escaped takes ten), and where its lines are wrapped: a page shows the
 lines of a code block uncut."""
 TOKENS = re.compile(
-    r"\b(?:gh[a-z]_[A-Za-z0-9_]{16,}|github_pat_[A-Za-z0-9_]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"\b(?:gh[a-z]_[A-Za-z0-9_]{16,}|github_pat_[A-Za-z0-9_]{16,})|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
     r"|(?i:\b(?:bearer|basic|token)\s+)[\w.~+/=-]{16,}"
     r"|(?i:x-amz-(?:signature|security-token|credential)[=:]\s*)[^\s&\"']+"
     r"|(?i:\bsignature=)[0-9a-f]{64}"
 )
 """GitHub's tokens and those of an App, JWTs, and what an Authorization header or a signed address carries.
 
+Each alternative begins only where what it repeats cannot have begun before: no text takes time that grows with its square.
 Source: GitHub docs, "About authentication to GitHub", "GitHub's token formats".
 """
 

@@ -40,11 +40,11 @@ _COMPLAINTS: tuple[tuple[bytes, Complaint], ...] = (
     (b"Fail to create and validate runner's work directory", Complaint.WORK_DIRECTORY),
     (b"Runner update in progress", Complaint.UPDATING),
 )
-_VERSION_REFUSED = re.compile(
-    rb"^An error occurred: .*version .*(deprecated|too old|not supported|cannot receive messages)", re.I
-)
+_AN_ERROR, _VERSION = b"an error occurred: ", b"version "
+_REFUSALS = (b"deprecated", b"too old", b"not supported", b"cannot receive messages")
+"""What GitHub says of a version that it refuses, in any case of letters."""
 _LISTENING = re.compile(rb"^" + _STAMP + rb"Listening for Jobs\s*$")
-_RUNNING = re.compile(rb"^" + _STAMP + rb"Running job: (.*?)\s*$")
+_RUNNING = re.compile(rb"^" + _STAMP + rb"Running job: (.*)$")
 _COMPLETED = re.compile(rb"^" + _STAMP + rb"Job .* completed with result: (\w+)\s*$")
 _WORTH_READING = re.compile(
     rb"^(?:" + _STAMP + rb"|.{0,40}(?:[Rr]unner|An error occurred|Stop retry on|local machine's clock))",
@@ -65,7 +65,7 @@ def read(line: bytes) -> tuple[Announcement, ...]:
     if _LISTENING.match(line):
         return (Listening(),)
     if running := _RUNNING.match(line):
-        return (JobRunning(running.group(1).decode("utf-8", "replace")),)
+        return (JobRunning(running.group(1).rstrip().decode("utf-8", "replace")),)
     if completed := _COMPLETED.match(line):
         result = completed.group(1).decode("ascii", "replace")
         return (JobCompleted(result),) if result in JOB_RESULTS.values() else ()
@@ -77,9 +77,14 @@ def read(line: bytes) -> tuple[Announcement, ...]:
 def _complaints(line: bytes) -> tuple[Announcement, ...]:
     text = line.decode("utf-8", "replace").strip()
     found = [complaint for words, complaint in _COMPLAINTS if words in line]
-    if _VERSION_REFUSED.match(line):
+    if _refuses_the_version(line.lower()):
         found.append(Complaint.VERSION_REFUSED)
     return tuple(Complained(complaint, text) for complaint in found[:1])
+
+
+def _refuses_the_version(line: bytes) -> bool:
+    at = line.find(_VERSION, len(_AN_ERROR)) if line.startswith(_AN_ERROR) else -1
+    return at >= 0 and any(words in line[at:] for words in _REFUSALS)
 
 
 def topic(announcement: Announcement) -> str:
