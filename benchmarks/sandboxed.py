@@ -39,7 +39,10 @@ SENDERS, MATRIX = 16, 50
 """Jobs of one label set: moto writes out its whole view anew for each look at it."""
 POLLS = ("ReceiveMessage", "Query")
 """Asked all the time, whether there is work or not: long polls, and what is due."""
-ONE_APP = {"RUNS_FLEET_MAX_SESSIONS": "5000", "RUNS_FLEET_MAX_SESSIONS_PER_LABEL_SET": "5000", "RUNS_FLEET_WATCH_SECONDS": "60"}
+ONE_APP = {
+    "RUNS_FLEET_MAX_SESSIONS": "5000", "RUNS_FLEET_MAX_SESSIONS_PER_REPOSITORY": "0", "RUNS_FLEET_MAX_VCPUS": "0",
+    "RUNS_FLEET_MAX_SESSIONS_PER_LABEL_SET": "5000", "RUNS_FLEET_WATCH_SECONDS": "60",
+}  # fmt: skip
 MANY_APPS = {**ONE_APP, "RUNS_FLEET_LAUNCHES_PER_MINUTE": "5000", "RUNS_FLEET_EC2_INSTANCES_AT_ONCE": "1000000"}
 QUIET = {"RUNS_FLEET_LEASE_SECONDS": "60", "RUNS_FLEET_SWEEP_SECONDS": "5", "RUNS_FLEET_RECOVERY_SECONDS": "300"}
 

@@ -89,7 +89,7 @@ def deploy(
         "RUNS_FLEET_LAUNCH_TEMPLATE_NAME": f"{name}-runner", "RUNS_FLEET_LOG_GROUP": LOG_GROUP, "RUNS_FLEET_PORT": str(port),
         "RUNS_FLEET_SWEEP_SECONDS": "0.5", "RUNS_FLEET_LEASE_SECONDS": "10", "RUNS_FLEET_WATCH_SECONDS": "2",
         "RUNS_FLEET_INDEX_SHARDS": "1", "RUNS_FLEET_CONFIG_WRITES_PER_SECOND": "100", "RUNS_FLEET_SHUTDOWN_DRAIN_DELAY_SECONDS": "0", "RUNS_FLEET_RECOVERY_SECONDS": "10",
-        "RUNS_FLEET_POLL_SECONDS": "2", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
+        "RUNS_FLEET_POLL_SECONDS": "2", "RUNS_FLEET_MAX_SESSIONS_PER_REPOSITORY": "0", "RUNS_FLEET_LABEL_ALIASES": json.dumps([{"match": ".*", "regex": True}]),
         "HOME": os.environ.get("HOME", "/"), "RUNS_FLEET_RUNNER_ROLE_ID": ROLE_ID, **source,
     }  # fmt: skip
     if local is not None:

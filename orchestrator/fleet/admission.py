@@ -129,7 +129,7 @@ class Admission:
         return before
 
     def waitlisted(self, own: Sequence[str], before: Sequence[str]) -> list[str]:
-        """Of these label sets, those in the waitlist, as far as this process has read."""
+        """Of these label sets, those in the waitlist, as far as this process has read. Raises: ServiceFailed."""
         return list(dict.fromkeys([*before, *self.line.among(own)]))
 
     def leave_waitlist(self, key: str, wanted: dict[str, list[PendingLaunch]]) -> None:

@@ -33,6 +33,7 @@ class Line:
     _entries: dict[str, WaitlistEntry] = field(default_factory=dict)
     """As read or written last."""
     _front: frozenset[str] = frozenset()
+    _read_at: float = 0.0
 
     def read(self, own: Sequence[str], wanting: Sequence[WaitlistEntry]) -> tuple[list[str], frozenset[str]]:
         """Read it anew, for label sets that want machines now.
@@ -40,8 +41,7 @@ class Line:
         Returns those that wait for the stack's limits and whose turn is before one of these, at most a few; and which of these
         have more than a few before them. Raises: ServiceFailed.
         """
-        self._entries = {entry.set_key: entry for entry in self.records.waitlist.entries(self.clock.now())}
-        self._front = self._at_the_front()
+        self._read()
         others = [entry for key, entry in self._entries.items() if not entry.whose and key not in own]
         before: list[str] = []
         behind: set[str] = set()
@@ -57,7 +57,9 @@ class Line:
         return before[:WAITLISTED_BEFORE], frozenset(behind)
 
     def among(self, keys: Sequence[str]) -> list[str]:
-        """Which of these wait, as far as this process knows."""
+        """Which of these wait, as far as this process knows: others may have put them off. Raises: ServiceFailed."""
+        if self.clock.now() - self._read_at > BEHIND_S:
+            self._read()
         return [key for key in keys if key in self._entries]
 
     def put_off(self, entry: WaitlistEntry, *, paused: bool) -> None:
@@ -87,6 +89,11 @@ class Line:
             mine = [entry for entry in list(self._entries.values()) if entry.whose and entry.repository == repository]
             for entry in sorted(mine, key=_age)[:FRONT]:
                 self.wakes.wake(entry.set_key)
+
+    def _read(self) -> None:
+        now = self.clock.now()
+        self._entries = {entry.set_key: entry for entry in self.records.waitlist.entries(now)}
+        self._front, self._read_at = self._at_the_front(), now
 
     def _at_the_front(self) -> frozenset[str]:
         waiting = list(self._entries.values())

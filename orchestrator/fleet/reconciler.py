@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -70,19 +70,21 @@ class Reconciler:
         wanted: dict[str, list[PendingLaunch]] = defaultdict(list)
         own, freed = sorted(set(set_keys)), set[str]()
         failures = self.workers.run_all([partial(self._assessed, key, wanted, freed) for key in own])
-        before = self._waiting_longer(own, wanted, failures) if wanted else []
+        before = self._of_the_line(partial(self.admission.waiting_longer, own, wanted), failures) if wanted else []
         failures += self.workers.run_all([partial(self._assessed, key, wanted, freed) for key in before])
         self.admission.line.room(sorted(freed))
         launches = self.admission.admit(wanted, failures)
-        served = [partial(self.admission.leave_waitlist, key, wanted) for key in self.admission.waitlisted(own, before)]
+        waiting = self._of_the_line(partial(self.admission.waitlisted, own, before), failures)
+        served = [partial(self.admission.leave_waitlist, key, wanted) for key in waiting]
         failures += self.workers.run_all([*(partial(self.launching.carry, launch) for launch in launches), *served])
         log_failures(self.journal, failures)
         raise_first(failures)
 
-    def _waiting_longer(self, own: list[str], wanted: dict[str, list[PendingLaunch]], failures: list[Exception]) -> list[str]:
-        """Who waited before; that the waitlist cannot be read now keeps nobody from his machine."""
+    @staticmethod
+    def _of_the_line(ask: Callable[[], list[str]], failures: list[Exception]) -> list[str]:
+        """Label sets that wait; that the waitlist cannot be read now keeps nobody from his machine."""
         try:
-            return self.admission.waiting_longer(own, wanted)
+            return ask()
         except ServiceFailed as error:
             failures.append(error)
             return []

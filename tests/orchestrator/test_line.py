@@ -106,6 +106,14 @@ def test_many_that_wait_for_limits_of_their_own_are_not_all_looked_at_each_momen
     assert sum(pause_s == PACED_S for _, pause_s in wakes.woken) == FRONT_OF_OTHERS
 
 
+def test_who_was_put_off_by_a_process_that_is_gone_leaves_the_line_all_the_same(line: Line, wakes: Noting) -> None:
+    line.records.waitlist.add(entry("left"))
+
+    assert line.among(["left", "other"]) == ["left"]
+    line.leave("left")
+    assert line.records.waitlist.entries(MORNING) == []
+
+
 def test_a_pause_wakes_nobody(line: Line, wakes: Noting) -> None:
     line.put_off(entry("a"), paused=True)
 
